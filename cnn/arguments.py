@@ -1,0 +1,140 @@
+"""Arguments that come from configs: their types and ranges, and the check that names every mistake at once.
+
+A constructor's signature is the one place where arguments stand; `model_of` turns it into a pydantic model, and `check`
+turns what pydantic finds into faults that a person can act on.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+PositivePerAxis = Positive | Annotated[Sequence[Positive], Field(min_length=1, max_length=3)]
+NonNegativePerAxis = NonNegative | Annotated[Sequence[NonNegative], Field(min_length=1, max_length=3)]
+
+STRICT = ConfigDict(strict=True, extra="forbid")
+Checked = TypeVar("Checked", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One mistake: where it stands, as one would type it on the command line, and what to do about it."""
+
+    place: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.problem}" if self.place else self.problem
+
+    def inside(self, place: str) -> Fault:
+        """The same fault seen from one level further out."""
+        return Fault(join(place, self.place), self.problem)
+
+
+class ConfigError(ValueError):
+    """A config that can't be used: all of its faults."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = list(faults)
+        super().__init__("\n".join(map(str, self.faults)))
+
+    def inside(self, place: str) -> ConfigError:
+        return ConfigError(fault.inside(place) for fault in self.faults)
+
+
+def join(*places: str) -> str:
+    """Places put together with dots, empty ones left out."""
+    return ".".join(place for place in places if place)
+
+
+@cache
+def model_of(constructor: Callable[..., Any]) -> type[BaseModel]:
+    """A strict pydantic model with the arguments, annotations and defaults of a class's constructor."""
+    hints = get_type_hints(constructor.__init__, include_extras=True)  # type: ignore[misc]
+    fields: dict[str, Any] = {
+        name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
+        for name, parameter in inspect.signature(constructor).parameters.items()
+    }
+    return create_model(constructor.__name__, __config__=STRICT, **fields)
+
+
+def check(model: type[Checked], values: Mapping[str, Any], place: str = "") -> Checked:
+    """The values as an instance of the model. Raises ConfigError with every fault, one for each argument."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        names = dict.fromkeys(str(details["loc"][0]) for details in error.errors() if details["loc"])
+        raise ConfigError(Fault(join(place, name), _problem(model, values, name)) for name in names) from None
+
+
+def construct(constructor: Callable[..., Any], values: Mapping[str, Any], place: str = "") -> Any:
+    """Call the constructor with checked arguments; a ValueError of its own becomes a fault of the place."""
+    check(model_of(constructor), values, place)
+    try:
+        return constructor(**values)
+    except ConfigError as error:
+        raise error.inside(place) from None
+    except ValueError as error:
+        raise ConfigError([Fault(place, str(error))]) from None
+
+
+def _problem(model: type[BaseModel], values: Mapping[str, Any], name: str) -> str:
+    if name not in model.model_fields:
+        return f"unknown, {nearest(name, model.model_fields)}"
+    allowed = describe(model, name)
+    return f"{show(values[name])} is not allowed, give {allowed}" if name in values else f"missing, give {allowed}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for an unknown name: the most similar known ones, or all of them."""
+    known = sorted(known)
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]}? (known: {', '.join(known)})"
+    return f"known: {', '.join(known)}" if known else "nothing is known here"
+
+
+def show(value: object) -> str:
+    """A value as one would write it in YAML, cut where it is long."""
+    names = {True: "true", False: "false", None: "null"}
+    text = names[value] if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def describe(model: type[BaseModel], name: str) -> str:
+    """What a field accepts, in words."""
+    field = model.model_fields[name]
+    annotation = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+    return _in_words(TypeAdapter(annotation).json_schema())
+
+
+def _in_words(schema: Mapping[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_in_words(option) for option in schema["anyOf"])
+    if "enum" in schema:
+        return "one of " + ", ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return str(schema["const"])
+    if schema.get("type") == "array":
+        items = schema.get("items") or schema.get("prefixItems", [{}])[0]
+        return f"a list of {_in_words(items).removeprefix('a ')}"
+    words = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "null": "null"}
+    text = words.get(schema.get("type", ""), "a text" if schema.get("type") == "string" else "a mapping")
+    bounds = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+    limits = [f"{sign} {schema[key]:g}" for key, sign in bounds.items() if key in schema]
+    if "pattern" in schema:
+        limits.append("made of letters, digits and _")
+    return f"{text} {' and '.join(limits)}".strip()

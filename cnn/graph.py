@@ -1,0 +1,136 @@
+"""Graphs: layers made of layers. The root of a graph owns the two flat vectors in which all parameters lie."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cnn.layer import Cache, Layer, Mode, Parameter, Shape, ShapeError
+
+
+class FlatParameters:
+    """All parameters of a network in one vector `data`, their gradients in another, `grad`, in the same order.
+
+    Those with weight decay come first, so that `data[:decayed]` is their slice.
+    """
+
+    def __init__(self, parameters: list[Parameter], dtype: torch.dtype, device: torch.device | str) -> None:
+        ordered = sorted(parameters, key=lambda parameter: not parameter.decay)
+        self.decayed = sum(parameter.numel for parameter in ordered if parameter.decay)
+        self.data = torch.zeros(sum(parameter.numel for parameter in ordered), dtype=dtype, device=device)
+        self.grad = torch.zeros_like(self.data)
+        start = 0
+        for parameter in ordered:
+            piece = slice(start, start + parameter.numel)
+            parameter.data = self.data[piece].view(parameter.shape)
+            parameter.grad = self.grad[piece].view(parameter.shape)
+            start = piece.stop
+
+
+class Graph(Layer):
+    """A layer made of named layers. Used as a root it is a network: `build`, then `bind`, then train."""
+
+    flat: FlatParameters
+    input_shape: Shape
+    output_shape: Shape
+
+    def __init__(self, layers: Mapping[str, Layer]) -> None:
+        self.layers = dict(layers)
+
+    def children(self) -> dict[str, Layer]:
+        return self.layers
+
+    def bind(self, *, seed: int = 0, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> None:
+        """Allocate the flat vectors and the buffers, make every parameter a view into them, and draw the first values.
+
+        Only the root of a graph is bound; a parameter that several places share is there once.
+        """
+        parameters = [parameter for _, parameter in self.named_parameters()]
+        self.flat = FlatParameters(parameters, dtype, device)
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in parameters:
+            parameter.data.copy_(parameter.initializer(parameter.shape, generator))
+        for _, buffer in self.named_buffers():
+            buffer.data = torch.full(buffer.shape, buffer.fill, dtype=dtype, device=device)
+
+    def state(self) -> dict[str, Tensor]:
+        """The tensors that make up what the network knows: parameters and buffers by dotted name (views, no copies)."""
+        tensors = {name: parameter.data for name, parameter in self.named_parameters()}
+        return tensors | {name: buffer.data for name, buffer in self.named_buffers()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Copy saved tensors into the network. Raises ValueError, and changes nothing, where names or shapes differ."""
+        own = self.state()
+        faults = [f"{name} is missing" for name in own if name not in state]
+        faults += [f"{name} is unknown" for name in state if name not in own]
+        faults += [
+            f"{name} has shape {list(state[name].shape)}, wanted {list(tensor.shape)}"
+            for name, tensor in own.items()
+            if name in state and state[name].shape != tensor.shape
+        ]
+        if faults:
+            more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
+            raise ValueError("the saved weights don't fit this network: " + "; ".join(faults[:3]) + more)
+        for name, tensor in own.items():
+            tensor.copy_(state[name])
+
+
+class Sequential(Graph):
+    """Layers one after the other: y = f_k(...f_2(f_1(x))), and backwards dx = f_1'(f_2'(...f_k'(dy))).
+
+    `layers` is a mapping from names to layers, or layers that are named after their kind: `conv2d_1`, `relu_1`, ...
+    """
+
+    kind = "sequential"
+
+    def __init__(self, layers: Mapping[str, Layer] | Iterable[Layer]) -> None:
+        super().__init__(layers if isinstance(layers, Mapping) else name_layers(layers))
+
+    def build(self, input_shape: Shape) -> Shape:
+        self.input_shape = shape = tuple(input_shape)
+        for name, layer in self.layers.items():
+            try:
+                shape = layer.build(shape)
+            except ShapeError as error:
+                raise error.inside(name) from None
+        self.output_shape = shape
+        return shape
+
+    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        caches = []
+        for layer in self.layers.values():
+            x, cache = layer.forward(x, mode)
+            caches.append(cache)
+        return x, mode.keep(*caches)
+
+    def backward(
+        self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True
+    ) -> Tensor | None:
+        caches = list(cache.take())
+        layers = list(self.layers.values())
+        first = 0 if need_dx else self._first_with_parameters(layers, need_dparams)
+        gradient: Any = dy
+        for index in reversed(range(first, len(layers))):
+            wanted = need_dx or index > first
+            gradient = layers[index].backward(gradient, caches.pop(), need_dx=wanted, need_dparams=need_dparams)
+        return gradient if need_dx else None
+
+    @staticmethod
+    def _first_with_parameters(layers: list[Layer], need_dparams: bool) -> int:
+        """Below this index nobody asks for a gradient."""
+        trained = (i for i, layer in enumerate(layers) if need_dparams and any(layer.named_parameters()))
+        return next(trained, len(layers))
+
+
+def name_layers(layers: Iterable[Layer]) -> dict[str, Layer]:
+    """Name layers after their kind and their count within it: conv2d_1, relu_1, conv2d_2, ..."""
+    counts: Counter[str] = Counter()
+    named = {}
+    for layer in layers:
+        counts[layer.kind] += 1
+        named[f"{layer.kind}_{counts[layer.kind]}"] = layer
+    return named

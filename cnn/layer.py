@@ -1,0 +1,181 @@
+"""The contract of a layer: Parameter, Buffer, Mode, Cache, Layer. Everything else in `cnn/` obeys this page.
+
+    forward(x, mode) -> (y, cache)
+    backward(dy, cache, *, need_dx=True, need_dparams=True) -> dx
+
+A layer owns parameters and buffers, never activations: what backward needs travels in the cache. So one layer can stand
+twice in a network, and several forward passes can wait for their backward. `x` and `dy` are read-only; gradients of
+parameters are added to `Parameter.grad`, never assigned.
+
+Activations are [C, *spatial, N]: features first, the batch last and contiguous.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+Shape = tuple[int, ...]
+Initializer = Callable[[Shape, torch.Generator], Tensor]
+
+
+class Tensors:
+    """Something with a shape whose tensors come later, when the root of the graph binds them."""
+
+    shape: Shape
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"this {type(self).__name__.lower()} has no {name!r} before the graph's root is bound")
+
+
+class Parameter(Tensors):
+    """A trained tensor and its gradient: two views into the flat vectors that the root of the graph owns.
+
+    `decay` says whether weight decay concerns it (weights yes, biases and norms no).
+    """
+
+    data: Tensor
+    grad: Tensor
+
+    def __init__(self, shape: Shape, initializer: Initializer, *, decay: bool) -> None:
+        self.shape = shape
+        self.initializer = initializer
+        self.decay = decay
+        self.numel = math.prod(shape)
+
+
+class Buffer(Tensors):
+    """A tensor that belongs to the state of a layer and is not trained, such as a running mean."""
+
+    data: Tensor
+
+    def __init__(self, shape: Shape, fill: float) -> None:
+        self.shape = shape
+        self.fill = fill
+
+
+class Cache:
+    """What one forward pass keeps for its backward pass; given out once, and freed as it is used."""
+
+    def __init__(self, values: tuple[Any, ...] | None) -> None:
+        self._values = values
+        self._missing = "this forward pass kept no cache: it ran with Mode(keep_cache=False)"
+
+    def take(self) -> tuple[Any, ...]:
+        """The values kept; a second call raises RuntimeError, as does a cache that was never kept."""
+        if self._values is None:
+            raise RuntimeError(self._missing)
+        values, self._values = self._values, None
+        self._missing = "this cache was consumed by an earlier backward; run forward again"
+        return values
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Every tensor kept, those of inner caches included."""
+        for value in self._values or ():
+            if isinstance(value, Cache):
+                yield from value.tensors()
+            elif isinstance(value, Tensor):
+                yield value
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes kept, a storage that several tensors share counted once."""
+        storages = {tensor.data_ptr(): tensor.untyped_storage().nbytes() for tensor in self.tensors()}
+        return sum(storages.values())
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How a forward pass runs. `train` chooses batch statistics and noise; `keep_cache` whether backward may follow."""
+
+    train: bool
+    keep_cache: bool = True
+    generator: torch.Generator | None = None
+
+    def keep(self, *values: Any) -> Cache:
+        """The cache that holds these values, or an empty one where no backward will follow."""
+        return Cache(values if self.keep_cache else None)
+
+
+class ShapeError(ValueError):
+    """A layer can't work on its input. `path` names the layer from the root on, as in `residual_2.body.conv2d_1`."""
+
+    def __init__(self, reason: str, path: str = "") -> None:
+        super().__init__(f"{path}: {reason}" if path else reason)
+        self.reason = reason
+        self.path = path
+
+    def inside(self, name: str) -> ShapeError:
+        """The same error seen from one level further out."""
+        return ShapeError(self.reason, f"{name}.{self.path}" if self.path else name)
+
+
+class Layer:
+    """The base of every layer. The constructor takes the arguments a config may give; the input's shape comes later."""
+
+    kind: ClassVar[str]
+    """The name in configs, and the stem of the automatic names: `conv2d` gives `conv2d_1`, `conv2d_2`."""
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The output's shape for inputs of this shape, both without the batch. Raises ShapeError for unfit inputs."""
+        return input_shape
+
+    def declare(self, input_shape: Shape) -> dict[str, Parameter | Buffer]:
+        """The parameters and buffers, by attribute name, that inputs of this shape call for."""
+        return {}
+
+    def build(self, input_shape: Shape) -> Shape:
+        """Give the layer what it declares for such inputs, and return the output's shape.
+
+        A layer that stands twice in a network is built twice: it keeps what it has, and raises ShapeError where the
+        second place calls for other shapes.
+        """
+        shape = self.output_shape(input_shape)
+        for name, declared in self.declare(input_shape).items():
+            own = vars(self).setdefault(name, declared)
+            if own.shape != declared.shape:
+                raise ShapeError(
+                    f"has a {name} of shape {list(own.shape)} from its first place in the network, "
+                    f"and input {list(input_shape)} calls for {list(declared.shape)}"
+                )
+        return shape
+
+    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        raise NotImplementedError
+
+    def backward(
+        self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True
+    ) -> Tensor | None:
+        """dL/dx from dL/dy, or None where `need_dx` is false. Adds dL/dparameters where `need_dparams` is true."""
+        raise NotImplementedError
+
+    def children(self) -> dict[str, Layer]:
+        """The layers this one is made of, by name."""
+        return {}
+
+    def named_layers(self, path: str = "") -> Iterator[tuple[str, Layer]]:
+        """This layer and all below it, depth first, with dotted paths; the root's own path is empty."""
+        yield path, self
+        for name, child in self.children().items():
+            yield from child.named_layers(f"{path}.{name}" if path else name)
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Every parameter once, under the first path that leads to it."""
+        return self._named(Parameter)
+
+    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
+        """Every buffer once, under the first path that leads to it."""
+        return self._named(Buffer)
+
+    def _named(self, wanted: type[Any]) -> Iterator[tuple[str, Any]]:
+        seen = set()
+        for path, layer in self.named_layers():
+            for name, value in vars(layer).items():
+                if isinstance(value, wanted) and id(value) not in seen:
+                    seen.add(id(value))
+                    yield f"{path}.{name}" if path else name, value

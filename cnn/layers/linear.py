@@ -1,0 +1,58 @@
+"""The fully connected layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cnn import initializers
+from cnn.arguments import Positive
+from cnn.layer import Buffer, Cache, Layer, Mode, Parameter, Shape, ShapeError
+
+
+class Linear(Layer):
+    """Connect every input feature with every output feature, as `torch.nn.Linear` does.
+
+    Forward:  y = weight @ x + bias
+    Backward: dx = weight^T @ dy,  dweight = dy @ x^T,  dbias = sum over n of dy[:, n]
+
+    Shapes: x [I, N], weight [O, I], bias [O], y [O, N]. Raises ShapeError for inputs with spatial axes.
+    Source: Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors", eq. 1 and 6-7.
+    """
+
+    kind = "linear"
+    weight: Parameter
+    bias: Parameter | None = None
+
+    def __init__(self, out_features: Positive, bias: bool = True) -> None:
+        self.out_features = out_features
+        self.has_bias = bias
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != 1:
+            raise ShapeError(f"takes [features], got input {list(input_shape)}: put a flatten before it")
+        return (self.out_features,)
+
+    def declare(self, input_shape: Shape) -> dict[str, Parameter | Buffer]:
+        declared: dict[str, Parameter | Buffer] = {
+            "weight": Parameter((self.out_features, *input_shape), initializers.kaiming_normal, decay=True)
+        }
+        if self.has_bias:
+            declared["bias"] = Parameter((self.out_features,), initializers.zeros, decay=False)
+        return declared
+
+    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        y = self.weight.data @ x
+        if self.bias is not None:
+            y += self.bias.data[:, None]
+        return y, mode.keep(x)
+
+    def backward(
+        self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True
+    ) -> Tensor | None:
+        (x,) = cache.take()
+        if need_dparams:
+            self.weight.grad.addmm_(dy, x.t())
+            if self.bias is not None:
+                self.bias.grad += dy.sum(1)
+        return self.weight.data.t() @ dy if need_dx else None

@@ -1,0 +1,37 @@
+"""The arithmetic that layers share: pure functions on tensors, on torch operations or compiled CPU kernels alike."""
+
+from cnn.ops.convolution import add_conv_backward_weight, conv, conv_backward_input
+from cnn.ops.dispatch import (
+    KernelSet,
+    batch_norm,
+    batch_norm_backward,
+    col2im,
+    im2col,
+    kernels,
+    max_pool,
+    max_pool_backward,
+    relu,
+    relu_backward,
+    use_kernels,
+)
+from cnn.ops.threads import set_threads
+from cnn.ops.window import Window
+
+__all__ = [
+    "KernelSet",
+    "Window",
+    "add_conv_backward_weight",
+    "batch_norm",
+    "batch_norm_backward",
+    "col2im",
+    "conv",
+    "conv_backward_input",
+    "im2col",
+    "kernels",
+    "max_pool",
+    "max_pool_backward",
+    "relu",
+    "relu_backward",
+    "set_threads",
+    "use_kernels",
+]

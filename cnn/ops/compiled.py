@@ -1,0 +1,97 @@
+"""The functions of `reference.py` on compiled CPU kernels: they allocate, reshape, and leave the loops to `kernels.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnn.ops import kernels
+from cnn.ops.memory import empty
+from cnn.ops.reference import winner_dtype
+from cnn.ops.window import Sizes, Window
+
+
+def im2col(x: Tensor, window: Window) -> Tensor:
+    channels, *size, batch = x.shape
+    columns = empty((channels, *window.kernel, *window.output_size(tuple(size)), batch), like=x)
+    kernels.im2col(_lines(x), *window.on_three_axes(), batch, _rows(columns))
+    return columns
+
+
+def col2im(columns: Tensor, size: Sizes, window: Window) -> Tensor:
+    batch = columns.shape[-1]
+    dx = empty((columns.shape[0], *size, batch), like=columns)
+    kernels.col2im(_rows(columns), *window.on_three_axes(), batch, _lines(dx))
+    return dx
+
+
+def max_pool(x: Tensor, window: Window) -> tuple[Tensor, Tensor]:
+    channels, *size, batch = x.shape
+    y = empty((channels, *window.output_size(tuple(size)), batch), like=x)
+    winner = empty(tuple(y.shape), like=x, dtype=winner_dtype(window))
+    cube = window.on_three_axes()
+    kernels.max_pool(_lines(x), cube.kernel, cube.stride, batch, _lines(y), _lines(winner))
+    return y, winner
+
+
+def max_pool_backward(dy: Tensor, winner: Tensor, size: Sizes, window: Window) -> Tensor:
+    dx = empty((dy.shape[0], *size, dy.shape[-1]), like=dy)
+    cube = window.on_three_axes()
+    kernels.max_pool_backward(_lines(dy), _lines(winner), cube.kernel, cube.stride, dy.shape[-1], _lines(dx))
+    return dx
+
+
+def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    y, mean, var = empty(tuple(x.shape), like=x), torch.empty_like(weight), torch.empty_like(weight)
+    kernels.batch_norm(_array(x), _array(weight), _array(bias), eps, _array(y), _array(mean), _array(var))
+    return y, mean, var
+
+
+def batch_norm_backward(
+    dy: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    dx, dweight, dbias = empty(tuple(x.shape), like=x), torch.empty_like(weight), torch.empty_like(weight)
+    inputs = [_array(tensor) for tensor in (dy, x, mean, rstd, weight)]
+    kernels.batch_norm_backward(*inputs, _array(dx), _array(dweight), _array(dbias))
+    return dx, dweight, dbias
+
+
+def relu(x: Tensor) -> Tensor:
+    y = empty(tuple(x.shape), like=x)
+    kernels.relu(_flat(x), _flat(y))
+    return y
+
+
+def relu_backward(dy: Tensor, y: Tensor) -> Tensor:
+    dx = empty(tuple(y.shape), like=y)
+    kernels.relu_backward(_flat(dy), _flat(y), _flat(dx))
+    return dx
+
+
+Array = np.ndarray[Any, Any]
+
+
+def _array(tensor: Tensor) -> Array:
+    """The tensor's memory as a numpy array; kernels are compiled for contiguous ones only."""
+    return tensor.contiguous().numpy()
+
+
+def _flat(tensor: Tensor) -> Array:
+    """Everything in one axis: [L]."""
+    return _array(tensor).reshape(-1)
+
+
+def _lines(tensor: Tensor) -> Array:
+    """[C, *S, N] as [C, D, H, W N], missing axes of size one."""
+    channels, *size, batch = tensor.shape
+    depth, height, width = (*(1,) * (3 - len(size)), *size)
+    return _array(tensor).reshape(channels, depth, height, width * batch)
+
+
+def _rows(columns: Tensor) -> Array:
+    """[C, *K, *So, N] as [C Kd Kh Kw, Do, Ho, Wo N]."""
+    axes = (columns.dim() - 2) // 2
+    return _lines(columns.flatten(0, axes))
