@@ -1,0 +1,1 @@
+"""Experiments: configs, datasets, runs and their files. Imports `cnn`, and `cnn` never imports this."""

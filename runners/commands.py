@@ -1,0 +1,152 @@
+"""The commands behind run.py and predict.py: they parse, call runners, and turn errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from cnn import ConfigError
+from cnn.arguments import Fault
+from runners import experiment, overrides, schema
+from runners.errors import ImageError, InputError
+from runners.inference import Predictor, find_pictures
+from runners.run_directory import new_name
+from runners.signals import Interrupted
+
+DONE, FAILED, BAD_INPUT = 0, 1, 2
+
+
+def conclude(error: BaseException) -> int:
+    """Say what went wrong and give the exit code for it; a fault nobody foresaw is raised again."""
+    if isinstance(error, ConfigError | InputError):
+        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        return BAD_INPUT
+    if isinstance(error, experiment.RunFailed):
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    if isinstance(error, Interrupted):
+        print(f"interrupted by {error.name}", file=sys.stderr)
+        return error.exit_code
+    raise error
+
+
+def train(arguments: Sequence[str]) -> int:
+    """Compose with Hydra, then run or sweep; returns the exit code."""
+    prepared, faults = overrides.prepare(arguments)
+    sweeping = any(argument in ("-m", "--multirun") for argument in arguments)
+    if sweeping and faults:
+        return conclude(ConfigError(faults))
+    codes: list[int] = []
+
+    def job(composed: DictConfig) -> None:
+        try:
+            _run(composed, faults)
+        except BaseException as error:
+            codes.append(conclude(error))
+            if sweeping:  # launchers and sweepers of Hydra learn of a failed job by its exception
+                raise
+
+    # Hydra hands its errors on instead of printing them and exiting
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    with tempfile.TemporaryDirectory() as scratch:
+        if sweeping:
+            prepared += _sweep_directories(prepared, scratch)
+        sys.argv[1:] = prepared
+        try:
+            hydra.main(version_base="1.3", config_path=str(overrides.CONFIGS), config_name="config")(job)()
+        except (HydraException, OmegaConfBaseException) as error:
+            codes.append(conclude(ConfigError(faults + overrides.from_hydra(error).faults)))
+        except (ConfigError, InputError, experiment.RunFailed, Interrupted) as error:
+            codes += [] if codes else [conclude(error)]
+    signalled = [code for code in codes if code > BAD_INPUT]
+    return signalled[0] if signalled else FAILED if FAILED in codes else max(codes, default=DONE)
+
+
+def _sweep_directories(prepared: Sequence[str], scratch: str) -> list[str]:
+    """What Hydra writes of a sweep goes to a temporary place; what we write, to one directory for all of its jobs."""
+    given = {argument.lstrip("+").split("=")[0] for argument in prepared}
+    defaults = {"hydra.sweep.dir": scratch, "sweep_dir": f"outputs/sweeps/{new_name()}"}
+    return [f"{'' if key.startswith('hydra') else '++'}{key}={path}" for key, path in defaults.items() if key not in given]
+
+
+def _run(composed: DictConfig, faults: Sequence[Fault]) -> None:
+    """One run, from a composed config; `faults` are those already known of its overrides."""
+    try:
+        raw = overrides.resolve(composed)
+        if faults:
+            schema.parse(raw)
+    except ConfigError as error:
+        raise ConfigError([*faults, *error.faults]) from None
+    if faults:
+        raise ConfigError(faults)
+    context = HydraConfig.get()
+    number = context.job.num if context.mode == RunMode.MULTIRUN else None
+    typed = [override.lstrip("+") for override in context.overrides.task]
+    print(_told(experiment.run(raw, typed, number), typed if number is not None else []))
+
+
+def _told(result: experiment.Result, overrides: Sequence[str]) -> str:
+    """How a run went and where it lies, in a few lines."""
+    summary = result.summary
+    best, test = summary["best"], summary["test"]
+    lines = [" ".join(override for override in overrides if not override.startswith("sweep_dir="))] if overrides else []
+    lines += [
+        f"test accuracy {test['test/accuracy']:.2%}, loss {test['test/loss']:.4f}, "
+        f"with the weights of epoch {best['epoch']} (val accuracy {best['val/accuracy']:.2%}, the best)",
+        f"{summary['parameters']:,} parameters, {summary['steps']:,} steps in {summary['seconds']:.1f} s, "
+        f"{summary['images_per_second']:,.0f} images/s in training",
+        f"run directory {result.directory}",
+    ]
+    return "\n".join(lines)
+
+
+def predict(arguments: Sequence[str]) -> int:
+    """Name what is on pictures; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="predict.py", description="Name what is on pictures, with a trained network.")
+    parser.add_argument("run", help="a run directory, or a checkpoint in it")
+    parser.add_argument("images", nargs="+", help="pictures, or folders of pictures")
+    parser.add_argument("--top", type=_count, default=3, metavar="K", help="show the K likeliest classes (default 3)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which weights (default best)")
+    options = parser.parse_args(arguments)
+    try:
+        predictor = Predictor.load(options.run, options.checkpoint)
+        paths = find_pictures(options.images)
+    except InputError as error:
+        return conclude(error)
+    exit_code = DONE
+    for path in paths:
+        try:
+            prediction = predictor.predict(path)
+        except ImageError as error:
+            exit_code = BAD_INPUT
+            if options.json:
+                print(json.dumps({"path": str(path), "error": str(error)}))
+            else:
+                conclude(error)
+            continue
+        if options.json:
+            print(json.dumps(prediction.as_json(options.top)))
+        elif len(paths) == 1:
+            print(prediction.in_words(options.top))
+        else:
+            print(prediction.in_a_line())
+    return exit_code
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not allowed, give a whole number >= 1")
+    return number

@@ -1,0 +1,134 @@
+"""What a dataset is once it is loaded, and how it is divided into training, validation and test examples."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from runners.errors import DataError
+
+Preparation = Literal["digit", "plain"]
+ValSplit = Literal["train", "test"]
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Images as bytes [count, C, *S] and their classes [count], int64."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def select(self, indices: Array) -> Examples:
+        """The examples with these numbers, in this order."""
+        chosen = torch.from_numpy(indices)
+        return Examples(self.images[chosen], self.labels[chosen])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Examples for training, validation and test, and what a network that learns them has to know for prediction.
+
+    `mean` and `std` are of the training images, pixels scaled to [0, 1].
+    """
+
+    train: Examples
+    val: Examples
+    test: Examples
+    class_names: list[str]
+    preparation: Preparation
+    mean: float
+    std: float
+    fingerprint: str
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """[C, *S] of one example."""
+        return tuple(self.train.images.shape[1:])
+
+
+class Source:
+    """The base of every dataset that a config can name. The constructor takes the arguments under `data`."""
+
+    num_examples: int | None
+    val_examples: int
+    val_split: ValSplit
+    split_seed: int
+    preparation: Preparation
+    class_names: list[str] | None
+
+    known_shape: tuple[int, ...] | None = None
+    known_classes: int | None = None
+
+    def read(self) -> tuple[Examples, Examples]:
+        """The examples of the training file and of the test file. Raises DataError for whatever is wrong with them."""
+        raise NotImplementedError
+
+    def load(self) -> Dataset:
+        """Read and divide. Raises DataError where the files can't be used or hold too few examples."""
+        training_file, test = self.read()
+        train, val = self._divide(training_file, test)
+        mean, std = _moments(train.images)
+        return Dataset(
+            train,
+            val,
+            test,
+            self._names(training_file, test),
+            self.preparation,
+            mean,
+            std,
+            _fingerprint(training_file, test),
+        )
+
+    def _divide(self, training_file: Examples, test: Examples) -> tuple[Examples, Examples]:
+        """Draw training and validation examples; the draw depends on `split_seed` alone, so runs can be compared."""
+        order = np.random.default_rng(self.split_seed).permutation(len(training_file))
+        if self.val_split == "train":
+            _require("data.val_examples", self.val_examples, len(order), "examples in the training file")
+            val, order = training_file.select(order[: self.val_examples]), order[self.val_examples :]
+            _require("data.num_examples", self.num_examples or 1, len(order), "examples that validation leaves")
+        else:
+            _require("data.val_examples", self.val_examples, len(test), "examples in the test file")
+            _require("data.num_examples", self.num_examples or 1, len(order), "examples in the training file")
+            test_order = np.random.default_rng(self.split_seed).permutation(len(test))
+            val = test.select(test_order[: self.val_examples])
+        return training_file.select(order[: self.num_examples]), val
+
+    def _names(self, training_file: Examples, test: Examples) -> list[str]:
+        classes = 1 + max(int(examples.labels.max()) for examples in (training_file, test))
+        names = self.class_names or [str(number) for number in range(self.known_classes or classes)]
+        if classes > len(names):
+            raise DataError(f"data.class_names: {len(names)} names for labels up to {classes - 1}, give {classes} names")
+        return names
+
+
+def _require(argument: str, wanted: int, available: int, what: str) -> None:
+    if wanted > available:
+        raise DataError(f"{argument}: {wanted} is more than the {available} {what}")
+
+
+def _moments(images: Tensor) -> tuple[float, float]:
+    """Mean and deviation of all pixels, scaled to [0, 1]; exact, from the count of each byte."""
+    counts = torch.bincount(images.flatten(), minlength=256).double()
+    values = torch.arange(256, dtype=torch.float64) / 255
+    mean = (counts * values).sum() / counts.sum()
+    deviation = ((counts * (values - mean).square()).sum() / counts.sum()).sqrt()
+    return mean.item(), max(deviation.item(), 1 / 255)
+
+
+def _fingerprint(*files: Examples) -> str:
+    """SHA-256 of all images and labels: two runs with one fingerprint saw the same files."""
+    digest = hashlib.sha256()
+    for examples in files:
+        for tensor in (examples.images, examples.labels):
+            digest.update(str(tuple(tensor.shape)).encode())
+            digest.update(tensor.numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,207 @@
+"""From a config to a finished run directory: the one place where everything is wired together."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cnn import Sequential, build_model, ops
+from cnn.arguments import ConfigError, Fault
+from runners import checkpoint
+from runners.data import Dataset, Examples
+from runners.data.batches import Batches
+from runners.errors import CheckpointError
+from runners.loop import History, Plan, Row, evaluate, train
+from runners.run_directory import RunDirectory, new_name, now
+from runners.schema import Config, parse
+from runners.signals import Interrupted, watch_signals
+from runners.tasks import Classification
+
+log = logging.getLogger(__name__)
+EVALUATION_BATCH = 256
+
+
+class RunFailed(Exception):
+    """A run broke down after it had begun; its directory tells how."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run that is done: where it lies and what its summary.json says."""
+
+    directory: Path
+    summary: Mapping[str, Any]
+
+
+def run(raw: Mapping[str, Any], overrides: Sequence[str] = (), sweep_job: int | None = None) -> Result:
+    """Train and test what a resolved config describes.
+
+    Raises ConfigError or InputError before a run directory is made; whatever comes later is written into it first.
+    """
+    config = parse(raw)
+    ops.use_kernels(config.settings.kernels)
+    ops.set_threads(config.threads)
+    if config.data.known_shape:
+        _build(config, config.data.known_shape, config.data.known_classes)  # config faults come before data is opened
+    dataset = config.data.load()
+    network = _build(config, dataset.input_shape, len(dataset.class_names))
+    _check_batches(config, network, dataset)
+    directory = RunDirectory(_path(config, sweep_job))
+    with _recorded(directory, config, dataset, overrides):
+        return Result(directory.path, _train_and_test(config, network, dataset, directory))
+
+
+def _build(config: Config, input_shape: tuple[int, ...], classes: int | None) -> Sequential:
+    try:
+        network = build_model(
+            config.model, input_shape, seed=config.settings.seed, dtype=config.dtype, device=config.device
+        )
+    except ConfigError as error:
+        raise error.inside("model") from None
+    if network.output_shape != (classes,):
+        last = list(network.layers)[-1]
+        problem = f"the last, {last}, gives {list(network.output_shape)}, the data have {classes} classes: give [{classes}]"
+        raise ConfigError([Fault("model.layers", problem)])
+    if config.settings.init_from:
+        _start_from(network, config.settings.init_from)
+    return network
+
+
+def _start_from(network: Sequential, run: str) -> None:
+    file = checkpoint.locate(run)
+    try:
+        network.load_state(checkpoint.tensors(checkpoint.load(file)["weights"]))
+    except ValueError as error:
+        raise CheckpointError(f"init_from: {file}: {error}") from None
+
+
+def _check_batches(config: Config, network: Sequential, dataset: Dataset) -> None:
+    """Refuse what would fail in the middle of an epoch: a last batch of one, where a batch_norm then sees one value."""
+    left_over = len(dataset.train) % config.settings.batch_size or config.settings.batch_size
+    shape = network.input_shape
+    for name, layer in network.layers.items():
+        if left_over == 1 and layer.kind == "batch_norm" and len(shape) == 1:
+            problem = f"{config.settings.batch_size} leaves a last batch of one example, and {name} needs two"
+            raise ConfigError([Fault("batch_size", problem)])
+        shape = layer.output_shape(shape)
+
+
+def _path(config: Config, sweep_job: int | None) -> Path:
+    settings = config.settings
+    if sweep_job is not None and settings.sweep_dir:
+        return Path(settings.sweep_dir) / str(sweep_job)
+    return Path(settings.run_dir or f"outputs/{new_name()}")
+
+
+@contextmanager
+def _recorded(
+    directory: RunDirectory, config: Config, dataset: Dataset, overrides: Sequence[str]
+) -> Iterator[None]:
+    """Keep the directory's config, log and status true, however the run ends."""
+    directory.write_yaml("config.yaml", {**config.raw, "threads": config.threads})
+    directory.write_yaml("overrides.yaml", list(overrides))
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    directory.status(
+        "running",
+        started=now(),
+        seed=config.settings.seed,
+        device=str(config.device),
+        threads=config.threads,
+        data_fingerprint=dataset.fingerprint,
+        versions=versions,
+    )
+    handler = directory.open_log()
+    root = logging.getLogger("runners")
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+        directory.status("done")
+    except Interrupted as signal:
+        log.warning("interrupted by %s; the state is saved in checkpoints/last.pkl", signal.name)
+        directory.status("interrupted", reason=signal.name)
+        raise
+    except Exception as error:
+        log.exception("the run failed")
+        reason = f"{type(error).__name__}: {error}"
+        directory.status("failed", reason=reason)
+        raise RunFailed(f"the run failed: {reason} (traceback in {directory.path / 'run.log'})") from error
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
+def _train_and_test(
+    config: Config, network: Sequential, dataset: Dataset, directory: RunDirectory
+) -> Mapping[str, Any]:
+    settings = config.settings
+
+    def batches(examples: Examples, size: int) -> Batches:
+        return Batches(
+            examples, size, mean=dataset.mean, std=dataset.std, dtype=config.dtype, device=config.device
+        )
+
+    def save(which: str, row: Row) -> None:
+        checkpoint.save(directory.checkpoint(which), _checkpoint(config, network, dataset, row))
+
+    task = config.task(network, config.loss)
+    plan = Plan(settings.epochs, settings.seed, config.optimizer, config.schedule)
+    log.info("%d parameters, %d training examples", network.flat.data.numel(), len(dataset.train))
+    with watch_signals() as watch:
+        history = train(
+            task,
+            plan,
+            batches(dataset.train, settings.batch_size),
+            batches(dataset.val, EVALUATION_BATCH),
+            directory,
+            save,
+            watch,
+        )
+        network.load_state(checkpoint.tensors(checkpoint.load(directory.checkpoint("best"))["weights"]))
+        test = evaluate(task, batches(dataset.test, EVALUATION_BATCH)).means("test")
+        watch.check()
+    summary = _summary(history, test, network)
+    directory.write_json("summary.json", summary)
+    log.info("best val accuracy %.4f, test accuracy %.4f", history.best["val/accuracy"], test["test/accuracy"])
+    return summary
+
+
+def _checkpoint(config: Config, network: Sequential, dataset: Dataset, row: Row) -> dict[str, Any]:
+    """All that prediction and evaluation need: weights, architecture, preparation of pictures, names of classes."""
+    return {
+        "weights": checkpoint.weights(network),
+        "model": {"layers": config.model["layers"]},
+        "input_shape": list(dataset.input_shape),
+        "dtype": config.settings.dtype,
+        "loss": config.loss.kind,
+        "preparation": dataset.preparation,
+        "mean": dataset.mean,
+        "std": dataset.std,
+        "class_names": dataset.class_names,
+        "config": {**config.raw, "threads": config.threads},
+        "epoch": row["epoch"],
+        "step": row["step"],
+    }
+
+
+def _summary(history: History, test: Row, network: Sequential) -> dict[str, Any]:
+    def shown(row: Row) -> Row:
+        return {name: value for name, value in row.items() if not name.endswith("seconds")}
+
+    return {
+        "best": shown(history.best),
+        "final": shown(history.final),
+        "test": test,
+        "parameters": network.flat.data.numel(),
+        "steps": history.final["step"],
+        "seconds": history.seconds,
+        "images_per_second": history.images_per_second,
+    }
