@@ -63,7 +63,7 @@ def join(*places: str) -> str:
 @cache
 def model_of(constructor: Callable[..., Any]) -> type[BaseModel]:
     """A strict pydantic model with the arguments, annotations and defaults of a class's constructor."""
-    hints = get_type_hints(constructor.__init__, include_extras=True)  # type: ignore[misc]
+    hints = get_type_hints(constructor.__init__, include_extras=True)
     fields: dict[str, Any] = {
         name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
         for name, parameter in inspect.signature(constructor).parameters.items()
@@ -117,7 +117,9 @@ def show(value: object) -> str:
 def describe(model: type[BaseModel], name: str) -> str:
     """What a field accepts, in words."""
     field = model.model_fields[name]
-    annotation = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+    annotation: Any = field.annotation
+    for constraint in field.metadata:
+        annotation = Annotated[annotation, constraint]
     return _in_words(TypeAdapter(annotation).json_schema())
 
 
@@ -129,12 +131,17 @@ def _in_words(schema: Mapping[str, Any]) -> str:
     if "const" in schema:
         return str(schema["const"])
     if schema.get("type") == "array":
-        items = schema.get("items") or schema.get("prefixItems", [{}])[0]
-        return f"a list of {_in_words(items).removeprefix('a ')}"
+        return _list_in_words(schema)
     words = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "null": "null"}
     text = words.get(schema.get("type", ""), "a text" if schema.get("type") == "string" else "a mapping")
     bounds = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    limits = [f"{sign} {schema[key]:g}" for key, sign in bounds.items() if key in schema]
+    limits = [f"{sign} {schema[key]}" for key, sign in bounds.items() if key in schema]
     if "pattern" in schema:
         limits.append("made of letters, digits and _")
     return f"{text} {' and '.join(limits)}".strip()
+
+
+def _list_in_words(schema: Mapping[str, Any]) -> str:
+    shortest, longest = schema.get("minItems"), schema.get("maxItems")
+    count = str(shortest) if shortest == longest else f"{shortest} to {longest}" if longest else f"{shortest} or more"
+    return f"a list of {count} values, each {_in_words(schema.get('items', {}))}"

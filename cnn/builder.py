@@ -30,7 +30,7 @@ def build_model(
     try:
         network.build(tuple(input_shape))
     except ShapeError as error:
-        raise ConfigError([Fault(_place(network, model["layers"], error.path), f"{error.path} {error.reason}")]) from None
+        raise ConfigError([Fault(_place(network, error.path), f"{error.path} {error.reason}")]) from None
     network.bind(seed=seed, dtype=dtype, device=device)
     return network
 
@@ -68,6 +68,8 @@ class _Named(BaseModel):
 
 def _parse(entry: object, place: str) -> tuple[str, dict[str, Any], str | None]:
     """`relu`, or `conv2d: {out_channels: 4, name: stem}`, as kind, arguments and name."""
+    kind: Any
+    arguments: Any
     if isinstance(entry, str):
         kind, arguments = entry, {}
     elif isinstance(entry, Mapping) and len(entry) == 1:
@@ -84,7 +86,7 @@ def _parse(entry: object, place: str) -> tuple[str, dict[str, Any], str | None]:
     return kind, own, check(_Named, named, f"{place}.{kind}").name
 
 
-def _place(network: Sequential, entries: Sequence[object], path: str) -> str:
+def _place(network: Sequential, path: str) -> str:
     """Where in the config the layer with this path stands."""
     name = path.split(".")[0]
     index = list(network.layers).index(name)

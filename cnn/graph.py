@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -36,7 +36,6 @@ class Graph(Layer):
 
     flat: FlatParameters
     input_shape: Shape
-    output_shape: Shape
 
     def __init__(self, layers: Mapping[str, Layer]) -> None:
         self.layers = dict(layers)
@@ -90,14 +89,19 @@ class Sequential(Graph):
     def __init__(self, layers: Mapping[str, Layer] | Iterable[Layer]) -> None:
         super().__init__(layers if isinstance(layers, Mapping) else name_layers(layers))
 
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return self._through(input_shape, lambda layer, shape: layer.output_shape(shape))
+
     def build(self, input_shape: Shape) -> Shape:
-        self.input_shape = shape = tuple(input_shape)
+        self.input_shape = input_shape
+        return self._through(input_shape, lambda layer, shape: layer.build(shape))
+
+    def _through(self, shape: Shape, step: Callable[[Layer, Shape], Shape]) -> Shape:
         for name, layer in self.layers.items():
             try:
-                shape = layer.build(shape)
+                shape = step(layer, shape)
             except ShapeError as error:
                 raise error.inside(name) from None
-        self.output_shape = shape
         return shape
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
@@ -107,9 +111,7 @@ class Sequential(Graph):
             caches.append(cache)
         return x, mode.keep(*caches)
 
-    def backward(
-        self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True
-    ) -> Tensor | None:
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         caches = list(cache.take())
         layers = list(self.layers.values())
         first = 0 if need_dx else self._first_with_parameters(layers, need_dparams)

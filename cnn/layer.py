@@ -148,9 +148,7 @@ class Layer:
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
         raise NotImplementedError
 
-    def backward(
-        self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True
-    ) -> Tensor | None:
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         """dL/dx from dL/dy, or None where `need_dx` is false. Adds dL/dparameters where `need_dparams` is true."""
         raise NotImplementedError
 

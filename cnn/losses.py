@@ -17,7 +17,7 @@ from cnn.layer import Cache
 
 
 class Loss:
-    """The base of every loss. `targets` says what it compares with: class numbers, or values of the prediction's shape."""
+    """The base of every loss. `targets`: what it compares with, class numbers or values like the prediction."""
 
     kind: ClassVar[str]
     targets: ClassVar[Literal["classes", "values"]]
@@ -50,6 +50,7 @@ class CrossEntropy(Loss):
         return value, Cache((exponentials.div_(total), target))
 
     def backward(self, cache: Cache) -> Tensor:
+        probabilities: Tensor
         probabilities, target = cache.take()
         hit = torch.full_like(target[None], -1, dtype=probabilities.dtype)
         return probabilities.scatter_add_(0, target[None], hit).div_(target.numel())
@@ -72,6 +73,7 @@ class L2(Loss):
         return difference.square().mean(), Cache((difference,))
 
     def backward(self, cache: Cache) -> Tensor:
+        difference: Tensor
         (difference,) = cache.take()
         return difference.mul_(2 / difference.numel())
 
@@ -82,7 +84,7 @@ class L1(Loss):
     Forward:  L = mean of |y - t|
     Backward: dy = sign(y - t) / M, M being the number of values; 0 where y = t
 
-    Shapes: y, t any, both alike. Source: Bishop 2006, "Pattern recognition and machine learning", section 1.5.5 (q = 1).
+    Shapes: y, t any, both alike. Source: Bishop 2006, "Pattern recognition and machine learning", section 1.5.5.
     """
 
     kind = "l1"
@@ -93,13 +95,14 @@ class L1(Loss):
         return difference.abs().mean(), Cache((difference,))
 
     def backward(self, cache: Cache) -> Tensor:
+        difference: Tensor
         (difference,) = cache.take()
         return difference.sign_().div_(difference.numel())
 
 
 def _difference(prediction: Tensor, target: Tensor) -> Tensor:
     if prediction.shape != target.shape:
-        raise ValueError(f"the prediction is {list(prediction.shape)}, the target {list(target.shape)}: give them one shape")
+        raise ValueError(f"the prediction is {list(prediction.shape)}, the target {list(target.shape)}")
     return prediction - target
 
 

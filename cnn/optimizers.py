@@ -1,11 +1,12 @@
 """Optimizers: one step on the flat vector of all parameters, whatever the depth of the network.
 
-    step(parameters, gradients, lr)        both vectors [P]; `parameters` changes in place
+step(parameters, gradients, lr)        both vectors [P]; `parameters` changes in place
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 import torch
@@ -56,7 +57,7 @@ class Adam(Optimizer):
     def __init__(
         self,
         lr: PositiveFloat = 0.01,
-        betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)] | tuple[Fraction, Fraction] = (0.9, 0.999),
+        betas: Annotated[Sequence[Fraction], Field(min_length=2, max_length=2)] = (0.9, 0.999),
         eps: PositiveFloat = 1e-8,
     ) -> None:
         self.lr = lr

@@ -10,7 +10,6 @@ import io
 import math
 import os
 import pickle
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,17 +28,17 @@ DTYPES = ("float32", "float64", "int64", "int32", "uint8", "bool")
 
 
 def save(file: Path, content: Mapping[str, Any]) -> None:
-    """Write the content, which must be plain data, under the format's name and version. The file appears whole or not at all."""
+    """Write plain data under the format's name and version. The file appears whole or not at all."""
     data = pickle.dumps({"format": FORMAT, "version": VERSION, **content}, protocol=PROTOCOL)
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    temporary = file.with_name(f".{file.name}.new")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with temporary.open("wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, file)
+        temporary.replace(file)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -7,7 +7,8 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -29,6 +30,8 @@ DONE, FAILED, BAD_INPUT = 0, 1, 2
 
 def conclude(error: BaseException) -> int:
     """Say what went wrong and give the exit code for it; a fault nobody foresaw is raised again."""
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        error = overrides.from_hydra(error)
     if isinstance(error, ConfigError | InputError):
         print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
         return BAD_INPUT
@@ -68,7 +71,8 @@ def train(arguments: Sequence[str]) -> int:
         except (HydraException, OmegaConfBaseException) as error:
             codes.append(conclude(ConfigError(faults + overrides.from_hydra(error).faults)))
         except (ConfigError, InputError, experiment.RunFailed, Interrupted) as error:
-            codes += [] if codes else [conclude(error)]
+            if not codes:  # else the job has told it already
+                codes.append(conclude(error))
     signalled = [code for code in codes if code > BAD_INPUT]
     return signalled[0] if signalled else FAILED if FAILED in codes else max(codes, default=DONE)
 
@@ -76,24 +80,30 @@ def train(arguments: Sequence[str]) -> int:
 def _sweep_directories(prepared: Sequence[str], scratch: str) -> list[str]:
     """What Hydra writes of a sweep goes to a temporary place; what we write, to one directory for all of its jobs."""
     given = {argument.lstrip("+").split("=")[0] for argument in prepared}
-    defaults = {"hydra.sweep.dir": scratch, "sweep_dir": f"outputs/sweeps/{new_name()}"}
-    return [f"{'' if key.startswith('hydra') else '++'}{key}={path}" for key, path in defaults.items() if key not in given]
+    defaults = {"hydra.sweep.dir": scratch, "++sweep_dir": f"outputs/sweeps/{new_name()}"}
+    return [f"{key}={path}" for key, path in defaults.items() if key.lstrip("+") not in given]
 
 
 def _run(composed: DictConfig, faults: Sequence[Fault]) -> None:
     """One run, from a composed config; `faults` are those already known of its overrides."""
-    try:
-        raw = overrides.resolve(composed)
-        if faults:
-            schema.parse(raw)
-    except ConfigError as error:
-        raise ConfigError([*faults, *error.faults]) from None
-    if faults:
-        raise ConfigError(faults)
     context = HydraConfig.get()
     number = context.job.num if context.mode == RunMode.MULTIRUN else None
     typed = [override.lstrip("+") for override in context.overrides.task]
+    raw, unresolved = overrides.resolve(composed, typed)
+    known = [*faults, *unresolved]
+    if known:
+        _raise_with_all(raw, known)
     print(_told(experiment.run(raw, typed, number), typed if number is not None else []))
+
+
+def _raise_with_all(raw: Mapping[str, Any], known: Sequence[Fault]) -> NoReturn:
+    """Raise the faults known already together with those that the schema finds in other places."""
+    places = {fault.place for fault in known}
+    try:
+        schema.parse(raw)
+    except ConfigError as error:
+        raise ConfigError([*known, *(fault for fault in error.faults if fault.place not in places)]) from None
+    raise ConfigError(known)
 
 
 def _told(result: experiment.Result, overrides: Sequence[str]) -> str:

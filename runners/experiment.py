@@ -23,7 +23,6 @@ from runners.loop import History, Plan, Row, evaluate, train
 from runners.run_directory import RunDirectory, new_name, now
 from runners.schema import Config, parse
 from runners.signals import Interrupted, watch_signals
-from runners.tasks import Classification
 
 log = logging.getLogger(__name__)
 EVALUATION_BATCH = 256
@@ -66,9 +65,10 @@ def _build(config: Config, input_shape: tuple[int, ...], classes: int | None) ->
         )
     except ConfigError as error:
         raise error.inside("model") from None
-    if network.output_shape != (classes,):
+    given = network.output_shape(input_shape)
+    if given != (classes,):
         last = list(network.layers)[-1]
-        problem = f"the last, {last}, gives {list(network.output_shape)}, the data have {classes} classes: give [{classes}]"
+        problem = f"the last, {last}, gives {list(given)}, the data have {classes} classes: give [{classes}]"
         raise ConfigError([Fault("model.layers", problem)])
     if config.settings.init_from:
         _start_from(network, config.settings.init_from)
@@ -102,9 +102,7 @@ def _path(config: Config, sweep_job: int | None) -> Path:
 
 
 @contextmanager
-def _recorded(
-    directory: RunDirectory, config: Config, dataset: Dataset, overrides: Sequence[str]
-) -> Iterator[None]:
+def _recorded(directory: RunDirectory, config: Config, dataset: Dataset, overrides: Sequence[str]) -> Iterator[None]:
     """Keep the directory's config, log and status true, however the run ends."""
     directory.write_yaml("config.yaml", {**config.raw, "threads": config.threads})
     directory.write_yaml("overrides.yaml", list(overrides))
@@ -145,9 +143,7 @@ def _train_and_test(
     settings = config.settings
 
     def batches(examples: Examples, size: int) -> Batches:
-        return Batches(
-            examples, size, mean=dataset.mean, std=dataset.std, dtype=config.dtype, device=config.device
-        )
+        return Batches(examples, size, mean=dataset.mean, std=dataset.std, dtype=config.dtype, device=config.device)
 
     def save(which: str, row: Row) -> None:
         checkpoint.save(directory.checkpoint(which), _checkpoint(config, network, dataset, row))

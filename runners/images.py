@@ -12,9 +12,9 @@ from scipy import ndimage
 
 from runners.errors import ImageError
 
-Array = np.ndarray[Any, np.dtype[np.float32]]
+Array = np.ndarray[Any, Any]
 
-FAINT = 0.2
+FAINT = 0.1
 """Ink below this fraction of the darkest ink doesn't widen the box around a digit."""
 SPECK = 0.05
 """Connected ink of less than this fraction of the largest piece is dirt."""
@@ -87,7 +87,7 @@ def prepare_digit(picture: Image.Image, input_shape: tuple[int, ...]) -> Prepare
 
 
 def _ink(grey: Array) -> tuple[Array, bool]:
-    """How much each pixel differs from the ground towards the other end, scaled to 1; and whether the ground was light."""
+    """How much each pixel differs from the ground, scaled to 1; and whether the ground was the lighter."""
     low, high = float(grey.min()), float(grey.max())
     if high - low < CONTRAST:
         raise ImageError("there is nothing on it: all of it is of one grey")
@@ -118,8 +118,8 @@ def _centre(digit: Array, height: int, width: int) -> Array:
     """Placed on an empty image with its centre of mass in the middle, as far as it stays inside."""
     rows, columns = np.indices(digit.shape)
     mass = max(float(digit.sum()), 1e-9)
-    top = round((height - 1) / 2 - float((rows * digit).sum()) / mass)
-    left = round((width - 1) / 2 - float((columns * digit).sum()) / mass)
+    top = round(height / 2 - float((rows * digit).sum()) / mass)  # MNIST's own centre is pixel 14 of 28, counted from 0
+    left = round(width / 2 - float((columns * digit).sum()) / mass)
     top = min(max(top, 0), height - digit.shape[0])
     left = min(max(left, 0), width - digit.shape[1])
     image = np.zeros((height, width), np.float32)

@@ -55,7 +55,7 @@ def train(
     save: SaveCheckpoint,
     watch: SignalWatch,
 ) -> History:
-    """Train for all epochs. After each one a row is added, `last` is saved, and `best` where val/accuracy is the highest yet.
+    """Train for all epochs; after each, add a row, save `last`, and `best` where val/accuracy is the highest yet.
 
     Raises Interrupted after the step in which a signal came, with `last` saved.
     """

@@ -1,5 +1,8 @@
-"""Between the command line, Hydra and the schema: overrides pass even where a key is unknown, so that the schema can tell
-all mistakes together, and Hydra's own complaints become ours."""
+"""Between the command line, Hydra and the schema.
+
+Overrides pass even where a key is unknown, so that the schema can tell all mistakes together; Hydra's own complaints
+become ours.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnn.arguments import ConfigError, Fault, join, nearest, show
+from cnn.arguments import ConfigError, Fault, nearest, show
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 OVERRIDE = re.compile(r"(?P<prefix>\+\+|\+|~|)(?P<key>[A-Za-z_][\w./@-]*)(?:=(?P<value>.*))?", re.DOTALL)
@@ -25,13 +28,12 @@ def prepare(arguments: Sequence[str]) -> tuple[list[str], list[Fault]]:
     faults: list[Fault] = []
     for argument in arguments:
         match = OVERRIDE.fullmatch(argument)
-        if argument.startswith("-") or match is None or match["prefix"] == "~" or match["key"].startswith("hydra"):
+        if match is None or match["value"] is None or match["prefix"] == "~" or match["key"].startswith("hydra"):
             prepared.append(argument)
-        elif match["value"] is None:
-            faults.append(Fault(argument, "is no override, give key=value"))
         elif match["key"] in groups():
-            unknown = [name for name in match["value"].split(",") if name not in choices(match["key"])]
-            faults += [Fault(match["key"], f"unknown {show(name)}, {nearest(name, choices(match['key']))}") for name in unknown]
+            known = choices(match["key"])
+            unknown = [name for name in match["value"].split(",") if name not in known]
+            faults += [Fault(match["key"], f"unknown {show(name)}, {nearest(name, known)}") for name in unknown]
             if not unknown:
                 prepared.append(argument)
         else:
@@ -57,37 +59,35 @@ def from_hydra(error: HydraException | OmegaConfBaseException) -> ConfigError:
     text = " ".join(str(error).split("\nSee https")[0].split())
     place = ""
     if isinstance(error, OverrideParseException):
-        place = re.sub(r"^\+\+", "", error.override)
-        text = text.removeprefix(f"Error parsing override '{error.override}' ").removeprefix(f"Error parsing override '{place}' ")
-    elif isinstance(error, OmegaConfBaseException) and error.full_key:
-        place = str(error.full_key)
-        text = str(error.msg).splitlines()[0] if error.msg else text
+        place = error.override.removeprefix("++")
+        text = text.removeprefix(f"Error parsing override '{error.override}' ")
+    elif isinstance(error, OmegaConfBaseException):
+        place = str(error.full_key or "")
+        text = str(error).splitlines()[0]
     return ConfigError([Fault(place, text)])
 
 
-def resolve(composed: DictConfig) -> dict[str, Any]:
-    """The composed config as plain data. Raises ConfigError for broken references, missing values and unused variables."""
-    faults = _unused_variables(composed) + [
-        Fault(key, f"must be given: {key}=...") for key in sorted(OmegaConf.missing_keys(composed))
-    ]
+def resolve(composed: DictConfig, typed: Sequence[str]) -> tuple[dict[str, Any], list[Fault]]:
+    """The composed config as plain data, and the faults that show only before references are resolved.
+
+    Raises ConfigError for broken references.
+    """
+    faults = _unused_variables(composed, typed)
     try:
+        faults += [Fault(key, f"must be given: {key}=...") for key in sorted(OmegaConf.missing_keys(composed))]
         plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
     except OmegaConfBaseException as error:
         raise ConfigError(faults + from_hydra(error).faults) from None
     assert isinstance(plain, dict)
-    if faults:
-        raise ConfigError(faults)
-    return {str(key): value for key, value in plain.items()}
+    return {str(key): value for key, value in plain.items()}, faults
 
 
-def _unused_variables(composed: DictConfig) -> list[Fault]:
-    """Keys of `model` beside `name` and `layers` are variables for `${model.KEY}`; one that nothing uses is a slip."""
-    model = composed.get("model")
-    if not isinstance(model, DictConfig):
-        return []
+def _unused_variables(composed: DictConfig, typed: Sequence[str]) -> list[Fault]:
+    """Keys of `model` but `name` and `layers` are variables, `${model.KEY}`; typing one that nothing uses is a slip."""
     used = set(REFERENCE.findall(OmegaConf.to_yaml(composed, resolve=False)))
+    keys = [match[1] for override in typed if (match := re.match(r"\+*model\.(\w+)=", override))]
     return [
-        Fault(join("model", str(key)), f"unknown: no layer uses ${{model.{key}}}, {nearest(str(key), used)}")
-        for key in model
+        Fault(f"model.{key}", f"unknown, no layer uses ${{model.{key}}}, {nearest(key, used)}")
+        for key in keys
         if key not in used and key not in ("name", "layers")
     ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import secrets
 import time
 from collections.abc import Mapping
@@ -30,7 +29,6 @@ class RunDirectory:
         try:
             path.mkdir(parents=True)
             (path / "checkpoints").mkdir()
-            (path / "figures").mkdir()
         except FileExistsError:
             raise RunDirectoryError(f"run_dir: {path} exists already, give a new one or remove it") from None
         except OSError as error:
@@ -54,7 +52,7 @@ class RunDirectory:
         write_whole(self.path / name, json.dumps(content, indent=2) + "\n")
 
     def status(self, state: str, **details: Any) -> None:
-        """Write status.json: the state (running, done, failed, interrupted) and what is known beside it, kept until replaced."""
+        """Write status.json: running, done, failed or interrupted, and details, which stay until they are replaced."""
         self._status |= {"state": state, "reason": None, **details, "updated": now()}
         self.write_json("status.json", self._status)
 
@@ -76,4 +74,4 @@ def write_whole(file: Path, text: str) -> None:
     """Write a text file so that readers see the old content or the new, never half of it."""
     temporary = file.with_name(f".{file.name}.new")
     temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, file)
+    temporary.replace(file)

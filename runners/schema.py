@@ -79,10 +79,10 @@ def parse(raw: Mapping[str, Any]) -> Config:
 
     settings = collect(lambda: check(Settings, _top_level(raw)))
     model = collect(lambda: _model(raw))
-    data = collect(lambda: _section(raw, "data", SOURCES))
-    optimizer = collect(lambda: _section(raw, "optimizer", OPTIMIZERS))
-    loss = collect(lambda: _section(raw, "loss", LOSSES))
-    schedule = collect(lambda: _section(raw, "schedule", SCHEDULES))
+    data = collect(lambda: section(raw, "data", SOURCES))
+    optimizer = collect(lambda: section(raw, "optimizer", OPTIMIZERS))
+    loss = collect(lambda: section(raw, "loss", LOSSES))
+    schedule = collect(lambda: section(raw, "schedule", SCHEDULES))
     task = collect(lambda: TASKS[_name(raw, "task", TASKS)])
     device = collect(lambda: _device(settings)) if settings else None
     if settings and settings.threads and settings.threads > available_threads():
@@ -90,8 +90,8 @@ def parse(raw: Mapping[str, Any]) -> Config:
         faults.append(Fault("threads", problem))
     if faults:
         raise ConfigError(faults)
-    parts: Any = (settings, model, data, optimizer, loss, schedule, task, device)
-    return Config(*parts, raw=raw)
+    parts: Any = (settings, model, data, optimizer, loss, schedule, task, device, raw)
+    return Config(*parts)
 
 
 def _top_level(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,10 +121,11 @@ def _name(raw: Mapping[str, Any], section: str, known: Mapping[str, Any]) -> str
     return name
 
 
-def _section(raw: Mapping[str, Any], section: str, known: Mapping[str, Callable[..., T]]) -> T:
-    constructor = known[_name(raw, section, known)]
-    arguments = {key: value for key, value in _mapping(raw, section).items() if key != "name"}
-    made: T = construct(constructor, arguments, section)
+def section(raw: Mapping[str, Any], name: str, known: Mapping[str, Callable[..., T]]) -> T:
+    """The object that a section of the config names, made from its arguments. Raises ConfigError."""
+    constructor = known[_name(raw, name, known)]
+    arguments = {key: value for key, value in _mapping(raw, name).items() if key != "name"}
+    made: T = construct(constructor, arguments, name)
     return made
 
 
@@ -140,7 +141,7 @@ def _device(settings: Settings) -> torch.device:
         "mps": torch.backends.mps.is_available() and settings.dtype != "float64",
         "cpu": True,
     }
-    name = settings.device
+    name: str = settings.device
     if name == "auto":
         name = next(candidate for candidate, there in available.items() if there)
     if not available[name]:

@@ -8,6 +8,8 @@ from cnn.layers.norm import BatchNorm
 from cnn.layers.pool import MaxPool2d, MaxPool3d
 from cnn.layers.shape import Flatten
 
+__all__ = ["LAYERS"]
+
 LAYERS: dict[str, type[Layer]] = {
     layer.kind: layer
     for layer in (Conv2d, Conv3d, MaxPool2d, MaxPool3d, BatchNorm, Flatten, Linear, ReLU, Sigmoid, Softmax)

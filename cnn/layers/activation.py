@@ -24,9 +24,7 @@ class ReLU(Layer):
         y = ops.relu(x)
         return y, mode.keep(y)
 
-    def backward(
-        self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True
-    ) -> Tensor | None:
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         (y,) = cache.take()
         return ops.relu_backward(dy, y) if need_dx else None
 
@@ -47,9 +45,7 @@ class Sigmoid(Layer):
         y = 1 / (1 + torch.exp(-x))
         return y, mode.keep(y)
 
-    def backward(
-        self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True
-    ) -> Tensor | None:
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         (y,) = cache.take()
         return dy * y * (1 - y) if need_dx else None
 
@@ -71,8 +67,6 @@ class Softmax(Layer):
         y /= y.sum(0)
         return y, mode.keep(y)
 
-    def backward(
-        self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True
-    ) -> Tensor | None:
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         (y,) = cache.take()
         return y * (dy - (dy * y).sum(0)) if need_dx else None

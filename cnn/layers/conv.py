@@ -58,9 +58,7 @@ class Conv(Layer):
         bias = None if self.bias is None else self.bias.data
         return ops.conv(x, self.weight.data, bias, self.window), mode.keep(x)
 
-    def backward(
-        self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True
-    ) -> Tensor | None:
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         (x,) = cache.take()
         if need_dparams:
             ops.add_conv_backward_weight(x, dy, self.window, self.weight.grad)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from cnn import initializers
@@ -47,9 +46,7 @@ class Linear(Layer):
             y += self.bias.data[:, None]
         return y, mode.keep(x)
 
-    def backward(
-        self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True
-    ) -> Tensor | None:
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         (x,) = cache.take()
         if need_dparams:
             self.weight.grad.addmm_(dy, x.t())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from cnn import initializers, ops
@@ -11,12 +10,12 @@ from cnn.layer import Buffer, Cache, Layer, Mode, Parameter, Shape
 
 
 class BatchNorm(Layer):
-    """Give each channel mean 0 and variance 1 over the batch, then a learned scale and shift, as `torch.nn.BatchNorm*d`.
+    """Give each channel mean 0 and variance 1 over the batch, then a learned scale and shift: `torch.nn.BatchNorm*d`.
 
     Forward:  y = weight * xhat + bias,  xhat = (x - mean) / sqrt(var + eps), for each channel. In training mean and
-              (biased) variance are the batch's, over all L = prod(S) * N values of a channel, and the running ones move:
-              running = (1 - momentum) * running + momentum * batch, with the unbiased variance. In evaluation they are
-              the running ones, constants.
+              (biased) variance are the batch's, over all L = prod(S) * N values of a channel, and the running ones
+              move: running = (1 - momentum) * running + momentum * batch, with the unbiased variance. In evaluation
+              they are the running ones, constants.
     Backward: dbias = sum dy,  dweight = sum dy * xhat,
               in training    dx = weight / sqrt(var + eps) * (dy - dbias / L - xhat * dweight / L),
               in evaluation  dx = weight / sqrt(var + eps) * dy
@@ -69,11 +68,10 @@ class BatchNorm(Layer):
         self.running_mean.data.lerp_(mean, self.momentum)
         self.running_var.data.lerp_(var * (length / (length - 1)), self.momentum)
 
-    def backward(
-        self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True
-    ) -> Tensor | None:
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         rows, mean, rstd, batch_statistics = cache.take()
         gradient = dy.flatten(1)
+        dx: Tensor | None
         if batch_statistics:
             dx, dweight, dbias = ops.batch_norm_backward(gradient, rows, mean, rstd, self.weight.data)
         else:
@@ -83,4 +81,4 @@ class BatchNorm(Layer):
         if need_dparams:
             self.weight.grad += dweight
             self.bias.grad += dbias
-        return dx.view(dy.shape) if need_dx else None
+        return dx.view(dy.shape) if need_dx and dx is not None else None

@@ -36,9 +36,7 @@ class MaxPool(Layer):
         y, winner = ops.max_pool(x, self.window)
         return y, mode.keep(winner, x.shape[1:-1])
 
-    def backward(
-        self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True
-    ) -> Tensor | None:
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         winner, size = cache.take()
         return ops.max_pool_backward(dy, winner, size, self.window) if need_dx else None
 

@@ -10,7 +10,7 @@ from cnn.layer import Cache, Layer, Mode, Shape
 
 
 class Flatten(Layer):
-    """Put all features of an example into one axis, in the order of `torch.nn.Flatten`: a view, since the batch is last.
+    """Put all features of an example into one axis, in the order of `torch.nn.Flatten`; a view, as the batch is last.
 
     Forward:  y = x seen as [C * prod(S), N]
     Backward: dx = dy seen as [C, *S, N]
@@ -26,8 +26,6 @@ class Flatten(Layer):
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
         return x.reshape(-1, x.shape[-1]), mode.keep(x.shape)
 
-    def backward(
-        self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True
-    ) -> Tensor | None:
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         (shape,) = cache.take()
         return dy.reshape(shape) if need_dx else None

@@ -25,7 +25,7 @@ def make_window(
 
 
 def slide(window: Window, input_shape: Shape) -> Shape:
-    """The spatial size of the output. Raises ShapeError where the axes differ or the kernel is larger than the input."""
+    """The spatial size of the output. Raises ShapeError for other axes, and for a kernel larger than the input."""
     axes = len(window.kernel)
     if len(input_shape) != axes + 1:
         wanted = ["channels", "depth", "height", "width"]

@@ -1,4 +1,4 @@
-"""The functions of `reference.py` on compiled CPU kernels: they allocate, reshape, and leave the loops to `kernels.py`."""
+"""The functions of `reference.py` on compiled CPU kernels: they allocate and reshape; `kernels.py` has the loops."""
 
 from __future__ import annotations
 

@@ -11,8 +11,9 @@ from cnn.ops.window import Sizes, Window
 
 
 def conv(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window) -> Tensor:
-    """y = weight @ im2col(x) + bias, that is y[o, p, n] = sum_{c,k} weight[o, c, k] x[c, p * stride + k - padding, n] + bias[o].
+    """y = weight @ im2col(x) + bias.
 
+    Entry by entry, y[o, p, n] = bias[o] + sum over c, k of weight[o, c, k] * x[c, p * stride + k - padding, n].
     x [C, *S, N], weight [O, C, *K], bias [O] -> y [O, *So, N].
     """
     outputs = weight.shape[0]
@@ -40,7 +41,7 @@ def conv_backward_input(dy: Tensor, weight: Tensor, size: Sizes, window: Window)
 def add_conv_backward_weight(x: Tensor, dy: Tensor, window: Window, dweight: Tensor) -> None:
     """dweight += dy @ im2col(x)^T.
 
-    x [C, *S, N], dy [O, *So, N], dweight [O, C, *K]. The columns are made anew: storing them would take prod(K) times x.
+    x [C, *S, N], dy [O, *So, N], dweight [O, C, *K]. The columns are made anew: to keep them takes prod(K) times x.
     """
     outputs = dy.shape[0]
     columns = im2col(x, window).view(dweight[0].numel(), -1)

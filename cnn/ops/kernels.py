@@ -1,8 +1,8 @@
 """The loops behind `compiled.py`, on numpy arrays, compiled by numba at first use and cached on disk.
 
-Three spatial axes serve one, two and three: missing ones have size 1. The batch is the innermost, contiguous axis, so every
-inner loop vectorises however small the image is. Each `prange` writes to places of its own: results don't depend on the
-number of threads.
+Three spatial axes serve one, two and three: missing ones have size 1. The batch is the innermost, contiguous axis, so
+every inner loop vectorises however small the image is. Each `prange` writes to places of its own: results don't depend
+on the number of threads.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def clear(target):
     target[:] = 0
 
 
-# Loops count from 0 over slices: an index that might be negative would cost numba's wrap-around and the vector instructions.
+# Loops count from 0 over slices: an index that might be negative is checked for wrap-around, and nothing vectorises.
 
 
 @helper
@@ -135,7 +135,7 @@ def col2im(columns, kernel_size, stride, padding, N, dx):  # columns [C Kd Kh Kw
 
 @helper
 def keep_larger(candidate, tap, best, winner):
-    """best = max(best, the start of candidate) and winner = tap where that changed it; all flat. NaN beats everything."""
+    """best = max(best, the start of candidate), winner = tap where that changed it; all flat. NaN beats everything."""
     for n in range(best.size):
         a = candidate[n]
         better = a > best[n] or a != a

@@ -1,8 +1,9 @@
 """Large buffers are used again instead of being allocated afresh.
 
-Fresh memory costs a page fault every 4 KiB: copying 64 MB into it takes several times as long as into used memory. The
-pool hands out CPU memory as tensors and takes it back by itself when the last view of such a tensor dies: torch holds the
-numpy array that it was made from for exactly as long as its storage lives. Other devices have caching allocators.
+Fresh memory costs a page fault every 4 KiB: copying 64 MB into it takes several times as long as into used memory.
+The pool hands out CPU memory as tensors and takes it back by itself when the last view of such a tensor dies: torch
+holds the numpy array that it was made from for exactly as long as its storage lives. Other devices have caching
+allocators.
 """
 
 from __future__ import annotations

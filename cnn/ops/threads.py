@@ -12,7 +12,7 @@ def available_threads() -> int:
     """The cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return min(cores, int(numba.config.NUMBA_NUM_THREADS))
+    return min(cores, int(numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
 
 
 def set_threads(count: int) -> None:

@@ -17,7 +17,7 @@ class Window(NamedTuple):
     padding: Sizes
 
     def output_size(self, size: Sizes) -> Sizes:
-        """How many positions fit along each axis: (size + 2 padding - kernel) // stride + 1; below 1 where none does."""
+        """How many positions fit along each axis: (size + 2 padding - kernel) // stride + 1, below 1 if none."""
         return tuple(
             (extent + 2 * padding - kernel) // stride + 1
             for extent, kernel, stride, padding in zip(size, *self, strict=True)
@@ -37,6 +37,4 @@ class Window(NamedTuple):
     def on_three_axes(self) -> Window:
         """The same window with leading axes of size one, for kernels that are compiled for three spatial axes."""
         missing = 3 - len(self.kernel)
-        return Window(
-            (1,) * missing + self.kernel, (1,) * missing + self.stride, (0,) * missing + self.padding
-        )
+        return Window((1,) * missing + self.kernel, (1,) * missing + self.stride, (0,) * missing + self.padding)

@@ -106,7 +106,7 @@ class Source:
         classes = 1 + max(int(examples.labels.max()) for examples in (training_file, test))
         names = self.class_names or [str(number) for number in range(self.known_classes or classes)]
         if classes > len(names):
-            raise DataError(f"data.class_names: {len(names)} names for labels up to {classes - 1}, give {classes} names")
+            raise DataError(f"data.class_names: {len(names)} names for labels up to {classes - 1}, give {classes}")
         return names
 
 

@@ -57,7 +57,7 @@ class Idx(Source):
         images_file, images = self._read(prefix, "images")
         labels_file, labels = self._read(prefix, "labels")
         if images.ndim not in (3, 4):
-            raise DataError(f"{images_file}: {images.ndim} axes, images have 3 (count, height, width) or 4 (with depth)")
+            raise DataError(f"{images_file}: {images.ndim} axes, images have 3 (count, height, width), volumes 4")
         if labels.ndim != 1:
             raise DataError(f"{labels_file}: {labels.ndim} axes, labels have 1")
         if len(images) != len(labels):
@@ -100,7 +100,7 @@ def read_idx(file: Path) -> Array:
             magic = _exactly(stream.read(4), 4, file)
             zeros, kind, axes = struct.unpack(">HBB", magic)
             if zeros or kind != UNSIGNED_BYTE or not 1 <= axes <= 4:
-                raise DataError(f"{file}: begins with {magic.hex()}, not with the magic number of bytes in IDX, 000008..")
+                raise DataError(f"{file}: begins with {magic.hex()}, IDX files of bytes with 0000080 and 1 to 4")
             shape: Sequence[int] = struct.unpack(f">{axes}I", _exactly(stream.read(4 * axes), 4 * axes, file))
             count = math.prod(shape)
             values = _exactly(stream.read(count + 1), count, file)

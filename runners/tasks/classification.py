@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cnn import Graph, Layer, Mode, Sequential
-from cnn.layers import Softmax
+from cnn.layers.activation import Softmax
 from cnn.losses import CrossEntropy, Loss
 from cnn.optimizers import Optimizer
 from runners.data.batches import Batch
@@ -35,8 +35,8 @@ class Totals:
 class Classification:
     """Training steps and evaluation of a classifier.
 
-    Cross entropy takes logits: a network that ends in softmax is trained and evaluated on what goes into it. Other losses
-    compare the network's whole output with the one-hot target.
+    Cross entropy takes logits: a network that ends in softmax is trained and evaluated on what goes into it. Other
+    losses compare the network's whole output with the one-hot target.
     """
 
     def __init__(self, network: Sequential, loss: Loss) -> None:

@@ -1,0 +1,57 @@
+"""Any layer or network against finite differences: is the hand-written backward the derivative of the forward?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from cnn.layer import Layer, Mode
+
+STEP = 1e-5
+"""Half the width of a central difference: its error is of the order STEP^2, its rounding noise 1e-16 / STEP."""
+
+
+def gradcheck(layer: Layer, x: Tensor, mode: Mode, *, seed: int = 0) -> dict[str, float]:
+    """The relative error of the gradient of the input, under the name `x`, and of each parameter.
+
+    The layer has to be bound in float64, and x [C, *S, N] to be drawn away from kinks and ties. What is differentiated
+    is sum(dy * y) with a random dy, so that no gradient passes for being constant. Overwrites parameters' gradients.
+    """
+    y, cache = layer.forward(x, mode)
+    dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype)
+    for _, parameter in layer.named_parameters():
+        parameter.grad.zero_()
+    dx = layer.backward(dy, cache)
+    assert dx is not None
+    quiet = Mode(mode.train, keep_cache=False, generator=mode.generator)
+
+    def value() -> float:
+        return float((dy * layer.forward(x, quiet)[0]).sum())
+
+    errors = {"x": relative_error(dx, finite_differences(value, x))}
+    for name, parameter in layer.named_parameters():
+        errors[name] = relative_error(parameter.grad, finite_differences(value, parameter.data))
+    return errors
+
+
+def finite_differences(value: Callable[[], float], tensor: Tensor) -> Tensor:
+    """The gradient of `value()` with respect to a tensor, (f(t + h) - f(t - h)) / 2h; the tensor is restored."""
+    gradient = torch.empty_like(tensor).flatten()
+    entries = tensor.view(-1)
+    for index in range(entries.numel()):
+        before = entries[index].item()
+        entries[index] = before + STEP
+        above = value()
+        entries[index] = before - STEP
+        below = value()
+        entries[index] = before
+        gradient[index] = (above - below) / (2 * STEP)
+    return gradient.view(tensor.shape)
+
+
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    """max |found - expected| / max |expected|; 0 where both are zero."""
+    difference = float((found - expected).abs().max())
+    return difference / float(expected.abs().max()) if difference else 0.0

@@ -1,0 +1,138 @@
+"""A saved run on a dataset: `python -m runners.evaluate RUN [data=NAME] [data.KEY=VALUE ...]`.
+
+Without overrides the dataset is the run's own. Its test examples are used, all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import yaml
+
+from cnn import ConfigError
+from cnn.arguments import Fault, nearest, show
+from cnn.losses import LOSSES
+from runners import checkpoint, overrides, schema
+from runners.commands import DONE, conclude
+from runners.data import SOURCES
+from runners.data.batches import Batches
+from runners.errors import DataError, InputError
+from runners.tasks import Classification
+from runners.tasks.classification import Totals
+
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Loss, accuracy, and how often each class [row] was taken for each [column]."""
+
+    data: str
+    loss: float
+    accuracy: float
+    class_names: list[str]
+    confusion: torch.Tensor
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "data": self.data,
+            "test/loss": self.loss,
+            "test/accuracy": self.accuracy,
+            "class_names": self.class_names,
+            "confusion": self.confusion.tolist(),
+        }
+
+    def in_words(self) -> str:
+        """A line for the whole and a table of the classes."""
+        count = int(self.confusion.sum())
+        width = max(len("class"), *map(len, self.class_names))
+        lines = [
+            f"{self.data}: {count:,} test examples, accuracy {self.accuracy:.2%}, loss {self.loss:.4f}",
+            f"{'class':>{width}}  examples  accuracy  most often taken for",
+        ]
+        for index, name in enumerate(self.class_names):
+            row = self.confusion[index].clone()
+            examples, right = int(row.sum()), int(row[index])
+            row[index] = 0
+            wrong = f"{self.class_names[int(row.argmax())]} ({int(row.max())})" if row.any() else ""
+            share = f"{right / examples:.2%}" if examples else "-"
+            lines.append(f"{name:>{width}}  {examples:>8,}  {share:>8}  {wrong}".rstrip())
+        return "\n".join(lines)
+
+
+def evaluate(run: str, typed: Sequence[str] = (), which: str = "best") -> Evaluation:
+    """Evaluate a run's network on the test examples of its own dataset, or of the one that overrides name.
+
+    Raises ConfigError or InputError for what can't be used.
+    """
+    content = checkpoint.load(checkpoint.locate(run, which))
+    network = checkpoint.rebuild(content)
+    section = _data_section(content["config"]["data"], typed)
+    _, test = schema.section({"data": section}, "data", SOURCES).read()
+    names = content["class_names"]
+    shape = list(test.images.shape[1:])
+    if shape != content["input_shape"]:
+        raise DataError(f"the test images are {shape}, the network takes {content['input_shape']}")
+    if int(test.labels.max()) >= len(names):
+        raise DataError(f"there are labels up to {int(test.labels.max())}, the network knows {len(names)} classes")
+    batches = Batches(
+        test,
+        BATCH,
+        mean=content["mean"],
+        std=content["std"],
+        dtype=network.flat.data.dtype,
+        device=network.flat.data.device,
+    )
+    task, totals = Classification(network, LOSSES[content["loss"]]()), Totals()
+    confusion = torch.zeros(len(names), len(names), dtype=torch.int64)
+    for batch in batches.in_order():
+        pairs = batch.labels * len(names) + task.evaluate(batch, totals)
+        confusion += torch.bincount(pairs, minlength=len(names) ** 2).view(len(names), -1)
+    means = totals.means("test")
+    return Evaluation(section["name"], means["test/loss"], means["test/accuracy"], names, confusion)
+
+
+def _data_section(saved: Mapping[str, Any], typed: Sequence[str]) -> dict[str, Any]:
+    """The saved section with what is typed now; `data=NAME` starts from that choice's file. Nothing is composed."""
+    section = dict(saved)
+    faults = []
+    for override in typed:
+        key, _, text = override.partition("=")
+        value = yaml.safe_load(text) if text else None
+        if key == "data" and value in overrides.choices("data"):
+            section = yaml.safe_load((overrides.CONFIGS / "data" / f"{value}.yaml").read_text(encoding="utf-8"))
+        elif key == "data":
+            faults.append(Fault("data", f"unknown {show(value)}, {nearest(str(value), overrides.choices('data'))}"))
+        elif key.startswith("data."):
+            section[key.removeprefix("data.")] = value
+        else:
+            faults.append(Fault(override, "only data=NAME and data.KEY=VALUE can be changed here"))
+    if faults:
+        raise ConfigError(faults)
+    return section
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print an evaluation; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m runners.evaluate", description="A saved run on a dataset.")
+    parser.add_argument("run", help="a run directory, or a checkpoint in it")
+    parser.add_argument("overrides", nargs="*", metavar="data.KEY=VALUE", help="another dataset, data=idx data.path=D")
+    parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which weights (default best)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    try:
+        evaluation = evaluate(options.run, options.overrides, options.checkpoint)
+    except (ConfigError, InputError) as error:
+        return conclude(error)
+    print(json.dumps(evaluation.as_json()) if options.json else evaluation.in_words())
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
