@@ -1,0 +1,131 @@
+"""The two sets of kernels against each other: same names, same signatures, same numbers, NaN included."""
+
+from __future__ import annotations
+
+import inspect
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from cnn import ops
+from cnn.gradcheck import relative_error
+from cnn.ops import Window, compiled, dispatch, reference
+
+NAMES = [
+    name
+    for name, function in inspect.getmembers(compiled, inspect.isfunction)
+    if function.__module__ == compiled.__name__
+]
+PUBLIC = [name for name in NAMES if not name.startswith("_")]
+
+
+def test_both_sets_have_the_same_functions() -> None:
+    assert len(PUBLIC) == 8
+    for name in PUBLIC:
+        assert inspect.signature(getattr(compiled, name)) == inspect.signature(getattr(reference, name))
+        assert getattr(dispatch, name).__wrapped__ is getattr(reference, name)
+
+
+@st.composite
+def windows(draw: st.DrawFn) -> tuple[Window, tuple[int, ...]]:
+    axes = draw(st.integers(1, 3))
+    per_axis = lambda low, high: draw(st.tuples(*[st.integers(low, high)] * axes))  # noqa: E731
+    window = Window(per_axis(1, 3), per_axis(1, 3), per_axis(0, 3))
+    size = tuple(
+        draw(st.integers(max(1, kernel - 2 * padding), 6))
+        for kernel, padding in zip(window.kernel, window.padding, strict=True)
+    )
+    return window, size
+
+
+def normal(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+
+
+@given(windows(), st.integers(1, 3), st.integers(1, 4))
+def test_im2col_and_its_adjoint(drawn: tuple[Window, tuple[int, ...]], channels: int, batch: int) -> None:
+    """Both sets agree, and <im2col(x), c> = <x, col2im(c)> for every x and c."""
+    window, size = drawn
+    x = normal(channels, *size, batch)
+    columns = reference.im2col(x, window)
+    assert torch.equal(compiled.im2col(x, window), columns)
+    other = normal(*columns.shape)
+    back = reference.col2im(other, size, window)
+    assert relative_error(compiled.col2im(other, size, window), back) < 1e-12 or not back.any()
+    assert math.isclose(float((columns * other).sum()), float((x * back).sum()), rel_tol=1e-9, abs_tol=1e-9)
+
+
+@given(windows(), st.integers(1, 3), st.integers(1, 4))
+def test_max_pool_sets_agree_with_ties_and_nan(
+    drawn: tuple[Window, tuple[int, ...]], channels: int, batch: int
+) -> None:
+    window, size = drawn
+    window = window._replace(padding=(0,) * len(size))
+    if min(window.output_size(size)) < 1:
+        return
+    x = normal(channels, *size, batch).mul(2).round()  # many ties
+    x[normal(*x.shape) > 1.5] = math.nan
+    x[normal(*x.shape) < -2] = -math.inf
+    found, wanted = compiled.max_pool(x, window), reference.max_pool(x, window)
+    assert torch.equal(found[0].nan_to_num(99.0), wanted[0].nan_to_num(99.0))
+    assert torch.equal(found[1], wanted[1])
+    dy = normal(*found[0].shape)
+    pair = [module.max_pool_backward(dy, found[1], size, window) for module in (compiled, reference)]
+    assert torch.allclose(*pair, rtol=1e-12)
+
+
+def test_more_than_256_taps_are_numbered_in_wider_integers(kernel_set: str) -> None:
+    x = normal(1, 20, 20, 2)
+    y, winner = ops.max_pool(x, Window((20, 20), (1, 1), (0, 0)))
+    assert winner.dtype == torch.int32
+    assert torch.equal(winner.flatten().long(), x.view(400, 2).argmax(0))
+    assert torch.equal(y.flatten(), x.view(400, 2).amax(0))
+
+
+def test_nan_and_infinity_go_through_as_in_torch(kernel_set: str) -> None:
+    x = torch.tensor([[math.nan, math.inf, -math.inf, -1.0, 2.0]])
+    assert torch.equal(ops.relu(x).nan_to_num(9.0, 8.0), torch.relu(x).nan_to_num(9.0, 8.0))
+    leaf = x.clone().requires_grad_()
+    torch.relu(leaf).backward(torch.ones_like(x))
+    assert leaf.grad is not None
+    assert torch.equal(ops.relu_backward(torch.ones_like(x), ops.relu(x)), leaf.grad)
+    y, _, _ = ops.batch_norm(x, torch.ones(1), torch.zeros(1), 1e-5)
+    assert y.isnan().all()
+    window = Window((2, 2), (1, 1), (0, 0))
+    image = torch.ones(1, 3, 3, 1)
+    image[0, 0, 0, 0], image[0, 2, 2, 0] = math.nan, math.inf
+    y, _ = ops.max_pool(image, window)
+    assert torch.equal(y.nan_to_num(9.0, 8.0), torch.tensor([[9.0, 1.0], [1.0, 8.0]]).view(1, 2, 2, 1))
+    y = ops.conv(image, torch.ones(1, 1, 2, 2), None, window)
+    assert y.isnan().flatten().tolist() == [True, False, False, False]
+    assert y[0, 1, 1, 0] == math.inf
+
+
+def test_arguments_that_are_not_contiguous(kernel_set: str) -> None:
+    window = Window((2, 2), (1, 1), (0, 0))
+    x = normal(4, 5, 2, 3).permute(2, 0, 1, 3)
+    weight = normal(2, 2, 3, 2).movedim(-1, 2)[..., :2]
+    assert not x.is_contiguous()
+    y = ops.conv(x, weight.contiguous(), None, window)
+    assert torch.equal(y, ops.conv(x.contiguous(), weight.contiguous(), None, window))
+    dy = normal(3, 4, 3, 2).movedim(-1, 0)
+    assert not dy.is_contiguous()
+    dweights = [torch.zeros_like(weight.contiguous()) for _ in range(2)]
+    ops.add_conv_backward_weight(x, dy, window, dweights[0])
+    ops.add_conv_backward_weight(x.contiguous(), dy.contiguous(), window, dweights[1])
+    assert torch.allclose(*dweights, rtol=1e-12)
+
+
+def test_other_types_run_on_the_reference() -> None:
+    x = normal(2, 4, 4, 3).to(torch.bfloat16)
+    assert ops.relu(x).dtype == torch.bfloat16
+    assert ops.max_pool(x, Window((2, 2), (2, 2), (0, 0)))[0].shape == (2, 2, 2, 3)
+
+
+def test_threads_are_refused_beyond_those_there_are() -> None:
+    with pytest.raises(ValueError, match="100000 threads were asked for"):
+        ops.set_threads(100000)

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from cnn import ops
+
+# Kernels compile at their first use, so no example may be timed.
+settings.register_profile("default", deadline=None, max_examples=25, derandomize=True)
+settings.register_profile("long", deadline=None, max_examples=400)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(params=["compiled", "reference"])
+def kernel_set(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs a test once on each set of kernels."""
+    with ops.kernels(request.param):
+        yield request.param
