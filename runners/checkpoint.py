@@ -24,6 +24,7 @@ from runners.errors import CheckpointError
 FORMAT = "cnn-checkpoint"
 VERSION = 1
 PROTOCOL = 4
+PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 DTYPES = ("float32", "float64", "int64", "int32", "uint8", "bool")
 
 
@@ -88,7 +89,7 @@ def rebuild(content: Mapping[str, Any]) -> Sequential:
     """The network of a checkpoint, with its weights, on the CPU. Raises CheckpointError where the two don't fit."""
     try:
         network = build_model(
-            content["model"], content["input_shape"], dtype=getattr(torch, content["dtype"]), device="cpu"
+            content["model"], content["input_shape"], dtype=PRECISIONS[content["dtype"]], device="cpu"
         )
         network.load_state(tensors(content["weights"]))
     except (KeyError, ValueError) as error:

@@ -47,7 +47,7 @@ def conclude(error: BaseException) -> int:
 def train(arguments: Sequence[str]) -> int:
     """Compose with Hydra, then run or sweep; returns the exit code."""
     prepared, faults = overrides.prepare(arguments)
-    sweeping = any(argument in ("-m", "--multirun") for argument in arguments)
+    sweeping = any(argument in overrides.MULTIRUN for argument in arguments)
     if sweeping and faults:
         return conclude(ConfigError(faults))
     codes: list[int] = []
@@ -111,6 +111,8 @@ def _told(result: experiment.Result, overrides: Sequence[str]) -> str:
     summary = result.summary
     best, test = summary["best"], summary["test"]
     lines = [" ".join(override for override in overrides if not override.startswith("sweep_dir="))] if overrides else []
+    if result.validated_on_test:
+        lines.append("note: the best weights were chosen on test examples, so the test accuracy flatters them")
     lines += [
         f"test accuracy {test['test/accuracy']:.2%}, loss {test['test/loss']:.4f}, "
         f"with the weights of epoch {best['epoch']} (val accuracy {best['val/accuracy']:.2%}, the best)",

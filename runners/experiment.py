@@ -38,6 +38,7 @@ class Result:
 
     directory: Path
     summary: Mapping[str, Any]
+    validated_on_test: bool
 
 
 def run(raw: Mapping[str, Any], overrides: Sequence[str] = (), sweep_job: int | None = None) -> Result:
@@ -55,7 +56,8 @@ def run(raw: Mapping[str, Any], overrides: Sequence[str] = (), sweep_job: int | 
     _check_batches(config, network, dataset)
     directory = RunDirectory(_path(config, sweep_job))
     with _recorded(directory, config, dataset, overrides):
-        return Result(directory.path, _train_and_test(config, network, dataset, directory))
+        summary = _train_and_test(config, network, dataset, directory)
+    return Result(directory.path, summary, config.data.val_split == "test")
 
 
 def _build(config: Config, input_shape: tuple[int, ...], classes: int | None) -> Sequential:

@@ -18,15 +18,19 @@ from omegaconf.errors import OmegaConfBaseException
 from cnn.arguments import ConfigError, Fault, nearest, show
 
 CONFIGS = Path(__file__).parent.parent / "configs"
+MULTIRUN = ("-m", "--multirun")
 OVERRIDE = re.compile(r"(?P<prefix>\+\+|\+|~|)(?P<key>[A-Za-z_][\w./@-]*)(?:=(?P<value>.*))?", re.DOTALL)
 REFERENCE = re.compile(r"\$\{\s*model\.(\w+)")
 
 
 def prepare(arguments: Sequence[str]) -> tuple[list[str], list[Fault]]:
     """Arguments for Hydra, with keys forced in, and the faults of those that name an unknown choice of a group."""
-    prepared: list[str] = []
+    # Hydra's parser wants its flags before all overrides
+    prepared = [argument for argument in arguments if argument in MULTIRUN]
     faults: list[Fault] = []
     for argument in arguments:
+        if argument in MULTIRUN:
+            continue
         match = OVERRIDE.fullmatch(argument)
         if match is None or match["value"] is None or match["prefix"] == "~" or match["key"].startswith("hydra"):
             prepared.append(argument)

@@ -15,6 +15,7 @@ from cnn.losses import LOSSES, Loss
 from cnn.ops.threads import available_threads
 from cnn.optimizers import OPTIMIZERS, Optimizer
 from cnn.schedules import SCHEDULES, Schedule
+from runners.checkpoint import PRECISIONS
 from runners.data import SOURCES, Source
 from runners.tasks import TASKS, Classification
 
@@ -56,7 +57,7 @@ class Config:
 
     @property
     def dtype(self) -> torch.dtype:
-        return torch.float64 if self.settings.dtype == "float64" else torch.float32
+        return PRECISIONS[self.settings.dtype]
 
     @property
     def threads(self) -> int:

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import gzip
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runners import commands
+
+Array = np.ndarray[Any, Any]
+
+
+def write_idx(file: Path, values: Array) -> None:
+    """An IDX file of unsigned bytes, gzipped where the name ends so."""
+    content = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape) + values.astype(np.uint8).tobytes()
+    file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
+
+
+def stripes(count: int, shape: tuple[int, ...], seed: int) -> tuple[Array, Array]:
+    """Noisy images whose class, 0 to 2, says along which of the first axes, or neither, they are striped."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 3, count)
+    images = generator.integers(0, 80, (count, *shape))
+    for image, label in zip(images, labels, strict=True):
+        if label < 2:
+            image[(slice(None),) * label + (slice(None, None, 2),)] += 120
+    return images, labels
+
+
+def write_dataset(folder: Path, shape: tuple[int, ...] = (10, 10), end: str = "", count: int = 150) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for prefix, number, seed in (("train", count, 1), ("t10k", 60, 2)):
+        images, labels = stripes(number, shape, seed)
+        write_idx(folder / f"{prefix}-images-idx{images.ndim}-ubyte{end}", images)
+        write_idx(folder / f"{prefix}-labels-idx1-ubyte{end}", labels)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def striped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of IDX files with three easy classes of 10x10 images."""
+    return write_dataset(tmp_path_factory.mktemp("striped"))
+
+
+SMALL_MODEL = (
+    "model.layers=[{conv2d:{out_channels:4,kernel_size:3}},batch_norm,relu,flatten,{linear:{out_features:3}}]"
+)
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def run(striped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """run.py's command, in this process and in an empty working directory, on a small network and dataset."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["run.py"])
+
+    def command(*overrides: str) -> int:
+        small = ["data=idx", f"data.path={striped}", "data.val_examples=30", SMALL_MODEL, "epochs=2", "batch_size=16"]
+        given = {override.split("=")[0] for override in overrides}
+        given |= {"model.layers"} if "model" in given else set()
+        return commands.train([*(o for o in small if o.split("=")[0] not in given), *overrides])
+
+    return command

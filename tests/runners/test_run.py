@@ -1,0 +1,195 @@
+"""run.py from the command line to the files of a run directory."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from runners import checkpoint, metrics
+from tests.runners.conftest import Run, write_dataset
+
+
+def files(folder: Path) -> set[str]:
+    return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+
+
+def read(file: Path) -> Any:
+    return json.loads(file.read_text())
+
+
+RUN_FILES = {
+    *("config.yaml", "overrides.yaml", "run.log", "status.json", "metrics.csv", "summary.json"),
+    *("checkpoints/last.pkl", "checkpoints/best.pkl"),
+}
+
+
+def test_a_run_leaves_a_complete_directory(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("run_dir=first", "epochs=6", "seed=3", "threads=1") == 0
+    folder = Path("first")
+    assert files(folder) >= RUN_FILES
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["seed"] == 3
+    assert config["threads"] == 1
+    assert config["model"]["layers"][0] == {"conv2d": {"out_channels": 4, "kernel_size": 3}}
+    assert "seed=3" in yaml.safe_load((folder / "overrides.yaml").read_text())
+    status = read(folder / "status.json")
+    assert status["state"] == "done"
+    assert status["seed"] == 3
+    assert len(status["data_fingerprint"]) == 64
+    rows = metrics.read(folder / "metrics.csv")
+    assert list(rows[0]) == metrics.COLUMNS
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in rows] == [
+        8,
+        16,
+        24,
+        32,
+        40,
+        48,
+    ]  # 120 examples in batches of 16: the last short one counts
+    assert rows[3]["lr"] == 0.01 * math.exp(-0.24)
+    summary = read(folder / "summary.json")
+    assert summary["best"]["val/accuracy"] == max(row["val/accuracy"] for row in rows)
+    assert summary["final"]["train/loss"] == rows[-1]["train/loss"]
+    assert summary["test"]["test/accuracy"] > 0.9
+    assert summary["parameters"] == 4 * 9 + 4 + 8 + 4 * 64 * 3 + 3
+    assert summary["steps"] == 48
+    out, err = capsys.readouterr()
+    assert f"test accuracy {summary['test']['test/accuracy']:.2%}" in out
+    assert "run directory first" in out
+    assert err == ""  # no terminal, no progress bar
+    assert "epoch 6/6" in (folder / "run.log").read_text()
+
+
+def test_nothing_but_the_run_directory_is_written(run: Run) -> None:
+    assert run("run_dir=deep/er/first") == 0
+    assert {name.split("/")[0] for name in files(Path())} == {"deep"}
+
+
+def test_checkpoints_are_plain_pickles(run: Run) -> None:
+    assert run("run_dir=first") == 0
+    file = Path("first/checkpoints/best.pkl")
+    plain = pickle.loads(file.read_bytes())
+    ours = checkpoint.load(file)
+    assert plain["format"] == "cnn-checkpoint"
+    assert plain["version"] == 1
+    assert plain["model"]["layers"][1] == "batch_norm"
+    assert set(plain["weights"]) == set(ours["weights"])
+    for name, array in plain["weights"].items():
+        assert type(array) is np.ndarray
+        assert array.dtype == np.float32
+        assert np.array_equal(array, ours["weights"][name])
+
+
+def without_timing(file: Path) -> list[dict[str, float]]:
+    return [{key: value for key, value in row.items() if key not in metrics.TIMING} for row in metrics.read(file)]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_same_seed_gives_the_same_bits(run: Run, threads: int) -> None:
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        assert run(f"run_dir={name}", f"seed={seed}", f"threads={threads}") == 0
+    assert without_timing(Path("a/metrics.csv")) == without_timing(Path("b/metrics.csv"))
+    assert without_timing(Path("a/metrics.csv")) != without_timing(Path("c/metrics.csv"))
+    for which in ("best", "last"):
+        a, b, c = (checkpoint.load(Path(name, "checkpoints", f"{which}.pkl"))["weights"] for name in "abc")
+        assert all(np.array_equal(a[name], b[name]) for name in a)
+        assert not all(np.array_equal(a[name], c[name]) for name in a)
+
+
+def test_both_kernel_sets_and_precisions_learn_alike(run: Run) -> None:
+    rows = []
+    for name, overrides in {"fast": [], "plain": ["kernels=reference"], "double": ["dtype=float64"]}.items():
+        assert run(f"run_dir={name}", "epochs=3", *overrides) == 0
+        rows.append(metrics.read(Path(name, "metrics.csv"))[-1])
+    assert rows[1]["train/loss"] == pytest.approx(rows[0]["train/loss"], rel=1e-3)
+    assert rows[2]["train/loss"] == pytest.approx(rows[0]["train/loss"], rel=1e-2)
+    assert checkpoint.load(Path("double/checkpoints/last.pkl"))["weights"]["conv2d_1.weight"].dtype == np.float64
+
+
+def test_runs_without_a_name_get_directories_of_their_own(run: Run) -> None:
+    assert [run("epochs=1") for _ in range(3)] == [0, 0, 0]
+    assert len(list(Path("outputs").glob("*/*/summary.json"))) == 3
+
+
+def test_an_existing_directory_is_refused(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("first").mkdir()
+    Path("first/mine.txt").write_text("keep")
+    assert run("run_dir=first") == 2
+    assert "run_dir: first exists already" in capsys.readouterr().err
+    assert files(Path("first")) == {"mine.txt"}
+
+
+def test_init_from_starts_with_a_saved_runs_weights(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("run_dir=first", "epochs=8") == 0
+    assert run("run_dir=second", "epochs=1", "optimizer=sgd", "optimizer.lr=1e-6", "init_from=first") == 0
+    assert metrics.read(Path("second/metrics.csv"))[0]["train/loss"] < 0.2
+    capsys.readouterr()
+    assert run("run_dir=third", "init_from=first", "model.layers=[flatten,{linear:{out_features:3}}]") == 2
+    assert "init_from: first/checkpoints/best.pkl: the saved weights don't fit this network" in capsys.readouterr().err
+    assert not Path("third").exists()
+
+
+def test_a_sweep_leaves_a_directory_for_each_job(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("-m", "optimizer=sgd,adam", "batch_size=16,32", "epochs=1") == 0
+    (sweep,) = Path("outputs/sweeps").glob("*/*")
+    jobs = sorted(sweep.iterdir())
+    assert [job.name for job in jobs] == ["0", "1", "2", "3"]
+    assert {name.split("/")[0] for name in files(Path())} == {"outputs"}
+    seen = set()
+    for job in jobs:
+        assert files(job) >= RUN_FILES
+        config = yaml.safe_load((job / "config.yaml").read_text())
+        seen.add((config["optimizer"]["name"], config["batch_size"]))
+        assert read(job / "status.json")["state"] == "done"
+    assert seen == {("sgd", 16), ("sgd", 32), ("adam", 16), ("adam", 32)}
+    assert "optimizer=sgd" in capsys.readouterr().out
+
+
+def test_a_failing_job_does_not_stop_a_sweep(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("-m", "batch_size=16,0,32", "epochs=1", "sweep_dir=swept") == 2
+    assert sorted(job.name for job in Path("swept").iterdir()) == ["0", "2"]
+    assert "batch_size: 0 is not allowed" in capsys.readouterr().err
+
+
+def test_validation_on_test_examples_as_the_original_did(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("run_dir=first", "data.val_split=test", "data.val_examples=60", "data.num_examples=150") == 0
+    summary = read(Path("first/summary.json"))
+    assert summary["best"]["val/accuracy"] == summary["test"]["test/accuracy"]
+    assert "chosen on test examples" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("loss", ["l1", "l2", "cross_entropy"])
+def test_a_network_that_ends_in_softmax(run: Run, loss: str) -> None:
+    softmax = "[flatten,{linear:{out_features:3}},softmax]"
+    assert run("run_dir=first", "epochs=12", f"loss={loss}", f"model.layers={softmax}") == 0
+    assert read(Path("first/summary.json"))["test"]["test/accuracy"] > 0.9
+
+
+def test_conv3d_learns_volumes(run: Run, tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "volumes", (8, 8, 8), ".gz", 120)
+    overrides = ["model=conv3d", "model.width=4", "model.classes=3", f"data.path={folder}", "epochs=6", "run_dir=first"]
+    assert run(*overrides) == 0
+    assert read(Path("first/summary.json"))["test"]["test/accuracy"] > 0.9
+
+
+def test_a_failure_while_running_is_recorded(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("no space left")
+
+    monkeypatch.setattr("runners.checkpoint.weights", broken)
+    assert run("run_dir=first") == 1
+    assert "error: the run failed: RuntimeError: no space left (traceback in first/run.log)" in capsys.readouterr().err
+    status = read(Path("first/status.json"))
+    assert status["state"] == "failed"
+    assert status["reason"] == "RuntimeError: no space left"
+    assert "Traceback" in Path("first/run.log").read_text()
