@@ -101,7 +101,7 @@ def _problem(model: type[BaseModel], values: Mapping[str, Any], name: str) -> st
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for an unknown name: the most similar known ones, or all of them."""
     known = sorted(known)
-    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]}? (known: {', '.join(known)})"
     return f"known: {', '.join(known)}" if known else "nothing is known here"

@@ -27,7 +27,7 @@ def prepare(arguments: Sequence[str]) -> tuple[list[str], list[Fault]]:
     """Arguments for Hydra, with keys forced in, and the faults of those that name an unknown choice of a group."""
     # Hydra's parser wants its flags before all overrides
     prepared = [argument for argument in arguments if argument in MULTIRUN]
-    faults: list[Fault] = []
+    faults = misplaced(arguments)
     for argument in arguments:
         if argument in MULTIRUN:
             continue
@@ -43,6 +43,17 @@ def prepare(arguments: Sequence[str]) -> tuple[list[str], list[Fault]]:
         else:
             prepared.append(f"++{match['key']}={match['value']}")
     return prepared, faults
+
+
+def misplaced(arguments: Sequence[str]) -> list[Fault]:
+    """Directories given where the other kind of start makes them."""
+    keys = {match["key"] for argument in arguments if (match := OVERRIDE.fullmatch(argument))}
+    sweeping = any(argument in MULTIRUN for argument in arguments)
+    if sweeping and "run_dir" in keys:
+        return [Fault("run_dir", "a sweep makes a directory for each job, give sweep_dir")]
+    if not sweeping and "sweep_dir" in keys:
+        return [Fault("sweep_dir", "only a sweep (-m) uses it, give run_dir")]
+    return []
 
 
 def groups() -> list[str]:

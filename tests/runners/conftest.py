@@ -46,9 +46,7 @@ def striped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("striped"))
 
 
-SMALL_MODEL = (
-    "model.layers=[{conv2d:{out_channels:4,kernel_size:3}},batch_norm,relu,flatten,{linear:{out_features:3}}]"
-)
+SMALL_MODEL = "model.layers=[{conv2d:{out_channels:4,kernel_size:3}},batch_norm,relu,flatten,{linear:{out_features:3}}]"
 
 Run = Callable[..., int]
 
@@ -63,6 +61,7 @@ def run(striped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         small = ["data=idx", f"data.path={striped}", "data.val_examples=30", SMALL_MODEL, "epochs=2", "batch_size=16"]
         given = {override.split("=")[0] for override in overrides}
         given |= {"model.layers"} if "model" in given else set()
+        given |= {"data.path", "data.val_examples"} if "data" in given else set()
         return commands.train([*(o for o in small if o.split("=")[0] not in given), *overrides])
 
     return command

@@ -1,0 +1,219 @@
+"""Bad input: exit code 2, a few lines that name the place and what is allowed, no traceback, nothing left behind."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runners import commands
+from runners.data.idx import read_idx
+from runners.errors import DataError
+from tests.runners.conftest import Run, write_dataset, write_idx
+
+CONV = "conv2d:{out_channels:4,kernel_size:"
+
+CONFIGS = {
+    "epoch=3": ["epoch: unknown, did you mean epochs?"],
+    "batchsize=3": ["batchsize: unknown, did you mean batch_size?"],
+    "epochs=0": ["epochs: 0 is not allowed, give a whole number >= 1"],
+    "epochs=true": ["epochs: true is not allowed, give a whole number >= 1"],
+    "epochs=1.5": ["epochs: 1.5 is not allowed"],
+    "epochs=ten": ["epochs: 'ten' is not allowed"],
+    "+epochs=-1": ["epochs: -1 is not allowed"],
+    "batch_size=null": ["batch_size: null is not allowed"],
+    "seed=-1": ["seed: -1 is not allowed"],
+    "dtype=float16": ["dtype: 'float16' is not allowed, give one of float32, float64"],
+    "device=gpu": ["device: 'gpu' is not allowed, give one of auto, cpu, cuda, mps"],
+    "kernels=fast": ["kernels: 'fast' is not allowed, give one of compiled, reference"],
+    "threads=100000": ["threads: 100000 is more than the"],
+    "run_dir=5": ["run_dir: 5 is not allowed, give a text or null"],
+    "optimizer=adamm": ["optimizer: unknown 'adamm', did you mean adam?"],
+    "optimizer.lr=fast": ["optimizer.lr: 'fast' is not allowed, give a number > 0"],
+    "optimizer.lr=nan": ["optimizer.lr: nan is not allowed"],
+    "optimizer.lr=inf": ["optimizer.lr: inf is not allowed"],
+    "optimizer.lr=0": ["optimizer.lr: 0 is not allowed"],
+    "optimizer.rl=0.1": ["optimizer.rl: unknown, did you mean lr?"],
+    "optimizer.betas=[0.9]": ["optimizer.betas: [0.9] is not allowed, give a list of 2 values"],
+    "optimizer.name=adamm": ["optimizer.name: unknown 'adamm', did you mean adam?"],
+    "optimizer=3": ["optimizer: unknown '3'"],
+    "~optimizer": ["optimizer: null is not allowed, choose one with optimizer=NAME"],
+    "schedule.rate=nan": ["schedule.rate: nan is not allowed"],
+    "loss=l3": ["loss: unknown 'l3'"],
+    "task.name=gan": ["task.name: unknown 'gan'"],
+    "model=lennet": ["model: unknown 'lennet', did you mean lenet?"],
+    "model.widht=8": ["model.widht: unknown, no layer uses ${model.widht}"],
+    "model.layers=[]": ["model.layers: [] is not allowed, give a list of at least one layer"],
+    f"model.layers=[{{{CONV}11}}}},flatten,{{linear:{{out_features:3}}}}]": [
+        "model.layers.0.conv2d: conv2d_1 kernel 11x11 is larger than the input [1, 10, 10]"
+    ],
+    f"model.layers=[{{{CONV}0}}}}]": ["model.layers.0.conv2d.kernel_size: 0 is not allowed, give a whole number >= 1"],
+    "model.layers=[conv2dd]": ["model.layers.0: unknown layer 'conv2dd', did you mean conv2d?"],
+    "model.layers=[{linear:{out_features:3}}]": ["model.layers.0.linear: linear_1 takes [features]", "put a flatten"],
+    "model.layers=[flatten,{linear:{out_features:4}}]": ["model.layers: the last, linear_1, gives [4]", "3 classes"],
+    "data.path=/no/such/folder": ["data.path: there is no directory /no/such/folder"],
+    "data.path=???": ["data.path: must be given: data.path=..."],
+    "data.pth=x": ["data.pth: unknown, did you mean path?"],
+    "data.num_examples=121": ["data.num_examples: 121 is more than the 120 examples that validation leaves"],
+    "data.val_examples=151": ["data.val_examples: 151 is more than the 150 examples in the training file"],
+    "data.val_examples=150": ["data.num_examples: 1 is more than the 0 examples"],
+    "data.class_names=[a,b]": ["data.class_names: 2 names for labels up to 2, give 3"],
+    "data.val_split=valid": ["data.val_split: 'valid' is not allowed, give one of train, test"],
+    "init_from=/no/such/run": ["/no/such/run: there is no such run directory or checkpoint"],
+    "epochs=${nowhere}": ["Interpolation key 'nowhere' not found"],
+    "epochs=[1": ["epochs=[1"],
+    "just-a-word": ["just-a-word"],
+    "run_dir=/proc/nothing/here": ["run_dir: /proc/nothing/here can't be made"],
+}
+
+
+@pytest.mark.parametrize("override", CONFIGS)
+def test_bad_configs(override: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(override) == 2
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    for expected in CONFIGS[override]:
+        assert expected in err
+    assert 1 <= len(lines) <= 3
+    assert all(line.startswith("error: ") for line in lines)
+    assert out == ""
+    assert list(Path().iterdir()) == []
+
+
+def test_all_mistakes_are_told_together(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("epochs=0", "model=lennet", "optimizer.lr=fast", "batchsize=3", "data.pth=x", "schedule=cosin") == 2
+    places = [line.split(": ")[1] for line in capsys.readouterr().err.splitlines()]
+    assert set(places) == {"epochs", "model", "optimizer.lr", "batchsize", "data.pth", "schedule"}
+
+
+def test_config_faults_come_before_data_is_opened(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("data.path=/no/such/folder", "epochs=0") == 2
+    assert "/no/such" not in capsys.readouterr().err
+    assert run("data=mnist", "model.layers=[{conv2d:{out_channels:4,kernel_size:29}}]", "epochs=1") == 2
+    assert "larger than the input [1, 28, 28]" in capsys.readouterr().err
+
+
+def test_a_last_batch_of_one_before_a_flat_batch_norm(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    flat = "model.layers=[flatten,{linear:{out_features:3}},batch_norm]"
+    assert run("batch_size=17", flat) == 2
+    assert "batch_size: 17 leaves a last batch of one example, and batch_norm_1 needs two" in capsys.readouterr().err
+    assert run("batch_size=16", flat) == 0
+
+
+def replace(name: str, content: bytes) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_bytes(content) and None
+
+
+def rewrite(name: str, values: list[int] | np.ndarray) -> Callable[[Path], None]:  # type: ignore[type-arg]
+    return lambda folder: write_idx(folder / name, np.asarray(values))
+
+
+def cut(name: str, end: int) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:end]) and None
+
+
+IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+
+DATA = {
+    "no images": (
+        lambda folder: (folder / IMAGES).unlink(),
+        "there is no train-images-idx3-ubyte, with or without .gz",
+    ),
+    "no test labels": (
+        lambda folder: (folder / "t10k-labels-idx1-ubyte").unlink(),
+        "there is no t10k-labels-idx1-ubyte",
+    ),
+    "empty": (replace(IMAGES, b""), "cut short, 4 bytes are missing"),
+    "wrong magic": (replace(IMAGES, b"hello, world"), "begins with 68656c6c"),
+    "floats": (replace(IMAGES, b"\0\0\x0d\x03" + bytes(12)), "begins with 00000d03"),
+    "header cut": (cut(IMAGES, 10), "cut short, 6 bytes are missing"),
+    "cut short": (cut(IMAGES, -1), "cut short, 1 bytes are missing"),
+    "too long": (lambda folder: (folder / IMAGES).open("ab").write(b"x"), "goes on after its 15000 values"),
+    "bad gzip": (replace(f"a{IMAGES}", b""), ""),
+    "counts differ": (rewrite(LABELS, [0, 1, 2]), "holds 150 images, train-labels-idx1-ubyte 3 labels"),
+    "labels of two axes": (rewrite(LABELS, np.zeros((150, 2))), "2 axes, labels have 1"),
+    "images of one axis": (rewrite(IMAGES, [1, 2, 3]), "1 axes, images have 3"),
+    "no examples": (
+        lambda folder: (rewrite(IMAGES, np.zeros((0, 10, 10)))(folder), rewrite(LABELS, np.zeros(0))(folder)),
+        "holds no images",
+    ),
+    "other shape of test images": (
+        rewrite("t10k-images-idx3-ubyte", np.zeros((60, 9, 10))),
+        "training and test images have different shapes, [1, 10, 10] and [1, 9, 10]",
+    ),
+}
+del DATA["bad gzip"]
+
+
+@pytest.mark.parametrize("fault", DATA)
+def test_bad_data(fault: str, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_dataset(tmp_path / "data")
+    damage, expected = DATA[fault]
+    damage(folder)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    assert run(f"data.path={folder}") == 2
+    out, err = capsys.readouterr()
+    assert expected in err
+    assert len(err.splitlines()) == 1
+    assert out == ""
+    assert before == {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("content", [b"", b"\x1f\x8b", b"not gzip at all", gzip.compress(bytes(2000))[:-9]])
+def test_bad_gzip(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "x.gz"
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"x\.gz"):
+        read_idx(file)
+
+
+def test_a_gzip_bomb_is_not_inflated(tmp_path: Path) -> None:
+    """200 MB behind a header that promises four bytes: reading stops one byte after what was promised."""
+    file = tmp_path / "bomb.gz"
+    with gzip.open(file, "wb", compresslevel=1) as stream:
+        stream.write(b"\0\0\x08\x01\0\0\0\x04")
+        for _ in range(200):
+            stream.write(bytes(1 << 20))
+    with pytest.raises(DataError, match="goes on after its 4 values"):
+        read_idx(file)
+
+
+def test_gzipped_and_plain_files_of_either_name(tmp_path: Path, run: Run) -> None:
+    folder = write_dataset(tmp_path / "data", end=".gz")
+    for file in list(folder.iterdir()):
+        if "labels" in file.name:
+            (folder / file.name.replace("-idx", ".idx").removesuffix(".gz")).write_bytes(
+                gzip.decompress(file.read_bytes())
+            )
+            file.unlink()
+    assert run(f"data.path={folder}", "run_dir=first") == 0
+
+
+def test_run_dir_in_a_sweep_is_refused(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("-m", "run_dir=x", "epochs=1,2") == 2
+    assert "run_dir: a sweep makes a directory for each job, give sweep_dir" in capsys.readouterr().err
+    assert not Path("x").exists()
+
+
+def test_sweep_dir_without_a_sweep_is_refused(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("sweep_dir=x") == 2
+    assert "sweep_dir: only a sweep (-m) uses it, give run_dir" in capsys.readouterr().err
+
+
+def test_a_bad_choice_in_a_sweep_starts_no_job(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("-m", "optimizer=sgd,adamm", "epochs=1") == 2
+    assert "optimizer: unknown 'adamm'" in capsys.readouterr().err
+    assert list(Path().iterdir()) == []
+
+
+def test_help_names_the_choices(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["run.py"])
+    with pytest.raises(SystemExit) as end:
+        commands.train(["--help"])
+    assert end.value.code == 0
+    assert "model: blocks, conv3d, lenet, seed8" in capsys.readouterr().out
+    assert shutil.which("python")
