@@ -113,6 +113,7 @@ def _data_section(saved: Mapping[str, Any], typed: Sequence[str]) -> dict[str, A
             section[key.removeprefix("data.")] = value
         else:
             faults.append(Fault(override, "only data=NAME and data.KEY=VALUE can be changed here"))
+    faults += [Fault(f"data.{key}", f"must be given: data.{key}=...") for key in section if section[key] == "???"]
     if faults:
         raise ConfigError(faults)
     return section

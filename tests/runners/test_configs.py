@@ -1,0 +1,48 @@
+"""Every shipped config is built and trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runners import commands, overrides, schema
+from tests.runners.conftest import write_dataset
+
+IMAGE_MODELS = [name for name in overrides.choices("model") if name != "conv3d"]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["run.py"])
+
+
+BRIEF = ["epochs=1", "data.num_examples=64", "data.val_examples=64"]
+
+
+@pytest.mark.parametrize("name", IMAGE_MODELS)
+def test_models(name: str) -> None:
+    assert commands.train([f"model={name}", "model.width=3", *BRIEF]) == 0
+
+
+def test_conv3d(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "volumes", (8, 8, 8))
+    data = ["data=idx", f"data.path={folder}", "model.classes=3", "data.num_examples=64", "data.val_examples=64"]
+    assert commands.train(["model=conv3d", "epochs=1", *data]) == 0
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [f"{group}={name}" for group in ("optimizer", "loss", "schedule", "task") for name in overrides.choices(group)],
+)
+def test_choices(choice: str) -> None:
+    assert commands.train([choice, "model=blocks", "model.width=2", *BRIEF]) == 0
+
+
+def test_every_group_and_name_is_known_to_the_schema() -> None:
+    assert set(overrides.groups()) == set(schema.SECTIONS)
+    registries = {"data": schema.SOURCES, "optimizer": schema.OPTIMIZERS, "loss": schema.LOSSES}
+    registries |= {"schedule": schema.SCHEDULES, "task": schema.TASKS}
+    for group, registry in registries.items():
+        assert set(overrides.choices(group)) == set(registry)

@@ -1,0 +1,107 @@
+"""The commands as real processes: exit codes, silence, signals, several at once."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+from runners import checkpoint, metrics
+from tests.runners.conftest import SMALL_MODEL
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(striped: Path, *overrides: str) -> list[str]:
+    small = ["data=idx", f"data.path={striped}", "data.val_examples=30", SMALL_MODEL, "batch_size=16", "threads=1"]
+    return [sys.executable, str(ROOT / "run.py"), *small, *overrides]
+
+
+def test_exit_codes_and_streams(striped: Path, tmp_path: Path) -> None:
+    done = subprocess.run(command(striped, "run_dir=a", "epochs=1"), cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "run directory a"
+    bad = subprocess.run(command(striped, "epochs=0"), cwd=tmp_path, capture_output=True, text=True)
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert bad.stderr == "error: epochs: 0 is not allowed, give a whole number >= 1\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_terminal_shows_a_progress_bar(striped: Path, tmp_path: Path) -> None:
+    reader, writer = pty.openpty()
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    process = subprocess.Popen(command(striped, "epochs=3"), cwd=tmp_path, stderr=writer, stdout=subprocess.DEVNULL)
+    os.close(writer)
+    shown = b""
+    try:
+        while piece := os.read(reader, 4096):
+            shown += piece
+    except OSError:
+        pass  # how a pseudo-terminal says that the other end has closed
+    os.close(reader)
+    assert process.wait() == 0
+    assert b"step/s" in shown
+    assert b"epoch 3/3" in shown
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_save_and_leave(number: signal.Signals, code: int, striped: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command(striped, "run_dir=a", "epochs=100000"), cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    file = tmp_path / "a" / "checkpoints" / "last.pkl"
+    while not file.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert err == f"interrupted by {number.name}\n"
+    status = json.loads((tmp_path / "a" / "status.json").read_text())
+    assert (status["state"], status["reason"]) == ("interrupted", number.name)
+    assert checkpoint.load(file)["step"] >= 8
+    assert metrics.read(tmp_path / "a" / "metrics.csv")
+
+
+def test_a_signal_ends_a_sweep(striped: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command(striped, "-m", "epochs=100000,100001", "sweep_dir=s"), cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "s" / "0" / "checkpoints" / "last.pkl").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "interrupted by SIGINT\n"
+    assert [job.name for job in (tmp_path / "s").iterdir()] == ["0"]
+
+
+def test_many_runs_started_at_once_get_directories_of_their_own(striped: Path, tmp_path: Path) -> None:
+    processes = [subprocess.Popen(command(striped, "epochs=1"), cwd=tmp_path) for _ in range(4)]
+    assert [process.wait() for process in processes] == [0] * 4
+    assert len(list(tmp_path.glob("outputs/*/*/summary.json"))) == 4
+
+
+def test_predict_and_evaluate_as_processes(striped: Path, tmp_path: Path) -> None:
+    assert (
+        subprocess.run(command(striped, "run_dir=a", "epochs=1"), cwd=tmp_path, stdout=subprocess.DEVNULL).returncode
+        == 0
+    )
+    predict = [sys.executable, str(ROOT / "predict.py"), "a", "missing.png"]
+    done = subprocess.run(predict, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: missing.png: there is no such file\n")
+    evaluate = [sys.executable, "-m", "runners.evaluate", str(tmp_path / "a")]
+    done = subprocess.run(evaluate, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.startswith("idx: 60 test examples, accuracy ")
