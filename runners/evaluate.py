@@ -23,8 +23,9 @@ from runners.commands import DONE, conclude
 from runners.data import SOURCES
 from runners.data.batches import Batches
 from runners.errors import DataError, InputError
+from runners.loop import evaluate as run_through
 from runners.tasks import Classification
-from runners.tasks.classification import Totals
+from runners.tasks.classification import confusion
 
 BATCH = 256
 
@@ -89,13 +90,11 @@ def evaluate(run: str, typed: Sequence[str] = (), which: str = "best") -> Evalua
         dtype=network.flat.data.dtype,
         device=network.flat.data.device,
     )
-    task, totals = Classification(network, LOSSES[content["loss"]]()), Totals()
-    confusion = torch.zeros(len(names), len(names), dtype=torch.int64)
-    for batch in batches.in_order():
-        pairs = batch.labels * len(names) + task.evaluate(batch, totals)
-        confusion += torch.bincount(pairs, minlength=len(names) ** 2).view(len(names), -1)
+    task = Classification(network, LOSSES[content["loss"]]())
+    predicted, totals = run_through(task, batches)
     means = totals.means("test")
-    return Evaluation(section["name"], means["test/loss"], means["test/accuracy"], names, confusion)
+    matrix = confusion(test.labels, predicted, len(names))
+    return Evaluation(section["name"], means["test/loss"], means["test/accuracy"], names, matrix)
 
 
 def _data_section(saved: Mapping[str, Any], typed: Sequence[str]) -> dict[str, Any]:

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cnn import Sequential, build_model, ops
 from cnn.arguments import ConfigError, Fault
-from runners import checkpoint
+from cnn.layers.conv import Conv
+from runners import checkpoint, metrics
 from runners.data import Dataset, Examples
 from runners.data.batches import Batches
 from runners.errors import CheckpointError
@@ -23,9 +25,11 @@ from runners.loop import History, Plan, Row, evaluate, train
 from runners.run_directory import RunDirectory, new_name, now
 from runners.schema import Config, parse
 from runners.signals import Interrupted, watch_signals
+from runners.tasks.classification import confusion
 
 log = logging.getLogger(__name__)
 EVALUATION_BATCH = 256
+MOST_CLASSES_DRAWN = 40
 
 
 class RunFailed(Exception):
@@ -164,12 +168,32 @@ def _train_and_test(
             watch,
         )
         network.load_state(checkpoint.tensors(checkpoint.load(directory.checkpoint("best"))["weights"]))
-        test = evaluate(task, batches(dataset.test, EVALUATION_BATCH)).means("test")
+        predicted, totals = evaluate(task, batches(dataset.test, EVALUATION_BATCH))
         watch.check()
+    test = totals.means("test")
     summary = _summary(history, test, network)
     directory.write_json("summary.json", summary)
+    _draw(directory, network, dataset, predicted)
     log.info("best val accuracy %.4f, test accuracy %.4f", history.best["val/accuracy"], test["test/accuracy"])
     return summary
+
+
+def _draw(directory: RunDirectory, network: Sequential, dataset: Dataset, predicted: Tensor) -> None:
+    """Write the figures. matplotlib is loaded only here: it takes half a second."""
+    from runners import figures
+
+    count = len(dataset.class_names)
+    matrix = confusion(dataset.test.labels, predicted, count)
+    convolutions = [layer for _, layer in network.named_layers() if isinstance(layer, Conv)]
+    drawn = {
+        "curves": figures.curves(metrics.read(directory.metrics)),
+        "confusion": figures.confusion(matrix, dataset.class_names) if count <= MOST_CLASSES_DRAWN else None,
+        "mistakes": figures.mistakes(dataset, predicted),
+        "filters": figures.filters(convolutions[0].weight.data) if convolutions else None,
+    }
+    for name, figure in drawn.items():
+        if figure:
+            figure.savefig(directory.figure(name))
 
 
 def _checkpoint(config: Config, network: Sequential, dataset: Dataset, row: Row) -> dict[str, Any]:

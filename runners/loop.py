@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from cnn.optimizers import Optimizer
@@ -66,7 +68,7 @@ def train(
     with tqdm(total=plan.epochs * len(train_batches), unit="step", disable=None, leave=False, file=sys.stderr) as bar:
         for epoch in range(plan.epochs):
             row = _train_epoch(task, plan, epoch, train_batches, watch, bar, lambda partial: save("last", partial))
-            row |= evaluate(task, val_batches).means("val")
+            row |= evaluate(task, val_batches)[1].means("val")
             row["seconds"] = time.perf_counter() - start - sum(earlier["seconds"] for earlier in rows)
             rows.append(row)
             metrics.append(directory.metrics, row)
@@ -107,12 +109,11 @@ def _train_epoch(
     return row
 
 
-def evaluate(task: Classification, batches: Batches) -> Totals:
-    """Loss and hits over all batches, in evaluation mode."""
+def evaluate(task: Classification, batches: Batches) -> tuple[Tensor, Totals]:
+    """The predicted classes of all examples [count], and their loss and hits, in evaluation mode."""
     totals = Totals()
-    for batch in batches.in_order():
-        task.evaluate(batch, totals)
-    return totals
+    predicted = [task.evaluate(batch, totals) for batch in batches.in_order()]
+    return torch.cat(predicted).cpu(), totals
 
 
 def _tell(row: Row, epochs: int, bar: Any) -> None:

@@ -43,6 +43,7 @@ class RunDirectory:
         return self.path / "checkpoints" / f"{which}.pkl"
 
     def figure(self, name: str) -> Path:
+        (self.path / "figures").mkdir(exist_ok=True)
         return self.path / "figures" / f"{name}.png"
 
     def write_yaml(self, name: str, content: Mapping[str, Any] | list[str]) -> None:

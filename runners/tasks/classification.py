@@ -71,6 +71,11 @@ def one_hot(labels: Tensor, like: Tensor) -> Tensor:
     return torch.zeros_like(like).scatter_(0, labels[None], 1)
 
 
+def confusion(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
+    """How often each class [row] was taken for each [column]."""
+    return torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes)
+
+
 def without_softmax(network: Sequential) -> Sequential:
     """The network, sharing its layers, without a softmax at its end."""
     layers: list[tuple[str, Layer]] = list(network.layers.items())

@@ -27,6 +27,7 @@ def read(file: Path) -> Any:
 RUN_FILES = {
     *("config.yaml", "overrides.yaml", "run.log", "status.json", "metrics.csv", "summary.json"),
     *("checkpoints/last.pkl", "checkpoints/best.pkl"),
+    *("figures/curves.png", "figures/confusion.png", "figures/filters.png"),
 }
 
 

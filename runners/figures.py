@@ -1,0 +1,103 @@
+"""The pictures of a run: curves.png, confusion.png, mistakes.png, filters.png."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from torch import Tensor
+
+from runners.data import Dataset
+from runners.loop import Row
+
+BLUE, ORANGE = "#2a6f97", "#e07a1f"
+MISTAKES = 24
+
+
+def _figure(width: float, height: float) -> Figure:
+    """A figure without a window: nothing here needs a screen."""
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def curves(rows: Sequence[Row]) -> Figure:
+    """Loss and accuracy over the epochs, in training and validation."""
+    figure = _figure(9, 3.4)
+    epochs = [row["epoch"] for row in rows]
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for part, colour in (("train", BLUE), ("val", ORANGE)):
+            axes.plot(epochs, [row[f"{part}/{name}"] for row in rows], color=colour, marker="o", ms=3, label=part)
+        axes.set_xlabel("epoch")
+        axes.set_title(name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    return figure
+
+
+def confusion(matrix: Tensor, class_names: Sequence[str]) -> Figure:
+    """How often each class [row] was taken for each [column]; mistakes are coloured, hits are not."""
+    count = len(class_names)
+    figure = _figure(max(4.0, 0.5 * count + 1), max(3.6, 0.5 * count + 0.6))
+    axes = figure.subplots()
+    wrong = matrix.clone().fill_diagonal_(0)
+    most = max(1, int(wrong.max()))
+    axes.imshow(wrong.numpy(), cmap="Oranges", vmin=0, vmax=most)
+    for row, column in product(range(count), repeat=2):
+        if number := int(matrix[row, column]):
+            colour = "white" if wrong[row, column] > 0.6 * most else "black"
+            axes.text(column, row, f"{number}", ha="center", va="center", fontsize=8, color=colour)
+    axes.set_xticks(range(count), class_names, rotation=45 if max(map(len, class_names)) > 3 else 0)
+    axes.set_yticks(range(count), class_names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    return figure
+
+
+def mistakes(dataset: Dataset, predicted: Tensor) -> Figure | None:
+    """The first test pictures that got a wrong name: the true one, and the one they got. None without mistakes."""
+    labels = dataset.test.labels
+    wrong = torch.arange(len(labels))[predicted != labels][:MISTAKES].tolist()
+    if not wrong or len(dataset.input_shape) != 3:
+        return None
+    columns = min(8, len(wrong))
+    lines = -(-len(wrong) // columns)
+    figure = _figure(1.15 * columns, 1.4 * lines)
+    panels = figure.subplots(lines, columns, squeeze=False).flat
+    for axes in panels:
+        axes.axis("off")
+    for axes, index in zip(figure.axes, wrong, strict=False):
+        axes.imshow(_picture(dataset.test.images[index].numpy()), cmap="gray", vmin=0, vmax=255)
+        true, guess = (dataset.class_names[int(values[index])] for values in (labels, predicted))
+        axes.set_title(f"{true}, not {guess}", fontsize=8)
+    return figure
+
+
+def filters(weight: Tensor) -> Figure | None:
+    """The filters of the first convolution, blue below zero and red above. None where they are no pictures."""
+    if weight.dim() != 4 or max(weight.shape[2:]) < 2:
+        return None
+    planes = weight.detach().cpu().flatten(0, 1)[:64]
+    columns = min(10, len(planes))
+    lines = -(-len(planes) // columns)
+    figure = _figure(0.9 * columns, 0.9 * lines)
+    panels = figure.subplots(lines, columns, squeeze=False).flat
+    limit = float(planes.abs().max())
+    for axes in panels:
+        axes.axis("off")
+    for axes, plane in zip(figure.axes, planes, strict=False):
+        axes.imshow(plane.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
+    return figure
+
+
+def _picture(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """[C, H, W] as matplotlib shows it: [H, W] or [H, W, 3]."""
+    return image[0] if image.shape[0] != 3 else np.moveaxis(image, 0, -1)
