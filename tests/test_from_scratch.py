@@ -22,7 +22,7 @@ ALLOWED = {
     # creation and views
     *("arange", "empty", "empty_like", "from_numpy", "full", "full_like", "ones", "randn", "zeros", "zeros_like"),
     # arithmetic and reductions
-    *("exp", "log", "where", "mm", "bincount"),
+    *("exp", "log", "where", "mm", "bincount", "cat"),
 }
 READY_MADE = set(
     """

@@ -17,7 +17,7 @@ from cnn.gradcheck import gradcheck
 from cnn.layers import LAYERS
 from tests.cnn.oracle import bound, compare
 
-KERNEL_SETS = ("compiled", "reference")
+KERNEL_SETS: tuple[ops.KernelSet, ...] = ("compiled", "reference")
 
 
 @dataclass

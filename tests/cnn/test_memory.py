@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gc
 
+import pytest
 import torch
 
 from cnn import Mode, build_model
-from cnn.ops import memory
 from cnn.ops.memory import SMALL, Pool
 
 
@@ -45,7 +45,7 @@ def test_idle_memory_is_bounded() -> None:
         assert pool.idle <= 10_000
 
 
-def test_training_allocates_nothing_large_after_two_steps() -> None:
+def test_training_allocates_nothing_large_after_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     layers = [
         {"conv2d": {"out_channels": 8, "kernel_size": 3}},
         "batch_norm",
@@ -59,7 +59,8 @@ def test_training_allocates_nothing_large_after_two_steps() -> None:
         y, cache = network.forward(x, Mode(train=True))
         network.backward(y, cache, need_dx=False)
 
-    step(), step()
+    step()
+    step()
     gc.collect()
     fresh = []
     original = torch.empty
@@ -69,9 +70,6 @@ def test_training_allocates_nothing_large_after_two_steps() -> None:
         fresh.append(tensor.nbytes)
         return tensor
 
-    memory.torch.empty = counting  # type: ignore[assignment]
-    try:
-        step()
-    finally:
-        memory.torch.empty = original
+    monkeypatch.setattr(torch, "empty", counting)
+    step()
     assert max(fresh, default=0) < SMALL

@@ -75,7 +75,7 @@ def test_max_pool_sets_agree_with_ties_and_nan(
     assert torch.equal(found[1], wanted[1])
     dy = normal(*found[0].shape)
     pair = [module.max_pool_backward(dy, found[1], size, window) for module in (compiled, reference)]
-    assert torch.allclose(*pair, rtol=1e-12)
+    assert torch.allclose(pair[0], pair[1], rtol=1e-12)
 
 
 def test_more_than_256_taps_are_numbered_in_wider_integers(kernel_set: str) -> None:
@@ -117,7 +117,7 @@ def test_arguments_that_are_not_contiguous(kernel_set: str) -> None:
     dweights = [torch.zeros_like(weight.contiguous()) for _ in range(2)]
     ops.add_conv_backward_weight(x, dy, window, dweights[0])
     ops.add_conv_backward_weight(x.contiguous(), dy.contiguous(), window, dweights[1])
-    assert torch.allclose(*dweights, rtol=1e-12)
+    assert torch.allclose(dweights[0], dweights[1], rtol=1e-12)
 
 
 def test_other_types_run_on_the_reference() -> None:

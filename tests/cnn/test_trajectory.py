@@ -9,6 +9,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
+from benchmarks.peers import PEERS
 from cnn import Sequential, build_model
 from cnn.losses import CrossEntropy
 from cnn.optimizers import OPTIMIZERS
@@ -28,34 +29,6 @@ def shipped(name: str) -> dict[str, object]:
     return model
 
 
-def block(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
-    return [nn.Conv2d(inputs, outputs, 3, stride), nn.BatchNorm2d(outputs), nn.ReLU()]
-
-
-def seed8() -> nn.Module:
-    convolutions = [
-        *block(1, 10),
-        *block(10, 10, 2),
-        nn.MaxPool2d(3, 1),
-        *block(10, 10),
-        *block(10, 10),
-        *block(10, 10, 2),
-    ]
-    return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(40, 10))
-
-
-def lenet() -> nn.Module:
-    convolutions = [*block(1, 32), *block(32, 64), nn.MaxPool2d(2)]
-    return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(9216, 128), nn.ReLU(), nn.Linear(128, 10))
-
-
-def blocks() -> nn.Module:
-    def part(inputs: int) -> list[nn.Module]:
-        return [nn.Conv2d(inputs, 10, 3, padding=1), nn.BatchNorm2d(10), nn.MaxPool2d(2), nn.ReLU()]
-
-    return nn.Sequential(*part(1), *part(10), nn.Flatten(), nn.Linear(490, 10))
-
-
 @pytest.fixture(scope="module")
 def digits() -> Examples:
     folder = ROOT / "runners" / "data" / "mnist"
@@ -64,11 +37,11 @@ def digits() -> Examples:
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize("model", [seed8, lenet, blocks])
-def test_ten_steps(model: type, optimizer: str, digits: Examples, kernel_set: str) -> None:
+@pytest.mark.parametrize("model", PEERS)
+def test_ten_steps(model: str, optimizer: str, digits: Examples, kernel_set: str) -> None:
     torch.manual_seed(0)
-    network: Sequential = build_model(shipped(model.__name__), (1, 28, 28), seed=1)
-    peer: nn.Module = model()
+    network: Sequential = build_model(shipped(model), (1, 28, 28), seed=1)
+    peer = PEERS[model]()
     copy_state(network, peer)
     lr = 0.01
     peer_step = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer](peer.parameters(), lr)

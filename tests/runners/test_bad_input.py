@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,16 +103,23 @@ def test_a_last_batch_of_one_before_a_flat_batch_norm(run: Run, capsys: pytest.C
     assert run("batch_size=16", flat) == 0
 
 
-def replace(name: str, content: bytes) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_bytes(content) and None
+Damage = Callable[[Path], object]
 
 
-def rewrite(name: str, values: list[int] | np.ndarray) -> Callable[[Path], None]:  # type: ignore[type-arg]
+def replace(name: str, content: bytes) -> Damage:
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def rewrite(name: str, values: list[int] | np.ndarray) -> Damage:  # type: ignore[type-arg]
     return lambda folder: write_idx(folder / name, np.asarray(values))
 
 
-def cut(name: str, end: int) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:end]) and None
+def cut(name: str, end: int) -> Damage:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:end])
+
+
+def extend(name: str) -> Damage:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes() + b"x")
 
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -132,8 +138,7 @@ DATA = {
     "floats": (replace(IMAGES, b"\0\0\x0d\x03" + bytes(12)), "begins with 00000d03"),
     "header cut": (cut(IMAGES, 10), "cut short, 6 bytes are missing"),
     "cut short": (cut(IMAGES, -1), "cut short, 1 bytes are missing"),
-    "too long": (lambda folder: (folder / IMAGES).open("ab").write(b"x"), "goes on after its 15000 values"),
-    "bad gzip": (replace(f"a{IMAGES}", b""), ""),
+    "too long": (extend(IMAGES), "goes on after its 15000 values"),
     "counts differ": (rewrite(LABELS, [0, 1, 2]), "holds 150 images, train-labels-idx1-ubyte 3 labels"),
     "labels of two axes": (rewrite(LABELS, np.zeros((150, 2))), "2 axes, labels have 1"),
     "images of one axis": (rewrite(IMAGES, [1, 2, 3]), "1 axes, images have 3"),
@@ -146,7 +151,6 @@ DATA = {
         "training and test images have different shapes, [1, 10, 10] and [1, 9, 10]",
     ),
 }
-del DATA["bad gzip"]
 
 
 @pytest.mark.parametrize("fault", DATA)
@@ -216,4 +220,3 @@ def test_help_names_the_choices(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         commands.train(["--help"])
     assert end.value.code == 0
     assert "model: blocks, conv3d, lenet, seed8" in capsys.readouterr().out
-    assert shutil.which("python")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import pickle
-import pickletools
+import subprocess
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from runners import checkpoint
 from runners.errors import CheckpointError
@@ -43,12 +45,12 @@ def test_every_allowed_type_and_scalar_and_empty_arrays(dtype: str, tmp_path: Pa
 
 
 def test_names_of_numpy_1_are_read_too(file: Path) -> None:
-    old = file.read_bytes().replace(b"\x8c\x16numpy._core.multiarray", b"\x8c\x15numpy.core.multiarray")
-    # the frame is one byte shorter now: write it without frames
-    out = [op for op in pickletools.genops(file.read_bytes()) if op[0].name == "FRAME"]
-    assert len(out) == 1
-    length = int.from_bytes(old[3:11], "little") - 1
-    file.write_bytes(old[:3] + length.to_bytes(8, "little") + old[11:])
+    """One byte less in the name, and in the length of the frame around it."""
+    content = file.read_bytes()
+    older = content.replace(b"\x8c\x16numpy._core.multiarray", b"\x8c\x15numpy.core.multiarray")
+    assert len(older) == len(content) - 1
+    length = int.from_bytes(content[3:11], "little") - 1
+    file.write_bytes(older[:3] + length.to_bytes(8, "little") + older[11:])
     assert np.array_equal(checkpoint.load(file)["weights"]["a"], GOOD["weights"]["a"])  # type: ignore[index, call-overload]
 
 
@@ -63,11 +65,6 @@ class Evil:
 
 
 def attacks(mark: Path) -> dict[str, bytes]:
-    import os
-    import subprocess
-
-    import torch
-
     command = f"touch {mark}"
     objects: dict[str, Any] = {
         "os.system": Evil(os.system, command),
@@ -75,7 +72,7 @@ def attacks(mark: Path) -> dict[str, bytes]:
         "exec": Evil(exec, f"open({str(mark)!r}, 'w')"),
         "open": Evil(open, str(mark), "w"),
         "subprocess": Evil(subprocess.call, ["touch", str(mark)]),
-        "getattr": Evil(getattr, os, "system") if False else Evil(getattr, "x", "upper"),
+        "getattr": Evil(getattr, "x", "upper"),
         "import": Evil(__import__, "os"),
         "path": Path("x"),
         "torch": torch.zeros(2),

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cnn.losses import LOSSES
+from cnn.optimizers import OPTIMIZERS
+from cnn.schedules import SCHEDULES
 from runners import commands, overrides, schema
+from runners.data import SOURCES
+from runners.tasks import TASKS
 from tests.runners.conftest import write_dataset
 
 IMAGE_MODELS = [name for name in overrides.choices("model") if name != "conv3d"]
@@ -42,7 +48,7 @@ def test_choices(choice: str) -> None:
 
 def test_every_group_and_name_is_known_to_the_schema() -> None:
     assert set(overrides.groups()) == set(schema.SECTIONS)
-    registries = {"data": schema.SOURCES, "optimizer": schema.OPTIMIZERS, "loss": schema.LOSSES}
-    registries |= {"schedule": schema.SCHEDULES, "task": schema.TASKS}
+    registries: dict[str, Any] = {"data": SOURCES, "optimizer": OPTIMIZERS, "loss": LOSSES}
+    registries |= {"schedule": SCHEDULES, "task": TASKS}
     for group, registry in registries.items():
         assert set(overrides.choices(group)) == set(registry)

@@ -1,0 +1,1 @@
+"""Speed, as commands: ratios measured in one run, against PyTorch as the peer."""
