@@ -13,10 +13,15 @@ import numba
 import numpy as np
 from numba import prange
 
-# Everything of fastmath but `nnan` and `ninf`: NaN and infinity go through as they do in torch.
-FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
-kernel: Any = numba.njit(cache=True, nogil=True, parallel=True, fastmath=FAST, error_model="numpy")
-helper: Any = numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+kernel: Any = numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+helper: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
+
+# Only sums leave the order of operations to the compiler, who needs that freedom to vectorise them. Given it
+# everywhere, code just compiled and the same code read from the cache differed in the last bit: the first start of a
+# program was not repeated by the second. `nnan` and `ninf` are left out: NaN and infinity go through as in torch.
+reduction: Any = numba.njit(
+    cache=True, nogil=True, error_model="numpy", fastmath={"nsz", "arcp", "contract", "afn", "reassoc"}
+)
 
 BLOCK = 1024
 """Rows are summed in blocks of this length, in the array's precision; the sums of blocks are added in float64."""
@@ -219,7 +224,7 @@ def max_pool_backward(dy, winner, kernel_size, stride, N, dx):  # dy, winner [C,
                 unpool_row(dy[c, p, q], winner[c, p, q], p, q, kernel_size, stride, N, dx[c])
 
 
-@helper
+@reduction
 def total(row):
     """The sum of a row, [L]."""
     result = 0.0
@@ -232,7 +237,7 @@ def total(row):
     return result
 
 
-@helper
+@reduction
 def centred_product(a, b, centre):
     """The sum of a * (b - centre) over two rows, [L]."""
     result = 0.0
@@ -245,7 +250,7 @@ def centred_product(a, b, centre):
     return result
 
 
-@helper
+@reduction
 def centred_square(row, centre):
     """The sum of (row - centre)^2 over a row, [L]."""
     result = 0.0

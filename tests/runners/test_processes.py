@@ -14,6 +14,7 @@ import termios
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from runners import checkpoint, metrics
@@ -91,6 +92,25 @@ def test_many_runs_started_at_once_get_directories_of_their_own(striped: Path, t
     processes = [subprocess.Popen(command(striped, "epochs=1"), cwd=tmp_path) for _ in range(4)]
     assert [process.wait() for process in processes] == [0] * 4
     assert len(list(tmp_path.glob("outputs/*/*/summary.json"))) == 4
+
+
+def test_the_start_that_compiles_gives_the_same_bits_as_the_next(striped: Path, tmp_path: Path) -> None:
+    layers = SMALL_MODEL.replace(
+        "batch_norm,relu", "batch_norm,relu,{max_pool2d:{kernel_size:2}},{conv2d:{out_channels:4,kernel_size:2}}"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    for name in ("first", "second"):
+        assert (
+            subprocess.run(
+                command(striped, layers, f"run_dir={name}", "epochs=3"), cwd=tmp_path, env=environment
+            ).returncode
+            == 0
+        )
+    rows = [metrics.read(tmp_path / name / "metrics.csv") for name in ("first", "second")]
+    assert all(a[key] == b[key] for a, b in zip(*rows, strict=True) for key in a if key not in metrics.TIMING)
+    first, second = (checkpoint.load(tmp_path / name / "checkpoints" / "last.pkl") for name in ("first", "second"))
+    for name, weights in first["weights"].items():
+        assert np.array_equal(weights, second["weights"][name])
 
 
 def test_predict_and_evaluate_as_processes(striped: Path, tmp_path: Path) -> None:
