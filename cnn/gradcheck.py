@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from cnn.layer import Layer, Mode
+from cnn.layer import Cache, Layer, Mode
 
 STEP = 1e-5
 """Half the width of a central difference: its error is of the order STEP^2, its rounding noise 1e-16 / STEP."""
@@ -22,7 +22,9 @@ def gradcheck(layer: Layer, x: Tensor, mode: Mode, *, seed: int = 0) -> dict[str
     The layer has to be bound in float64, and x [C, *S, N] to be drawn away from kinks and ties. What is differentiated
     is sum(dy * y) with a random dy, so that no gradient passes for being constant. Overwrites parameters' gradients.
     """
-    y, cache = layer.forward(x, mode)
+    x = x.clone(memory_format=torch.contiguous_format)
+    forward = _repeatable(layer, mode)
+    y, cache = forward(x, mode)
     dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(DY_STREAM + seed), dtype=x.dtype)
     for _, parameter in layer.named_parameters():
         parameter.grad.zero_()
@@ -31,13 +33,29 @@ def gradcheck(layer: Layer, x: Tensor, mode: Mode, *, seed: int = 0) -> dict[str
     quiet = Mode(mode.train, keep_cache=False, generator=mode.generator)
 
     def value() -> float:
-        return float((dy * layer.forward(x, quiet)[0]).sum())
+        return float((dy * forward(x, quiet)[0]).sum())
 
     noise = torch.finfo(x.dtype).eps * float((dy * y).abs().sum()) / STEP
     errors = {"x": relative_error(dx, finite_differences(value, x), noise)}
     for name, parameter in layer.named_parameters():
         errors[name] = relative_error(parameter.grad, finite_differences(value, parameter.data), noise)
     return errors
+
+
+def _repeatable(layer: Layer, mode: Mode) -> Callable[[Tensor, Mode], tuple[Tensor, Cache]]:
+    """A forward pass that leaves buffers and the generator as they were, so that each call draws the same noise."""
+    buffers = [(buffer.data, buffer.data.clone()) for _, buffer in layer.named_buffers()]
+    noise = None if mode.generator is None else mode.generator.get_state()
+
+    def forward(x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        if mode.generator is not None and noise is not None:
+            mode.generator.set_state(noise)
+        result = layer.forward(x, mode)
+        for data, before in buffers:
+            data.copy_(before)
+        return result
+
+    return forward
 
 
 def finite_differences(value: Callable[[], float], tensor: Tensor) -> Tensor:

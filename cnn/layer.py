@@ -85,8 +85,8 @@ class Cache:
     @property
     def nbytes(self) -> int:
         """Bytes kept, a storage that several tensors share counted once."""
-        storages = {tensor.data_ptr(): tensor.untyped_storage().nbytes() for tensor in self.tensors()}
-        return sum(storages.values())
+        storages = [tensor.untyped_storage() for tensor in self.tensors()]
+        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
     forward(prediction, target) -> (value, cache)        value: a tensor without axes
     backward(cache) -> dL/dprediction
 
-Values are means over the batch, as PyTorch's with `reduction="mean"`.
+Values are means, as PyTorch's with `reduction="mean"`: over all targets where these are classes, else over all values.
 """
 
 from __future__ import annotations

@@ -13,7 +13,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from cnn import ops
 from cnn.arguments import Fraction, PositiveFloat
+from cnn.graph import FlatParameters
 
 
 class Optimizer:
@@ -22,8 +24,13 @@ class Optimizer:
     kind: ClassVar[str]
     lr: float
 
-    def step(self, parameters: Tensor, gradients: Tensor, lr: float) -> None:
+    def step(self, flat: FlatParameters, lr: float) -> None:
+        """Move `flat.data` against `flat.grad`."""
         raise NotImplementedError
+
+    def state(self) -> dict[str, Tensor | int]:
+        """What the next step depends on, beside the arguments."""
+        return {}
 
 
 class SGD(Optimizer):
@@ -39,8 +46,8 @@ class SGD(Optimizer):
     def __init__(self, lr: PositiveFloat = 0.1) -> None:
         self.lr = lr
 
-    def step(self, parameters: Tensor, gradients: Tensor, lr: float) -> None:
-        parameters.add_(gradients, alpha=-lr)
+    def step(self, flat: FlatParameters, lr: float) -> None:
+        flat.data.add_(flat.grad, alpha=-lr)
 
 
 class Adam(Optimizer):
@@ -67,15 +74,20 @@ class Adam(Optimizer):
         self.mean: Tensor | None = None
         self.square: Tensor | None = None
 
-    def step(self, parameters: Tensor, gradients: Tensor, lr: float) -> None:
+    def step(self, flat: FlatParameters, lr: float) -> None:
         if self.mean is None or self.square is None:
-            self.mean, self.square = torch.zeros_like(parameters), torch.zeros_like(parameters)
+            self.mean, self.square = torch.zeros_like(flat.data), torch.zeros_like(flat.data)
         b1, b2 = self.betas
         self.steps += 1
-        self.mean.lerp_(gradients, 1 - b1)
-        self.square.mul_(b2).addcmul_(gradients, gradients, value=1 - b2)
-        deviation = self.square.sqrt().div_(math.sqrt(1 - b2**self.steps)).add_(self.eps)
-        parameters.addcdiv_(self.mean, deviation, value=-lr / (1 - b1**self.steps))
+        self.mean.lerp_(flat.grad, 1 - b1)
+        self.square.mul_(b2).addcmul_(flat.grad, flat.grad, value=1 - b2)
+        deviation = torch.sqrt(self.square, out=ops.empty(tuple(self.square.shape), like=self.square))
+        deviation.div_(math.sqrt(1 - b2**self.steps)).add_(self.eps)
+        flat.data.addcdiv_(self.mean, deviation, value=-lr / (1 - b1**self.steps))
+
+    def state(self) -> dict[str, Tensor | int]:
+        moments = {"mean": self.mean, "square": self.square}
+        return {"steps": self.steps, **{name: moment for name, moment in moments.items() if moment is not None}}
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {optimizer.kind: optimizer for optimizer in (SGD, Adam)}

@@ -34,12 +34,14 @@ def prepare(arguments: Sequence[str]) -> tuple[list[str], list[Fault]]:
         match = OVERRIDE.fullmatch(argument)
         if match is None or match["value"] is None or match["prefix"] == "~" or match["key"].startswith("hydra"):
             prepared.append(argument)
-        elif match["key"] in groups():
+        elif match["key"] in groups() and re.fullmatch(r"[\w,-]*", match["value"]):
             known = choices(match["key"])
             unknown = [name for name in match["value"].split(",") if name not in known]
             faults += [Fault(match["key"], f"unknown {show(name)}, {nearest(name, known)}") for name in unknown]
             if not unknown:
                 prepared.append(argument)
+        elif match["key"] in groups():
+            prepared.append(argument)  # choice(...) and the like: Hydra's
         else:
             prepared.append(f"++{match['key']}={match['value']}")
     return prepared, faults

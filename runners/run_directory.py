@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import secrets
 import time
 from collections.abc import Mapping
@@ -50,7 +51,7 @@ class RunDirectory:
         write_whole(self.path / name, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        write_whole(self.path / name, json.dumps(content, indent=2) + "\n")
+        write_whole(self.path / name, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
 
     def status(self, state: str, **details: Any) -> None:
         """Write status.json: running, done, failed or interrupted, and details, which stay until they are replaced."""
@@ -64,6 +65,13 @@ class RunDirectory:
         formatter.converter = time.gmtime
         handler.setFormatter(formatter)
         return handler
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinity, which JSON doesn't know, as null."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def now() -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from cnn import initializers
+from cnn import initializers, ops
 from cnn.arguments import Positive
 from cnn.layer import Buffer, Cache, Layer, Mode, Parameter, Shape, ShapeError
 
@@ -41,7 +42,7 @@ class Linear(Layer):
         return declared
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        y = self.weight.data @ x
+        y = torch.mm(self.weight.data, x, out=ops.empty((self.out_features, x.shape[1]), like=x))
         if self.bias is not None:
             y += self.bias.data[:, None]
         return y, mode.keep(x)
@@ -52,4 +53,4 @@ class Linear(Layer):
             self.weight.grad.addmm_(dy, x.t())
             if self.bias is not None:
                 self.bias.grad += dy.sum(1)
-        return self.weight.data.t() @ dy if need_dx else None
+        return torch.mm(self.weight.data.t(), dy, out=ops.empty(tuple(x.shape), like=x)) if need_dx else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from cnn import initializers, ops
-from cnn.arguments import Fraction, PositiveFloat
+from cnn.arguments import PositiveFloat, UnitInterval
 from cnn.layer import Buffer, Cache, Layer, Mode, Parameter, Shape
 
 
@@ -31,7 +31,7 @@ class BatchNorm(Layer):
     running_mean: Buffer
     running_var: Buffer
 
-    def __init__(self, eps: PositiveFloat = 1e-5, momentum: Fraction = 0.1) -> None:
+    def __init__(self, eps: PositiveFloat = 1e-5, momentum: UnitInterval = 0.1) -> None:
         self.eps = eps
         self.momentum = momentum
 

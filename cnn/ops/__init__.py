@@ -14,6 +14,7 @@ from cnn.ops.dispatch import (
     relu_backward,
     use_kernels,
 )
+from cnn.ops.memory import empty
 from cnn.ops.threads import set_threads
 from cnn.ops.window import Window
 
@@ -26,6 +27,7 @@ __all__ = [
     "col2im",
     "conv",
     "conv_backward_input",
+    "empty",
     "im2col",
     "kernels",
     "max_pool",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cnn.ops import kernels
 from cnn.ops.memory import empty
-from cnn.ops.reference import winner_dtype
+from cnn.ops.reference import refuse_padding, require, winner_dtype
 from cnn.ops.window import Sizes, Window
 
 
@@ -23,6 +23,7 @@ def im2col(x: Tensor, window: Window) -> Tensor:
 
 def col2im(columns: Tensor, size: Sizes, window: Window) -> Tensor:
     batch = columns.shape[-1]
+    require(columns, (columns.shape[0], *window.kernel, *window.output_size(size), batch), "columns")
     dx = empty((columns.shape[0], *size, batch), like=columns)
     kernels.col2im(_rows(columns), *window.on_three_axes(), batch, _lines(dx))
     return dx
@@ -30,6 +31,7 @@ def col2im(columns: Tensor, size: Sizes, window: Window) -> Tensor:
 
 def max_pool(x: Tensor, window: Window) -> tuple[Tensor, Tensor]:
     channels, *size, batch = x.shape
+    refuse_padding(window)
     y = empty((channels, *window.output_size(tuple(size)), batch), like=x)
     winner = empty(tuple(y.shape), like=x, dtype=winner_dtype(window))
     cube = window.on_three_axes()
@@ -38,6 +40,9 @@ def max_pool(x: Tensor, window: Window) -> tuple[Tensor, Tensor]:
 
 
 def max_pool_backward(dy: Tensor, winner: Tensor, size: Sizes, window: Window) -> Tensor:
+    refuse_padding(window)
+    require(dy, (dy.shape[0], *window.output_size(size), dy.shape[-1]), "dy")
+    require(winner, tuple(dy.shape), "winner")
     dx = empty((dy.shape[0], *size, dy.shape[-1]), like=dy)
     cube = window.on_three_axes()
     kernels.max_pool_backward(_lines(dy), _lines(winner), cube.kernel, cube.stride, dy.shape[-1], _lines(dx))
@@ -45,6 +50,8 @@ def max_pool_backward(dy: Tensor, winner: Tensor, size: Sizes, window: Window) -
 
 
 def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    require(weight, x.shape[:1], "weight")
+    require(bias, x.shape[:1], "bias")
     y, mean, var = empty(tuple(x.shape), like=x), torch.empty_like(weight), torch.empty_like(weight)
     kernels.batch_norm(_array(x), _array(weight), _array(bias), eps, _array(y), _array(mean), _array(var))
     return y, mean, var
@@ -53,6 +60,9 @@ def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Ten
 def batch_norm_backward(
     dy: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
+    require(dy, tuple(x.shape), "dy")
+    for name, vector in (("mean", mean), ("rstd", rstd), ("weight", weight)):
+        require(vector, x.shape[:1], name)
     dx, dweight, dbias = empty(tuple(x.shape), like=x), torch.empty_like(weight), torch.empty_like(weight)
     inputs = [_array(tensor) for tensor in (dy, x, mean, rstd, weight)]
     kernels.batch_norm_backward(*inputs, _array(dx), _array(dweight), _array(dbias))
@@ -66,6 +76,7 @@ def relu(x: Tensor) -> Tensor:
 
 
 def relu_backward(dy: Tensor, y: Tensor) -> Tensor:
+    require(dy, tuple(y.shape), "dy")
     dx = empty(tuple(y.shape), like=y)
     kernels.relu_backward(_flat(dy), _flat(y), _flat(dx))
     return dx

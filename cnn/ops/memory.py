@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections import defaultdict
 
 import numpy as np
 import torch
@@ -21,22 +20,21 @@ SMALL = 1 << 16
 
 
 class Pool:
-    """Free memory by size in bytes. At most `limit` bytes lie idle; past that all idle memory is given back."""
+    """Free memory by size in bytes. At most `limit` bytes lie idle; then the sizes longest unused go first."""
 
-    def __init__(self, limit: int = 1 << 30) -> None:
+    def __init__(self, limit: int = 2 << 30) -> None:
         self.limit = limit
         self.idle = 0
-        self._free: defaultdict[int, list[np.ndarray]] = defaultdict(list)
+        self._free: dict[int, list[np.ndarray]] = {}
         self._leases: dict[int, weakref.ref[np.ndarray]] = {}
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """An uninitialised, contiguous CPU tensor."""
         nbytes = math.prod(shape) * dtype.itemsize
-        free = self._free[nbytes]
-        if free:
-            memory = free.pop()
+        try:
+            memory = self._free[nbytes].pop()
             self.idle -= nbytes
-        else:
+        except (KeyError, IndexError):
             memory = torch.empty(nbytes, dtype=torch.uint8).numpy()  # aligned for vector instructions
         lease = memory.view()
         key = id(lease)
@@ -45,11 +43,17 @@ class Pool:
 
     def _give_back(self, key: int, memory: np.ndarray) -> None:
         del self._leases[key]
-        if self.idle + memory.nbytes > self.limit:
-            self._free.clear()
-            self.idle = 0
-        self._free[memory.nbytes].append(memory)
-        self.idle += memory.nbytes
+        if memory.nbytes > self.limit:
+            return
+        latest = self._free.pop(memory.nbytes, [])
+        for size in list(self._free):
+            while self.idle + memory.nbytes > self.limit and self._free[size]:
+                self._free[size].pop()
+                self.idle -= size
+        if self.idle + memory.nbytes <= self.limit:
+            latest.append(memory)
+            self.idle += memory.nbytes
+        self._free[memory.nbytes] = latest
 
 
 _POOL = Pool()

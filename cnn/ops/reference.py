@@ -5,6 +5,8 @@ Every function here has a twin of the same name and signature in `compiled.py`; 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,12 @@ from cnn.ops.memory import empty
 from cnn.ops.window import Sizes, Window
 
 ALL = (slice(None),)
+
+
+def require(tensor: Tensor, shape: tuple[int, ...], name: str) -> None:
+    """Raise ValueError where a tensor hasn't the shape that goes with the others; compiled loops would not notice."""
+    if tensor.shape != shape:
+        raise ValueError(f"{name} is {list(tensor.shape)}, the other tensors call for {list(shape)}")
 
 
 def im2col(x: Tensor, window: Window) -> Tensor:
@@ -35,6 +43,7 @@ def col2im(columns: Tensor, size: Sizes, window: Window) -> Tensor:
     """
     channels, batch = columns.shape[0], columns.shape[-1]
     output_size = window.output_size(size)
+    require(columns, (channels, *window.kernel, *output_size, batch), "columns")
     padded_size = tuple(extent + 2 * padding for extent, padding in zip(size, window.padding, strict=True))
     padded = columns.new_zeros((channels, *padded_size, batch))
     for tap in window.taps():
@@ -48,6 +57,7 @@ def max_pool(x: Tensor, window: Window) -> tuple[Tensor, Tensor]:
     x [C, *S, N] -> y, winner [C, *So, N].
     """
     channels, *size, batch = x.shape
+    refuse_padding(window)
     output_size = window.output_size(tuple(size))
     y = x.new_full((channels, *output_size, batch), -torch.inf)
     winner = torch.zeros(y.shape, dtype=winner_dtype(window), device=x.device)
@@ -64,15 +74,25 @@ def max_pool_backward(dy: Tensor, winner: Tensor, size: Sizes, window: Window) -
 
     dy, winner [C, *So, N] -> dx [C, *S, N].
     """
+    output_size = window.output_size(size)
+    refuse_padding(window)
+    require(dy, (dy.shape[0], *output_size, dy.shape[-1]), "dy")
+    require(winner, tuple(dy.shape), "winner")
     dx = dy.new_zeros((dy.shape[0], *size, dy.shape[-1]))
     for number, tap in enumerate(window.taps()):
-        dx[ALL + window.reach(tap, window.output_size(size))] += dy * (winner == number)
+        dx[ALL + window.reach(tap, output_size)] += dy.masked_fill(winner != number, 0)
     return dx
 
 
 def winner_dtype(window: Window) -> torch.dtype:
     """The smallest type that numbers the taps of a window."""
-    return torch.uint8 if len(list(window.taps())) <= 256 else torch.int32
+    return torch.uint8 if math.prod(window.kernel) <= 256 else torch.int32
+
+
+def refuse_padding(window: Window) -> None:
+    """Pools don't pad yet; a padded window would read beside the input."""
+    if any(window.padding):
+        raise ValueError(f"max_pool has no padding, the window asks for {list(window.padding)}")
 
 
 def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -80,6 +100,8 @@ def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Ten
 
     x [C, L], weight, bias [C] -> y [C, L], mean [C], var [C].
     """
+    require(weight, x.shape[:1], "weight")
+    require(bias, x.shape[:1], "bias")
     mean = x.mean(1)
     centred = x - mean[:, None]
     var = centred.square().mean(1)
@@ -95,6 +117,9 @@ def batch_norm_backward(
     dbias = sum dy,  dweight = sum dy * xhat,  dx = weight * rstd * (dy - dbias / L - xhat * dweight / L).
     dy, x [C, L], mean, rstd, weight [C] -> dx [C, L], dweight [C], dbias [C].
     """
+    require(dy, tuple(x.shape), "dy")
+    for name, vector in (("mean", mean), ("rstd", rstd), ("weight", weight)):
+        require(vector, x.shape[:1], name)
     xhat = (x - mean[:, None]) * rstd[:, None]
     dbias = dy.sum(1)
     dweight = (dy * xhat).sum(1)
@@ -110,6 +135,7 @@ def relu(x: Tensor) -> Tensor:
 
 def relu_backward(dy: Tensor, y: Tensor) -> Tensor:
     """dx = dy where y > 0, else 0."""
+    require(dy, tuple(y.shape), "dy")
     return dy.masked_fill(y <= 0, 0)
 
 

@@ -8,7 +8,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from runners.data.dataset import Examples, Preparation, Source, ValSplit
 from runners.errors import DataError
 
 UNSIGNED_BYTE = 0x08
+CHUNK = 1 << 22
 Array = np.ndarray[Any, Any]
 ClassNames = Annotated[list[str], Field(min_length=2)]
 
@@ -62,8 +63,8 @@ class Idx(Source):
             raise DataError(f"{labels_file}: {labels.ndim} axes, labels have 1")
         if len(images) != len(labels):
             raise DataError(f"{images_file} holds {len(images)} images, {labels_file.name} {len(labels)} labels")
-        if not len(images):
-            raise DataError(f"{images_file}: holds no images")
+        if not images.size:
+            raise DataError(f"{images_file}: holds no images, its axes are {list(images.shape)}")
         return Examples(torch.from_numpy(images[:, None]), torch.from_numpy(labels.astype(np.int64)))
 
     def _read(self, prefix: str, content: str) -> tuple[Path, Array]:
@@ -94,19 +95,31 @@ class Mnist(Idx):
 
 def read_idx(file: Path) -> Array:
     """The array in an IDX file of unsigned bytes. Raises DataError for anything else, and never reads past its end."""
-    opened = gzip.open if file.suffix == ".gz" else open
     try:
-        with opened(file, "rb") as stream:
+        with _open(file) as stream:
             magic = _exactly(stream.read(4), 4, file)
             zeros, kind, axes = struct.unpack(">HBB", magic)
             if zeros or kind != UNSIGNED_BYTE or not 1 <= axes <= 4:
                 raise DataError(f"{file}: begins with {magic.hex()}, IDX files of bytes with 0000080 and 1 to 4")
             shape: Sequence[int] = struct.unpack(f">{axes}I", _exactly(stream.read(4 * axes), 4 * axes, file))
             count = math.prod(shape)
-            values = _exactly(stream.read(count + 1), count, file)
+            values = _exactly(_read_at_most(stream, count + 1), count, file)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file}: can't be read: {error}") from None
     return np.frombuffer(values, np.uint8).reshape(shape).copy()
+
+
+def _open(file: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(file, "rb")) if file.suffix == ".gz" else file.open("rb")
+
+
+def _read_at_most(stream: IO[bytes], count: int) -> bytes:
+    """Up to `count` bytes, in pieces: memory follows what is there and not what a header promises."""
+    pieces, left = [], count
+    while left and (piece := stream.read(min(left, CHUNK))):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
 
 
 def _exactly(content: bytes, wanted: int, file: Path) -> bytes:

@@ -23,7 +23,7 @@ class Totals:
     count: int = 0
 
     def add(self, loss: Tensor, correct: Tensor, count: int) -> None:
-        self.loss = self.loss + loss.detach().double() * count
+        self.loss = self.loss + loss * count
         self.correct = self.correct + correct
         self.count += count
 
@@ -51,7 +51,7 @@ class Classification:
         y, cache = self.scored.forward(batch.x, Mode(train=True))
         loss, loss_cache = self.loss.forward(y, self._target(batch.labels, y))
         self.scored.backward(self.loss.backward(loss_cache), cache, need_dx=False)
-        optimizer.step(flat.data, flat.grad, lr)
+        optimizer.step(flat, lr)
         totals.add(loss, (y.argmax(0) == batch.labels).sum(), len(batch))
 
     def evaluate(self, batch: Batch, totals: Totals) -> Tensor:
@@ -79,7 +79,7 @@ def confusion(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
 def without_softmax(network: Sequential) -> Sequential:
     """The network, sharing its layers, without a softmax at its end."""
     layers: list[tuple[str, Layer]] = list(network.layers.items())
-    while isinstance(layers[-1][1], Softmax) and len(layers) > 1:
+    if isinstance(layers[-1][1], Softmax) and len(layers) > 1:
         layers.pop()
     return Sequential(dict(layers))
 

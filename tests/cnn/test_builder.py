@@ -59,7 +59,7 @@ def test_all_faults_are_told_at_once() -> None:
         {"relu": 3},
         {"conv2d": {**CONV, "kernel_size": [3, 3, 3]}},
         {"max_pool2d": {"kernel_size": 2, "name": "a.b"}},
-        {"batch_norm": {"eps": float("nan"), "momentum": 1.0}},
+        {"batch_norm": {"eps": float("nan"), "momentum": 1.5}},
         {"relu": {}, "flatten": {}},
     ]
     told = problems(layers)
