@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from runners.commands import train
-
 if __name__ == "__main__":
-    sys.exit(train(sys.argv[1:]))
+    try:
+        from runners.commands import guarded, train  # takes a second or two, in which Ctrl-C is no fault either
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(guarded(train, sys.argv[1:]))

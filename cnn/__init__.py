@@ -1,7 +1,7 @@
 """Convolutional networks from scratch: layers with hand-written forward and backward passes, on torch tensors."""
 
 from cnn.arguments import ConfigError
-from cnn.builder import build_model
+from cnn.builder import build_model, plan_model
 from cnn.graph import Graph, Sequential
 from cnn.layer import Buffer, Cache, Layer, Mode, Parameter, ShapeError
 
@@ -16,4 +16,5 @@ __all__ = [
     "Sequential",
     "ShapeError",
     "build_model",
+    "plan_model",
 ]

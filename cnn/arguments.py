@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError, create_model
 
-Positive = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[int, Field(ge=0)]
+LARGEST = 2**31 - 1
+"""No size, count or stride is larger; left unsaid in messages."""
+
+Positive = Annotated[int, Field(ge=1, le=LARGEST)]
+NonNegative = Annotated[int, Field(ge=0, le=LARGEST)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
@@ -121,7 +124,10 @@ def describe(model: type[BaseModel], name: str) -> str:
     annotation: Any = field.annotation
     for constraint in field.metadata:
         annotation = Annotated[annotation, constraint]
-    return _in_words(TypeAdapter(annotation).json_schema())
+    try:
+        return _in_words(TypeAdapter(annotation).json_schema())
+    except PydanticUserError:  # a type that JSON doesn't know
+        return str(getattr(annotation, "__name__", annotation))
 
 
 def _in_words(schema: Mapping[str, Any]) -> str:
@@ -136,7 +142,7 @@ def _in_words(schema: Mapping[str, Any]) -> str:
     words = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "null": "null"}
     text = words.get(schema.get("type", ""), "a text" if schema.get("type") == "string" else "a mapping")
     bounds = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    limits = [f"{sign} {schema[key]}" for key, sign in bounds.items() if key in schema]
+    limits = [f"{sign} {schema[key]}" for key, sign in bounds.items() if key in schema and schema[key] != LARGEST]
     if "pattern" in schema:
         limits.append("made of letters, digits and _")
     return f"{text} {' and '.join(limits)}".strip()

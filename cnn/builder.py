@@ -24,6 +24,20 @@ def build_model(
 ) -> Sequential:
     """The network that `model["layers"]` describes, for inputs [*input_shape, N], with its first weights drawn.
 
+    Raises ConfigError as `plan_model` does, and where the parameters don't fit into memory.
+    """
+    network = plan_model(model, input_shape)
+    count = sum(parameter.numel for _, parameter in network.named_parameters())
+    try:
+        network.bind(seed=seed, dtype=dtype, device=device)
+    except (RuntimeError, MemoryError):
+        raise ConfigError([Fault("layers", f"{count:,} parameters don't fit into memory")]) from None
+    return network
+
+
+def plan_model(model: Mapping[str, Any], input_shape: Sequence[int]) -> Sequential:
+    """The network with all shapes known and nothing allocated.
+
     Raises ConfigError with every wrong name and argument at once, or with the first layer whose input doesn't fit.
     """
     network = make_network(model.get("layers"))
@@ -31,7 +45,6 @@ def build_model(
         network.build(tuple(input_shape))
     except ShapeError as error:
         raise ConfigError([Fault(_place(network, error.path), f"{error.path} {error.reason}")]) from None
-    network.bind(seed=seed, dtype=dtype, device=device)
     return network
 
 

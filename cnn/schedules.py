@@ -36,7 +36,10 @@ class Exponential(Schedule):
         self.min_lr = min_lr
 
     def __call__(self, lr: float, epoch: int) -> float:
-        return max(self.min_lr, lr * math.exp(self.rate * epoch))
+        try:
+            return max(self.min_lr, lr * math.exp(self.rate * epoch))
+        except OverflowError:
+            return math.inf
 
 
 SCHEDULES: dict[str, type[Schedule]] = {schedule.kind: schedule for schedule in (Constant, Exponential)}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import hydra
@@ -38,6 +40,8 @@ def conclude(error: BaseException) -> int:
     if isinstance(error, experiment.RunFailed):
         print(f"error: {error}", file=sys.stderr)
         return FAILED
+    if isinstance(error, KeyboardInterrupt):
+        error = Interrupted(signal.SIGINT)
     if isinstance(error, Interrupted):
         print(f"interrupted by {error.name}", file=sys.stderr)
         return error.exit_code
@@ -51,12 +55,20 @@ def train(arguments: Sequence[str]) -> int:
     if sweeping and faults:
         return conclude(ConfigError(faults))
     codes: list[int] = []
+    bugs: list[BaseException] = []
+    told: list[str] = []
 
     def job(composed: DictConfig) -> None:
         try:
-            _run(composed, faults)
+            told.append(_run(composed, faults))
+            if sweeping:
+                print(told.pop())
         except BaseException as error:
-            codes.append(conclude(error))
+            try:
+                codes.append(conclude(error))
+            except BaseException as bug:
+                bugs.append(bug)
+                raise
             if sweeping:  # launchers and sweepers of Hydra learn of a failed job by its exception
                 raise
 
@@ -68,11 +80,14 @@ def train(arguments: Sequence[str]) -> int:
         sys.argv[1:] = prepared
         try:
             hydra.main(version_base="1.3", config_path=str(overrides.CONFIGS), config_name="config")(job)()
-        except (HydraException, OmegaConfBaseException) as error:
-            codes.append(conclude(ConfigError(faults + overrides.from_hydra(error).faults)))
-        except (ConfigError, InputError, experiment.RunFailed, Interrupted) as error:
+        except (ConfigError, InputError, experiment.RunFailed, Interrupted, KeyboardInterrupt) as error:
             if not codes:  # else the job has told it already
                 codes.append(conclude(error))
+        except Exception as error:
+            if bugs:
+                raise
+            codes.append(conclude(ConfigError([*faults, *overrides.from_hydra(error).faults])))
+    print("".join(f"{text}\n" for text in told), end="")
     signalled = [code for code in codes if code > BAD_INPUT]
     return signalled[0] if signalled else FAILED if FAILED in codes else max(codes, default=DONE)
 
@@ -84,8 +99,8 @@ def _sweep_directories(prepared: Sequence[str], scratch: str) -> list[str]:
     return [f"{key}={path}" for key, path in defaults.items() if key.lstrip("+") not in given]
 
 
-def _run(composed: DictConfig, faults: Sequence[Fault]) -> None:
-    """One run, from a composed config; `faults` are those already known of its overrides."""
+def _run(composed: DictConfig, faults: Sequence[Fault]) -> str:
+    """One run, from a composed config, and how it went; `faults` are those already known of its overrides."""
     context = HydraConfig.get()
     number = context.job.num if context.mode == RunMode.MULTIRUN else None
     typed = [override.lstrip("+") for override in context.overrides.task]
@@ -93,7 +108,7 @@ def _run(composed: DictConfig, faults: Sequence[Fault]) -> None:
     known = [*faults, *unresolved]
     if known:
         _raise_with_all(raw, known)
-    print(_told(experiment.run(raw, typed, number), typed if number is not None else []))
+    return _told(experiment.run(raw, typed, number), typed if number is not None else [])
 
 
 def _raise_with_all(raw: Mapping[str, Any], known: Sequence[Fault]) -> NoReturn:
@@ -158,7 +173,23 @@ def predict(arguments: Sequence[str]) -> int:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not allowed, give a whole number >= 1")
-    return number
+    return int(text)
+
+
+def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
+    """The command's exit code; 1 where nobody reads what it prints, 130 for Ctrl-C, both without a traceback."""
+    try:
+        exit_code = command(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename:
+            raise
+        if error.errno == errno.ENOSPC:
+            print(f"error: what was to be printed can't be written: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
+        return FAILED
+    return exit_code

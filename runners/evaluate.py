@@ -19,7 +19,7 @@ from cnn import ConfigError
 from cnn.arguments import Fault, nearest, show
 from cnn.losses import LOSSES
 from runners import checkpoint, overrides, schema
-from runners.commands import DONE, conclude
+from runners.commands import DONE, conclude, guarded
 from runners.data import SOURCES
 from runners.data.batches import Batches
 from runners.errors import DataError, InputError
@@ -74,23 +74,23 @@ def evaluate(run: str, typed: Sequence[str] = (), which: str = "best") -> Evalua
     """
     content = checkpoint.load(checkpoint.locate(run, which))
     network = checkpoint.rebuild(content)
-    section = _data_section(content["config"]["data"], typed)
+    section = _data_section(content.config.get("data") or {}, typed)
     _, test = schema.section({"data": section}, "data", SOURCES).read()
-    names = content["class_names"]
+    names = content.class_names
     shape = list(test.images.shape[1:])
-    if shape != content["input_shape"]:
-        raise DataError(f"the test images are {shape}, the network takes {content['input_shape']}")
+    if shape != content.input_shape:
+        raise DataError(f"the test images are {shape}, the network takes {content.input_shape}")
     if int(test.labels.max()) >= len(names):
         raise DataError(f"there are labels up to {int(test.labels.max())}, the network knows {len(names)} classes")
     batches = Batches(
         test,
         BATCH,
-        mean=content["mean"],
-        std=content["std"],
+        mean=content.mean,
+        std=content.std,
         dtype=network.flat.data.dtype,
         device=network.flat.data.device,
     )
-    task = Classification(network, LOSSES[content["loss"]]())
+    task = Classification(network, LOSSES[content.loss]())
     predicted, totals = run_through(task, batches)
     means = totals.means("test")
     matrix = confusion(test.labels, predicted, len(names))
@@ -103,7 +103,11 @@ def _data_section(saved: Mapping[str, Any], typed: Sequence[str]) -> dict[str, A
     faults = []
     for override in typed:
         key, _, text = override.partition("=")
-        value = yaml.safe_load(text) if text else None
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            faults.append(Fault(key, f"{show(text)} can't be read as a value, put it in quotes"))
+            continue
         if key == "data" and value in overrides.choices("data"):
             section = yaml.safe_load((overrides.CONFIGS / "data" / f"{value}.yaml").read_text(encoding="utf-8"))
         elif key == "data":
@@ -135,4 +139,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(guarded(main, sys.argv[1:]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnn import Sequential, build_model, ops
+from cnn import Mode, Sequential, build_model, ops, plan_model
 from cnn.arguments import ConfigError, Fault
 from cnn.layers.conv import Conv
 from runners import checkpoint, metrics
@@ -24,7 +24,7 @@ from runners.errors import CheckpointError
 from runners.loop import History, Plan, Row, evaluate, train
 from runners.run_directory import RunDirectory, new_name, now
 from runners.schema import Config, parse
-from runners.signals import Interrupted, watch_signals
+from runners.signals import Interrupted, SignalWatch, watch_signals
 from runners.tasks.classification import confusion
 
 log = logging.getLogger(__name__)
@@ -53,22 +53,24 @@ def run(raw: Mapping[str, Any], overrides: Sequence[str] = (), sweep_job: int | 
     config = parse(raw)
     ops.use_kernels(config.settings.kernels)
     ops.set_threads(config.threads)
-    if config.data.known_shape:
-        _build(config, config.data.known_shape, config.data.known_classes)  # config faults come before data is opened
-    dataset = config.data.load()
-    network = _build(config, dataset.input_shape, len(dataset.class_names))
-    _check_batches(config, network, dataset)
-    directory = RunDirectory(_path(config, sweep_job))
-    with _recorded(directory, config, dataset, overrides):
-        summary = _train_and_test(config, network, dataset, directory)
+    if config.data.known_shape and config.data.known_classes:
+        _plan(config, config.data.known_shape, config.data.known_classes)  # config faults come before data is opened
+    with watch_signals() as watch:
+        dataset = config.data.load()
+        network = _build(config, dataset)
+        _check_last_batch(config, network, dataset)
+        watch.check()
+        directory = RunDirectory(_path(config, sweep_job))
+        with _recorded(directory, config, dataset, overrides):
+            summary = _train_and_test(config, network, dataset, directory, watch)
+        watch.check()
     return Result(directory.path, summary, config.data.val_split == "test")
 
 
-def _build(config: Config, input_shape: tuple[int, ...], classes: int | None) -> Sequential:
+def _plan(config: Config, input_shape: tuple[int, ...], classes: int) -> None:
+    """Raise ConfigError where the network doesn't fit such inputs or so many classes."""
     try:
-        network = build_model(
-            config.model, input_shape, seed=config.settings.seed, dtype=config.dtype, device=config.device
-        )
+        network = plan_model(config.model, input_shape)
     except ConfigError as error:
         raise error.inside("model") from None
     given = network.output_shape(input_shape)
@@ -76,28 +78,43 @@ def _build(config: Config, input_shape: tuple[int, ...], classes: int | None) ->
         last = list(network.layers)[-1]
         problem = f"the last, {last}, gives {list(given)}, the data have {classes} classes: give [{classes}]"
         raise ConfigError([Fault("model.layers", problem)])
+
+
+def _build(config: Config, dataset: Dataset) -> Sequential:
+    _plan(config, dataset.input_shape, len(dataset.class_names))
+    seed, dtype = config.settings.seed, config.dtype
+    try:
+        network = build_model(config.model, dataset.input_shape, seed=seed, dtype=dtype, device=config.device)
+    except ConfigError as error:
+        raise error.inside("model") from None
     if config.settings.init_from:
         _start_from(network, config.settings.init_from)
     return network
 
 
 def _start_from(network: Sequential, run: str) -> None:
-    file = checkpoint.locate(run)
     try:
-        network.load_state(checkpoint.tensors(checkpoint.load(file)["weights"]))
+        file = checkpoint.locate(run)
+        network.load_state(checkpoint.tensors(checkpoint.load(file).weights))
+    except CheckpointError as error:
+        raise CheckpointError(f"init_from: {error}") from None
     except ValueError as error:
         raise CheckpointError(f"init_from: {file}: {error}") from None
 
 
-def _check_batches(config: Config, network: Sequential, dataset: Dataset) -> None:
-    """Refuse what would fail in the middle of an epoch: a last batch of one, where a batch_norm then sees one value."""
-    left_over = len(dataset.train) % config.settings.batch_size or config.settings.batch_size
-    shape = network.input_shape
-    for name, layer in network.layers.items():
-        if left_over == 1 and layer.kind == "batch_norm" and len(shape) == 1:
-            problem = f"{config.settings.batch_size} leaves a last batch of one example, and {name} needs two"
-            raise ConfigError([Fault("batch_size", problem)])
-        shape = layer.output_shape(shape)
+def _check_last_batch(config: Config, network: Sequential, dataset: Dataset) -> None:
+    """Refuse a last batch of one example where a layer can't train on it, before it fails in mid-epoch."""
+    size = config.settings.batch_size
+    if len(dataset.train) % size != 1 and size != 1:
+        return
+    buffers = [(buffer.data, buffer.data.clone()) for _, buffer in network.named_buffers()]
+    x = torch.zeros(*dataset.input_shape, 1, dtype=config.dtype, device=config.device)
+    try:
+        network.forward(x, Mode(train=True, keep_cache=False))
+    except ValueError as error:
+        raise ConfigError([Fault("batch_size", f"{size} leaves a last batch of one example: {error}")]) from None
+    for data, before in buffers:
+        data.copy_(before)
 
 
 def _path(config: Config, sweep_job: int | None) -> Path:
@@ -136,7 +153,8 @@ def _recorded(directory: RunDirectory, config: Config, dataset: Dataset, overrid
     except Exception as error:
         log.exception("the run failed")
         reason = f"{type(error).__name__}: {error}"
-        directory.status("failed", reason=reason)
+        with suppress(OSError):  # a full disk, or a directory that is gone: the failure itself is what counts
+            directory.status("failed", reason=reason)
         raise RunFailed(f"the run failed: {reason} (traceback in {directory.path / 'run.log'})") from error
     finally:
         root.removeHandler(handler)
@@ -144,7 +162,7 @@ def _recorded(directory: RunDirectory, config: Config, dataset: Dataset, overrid
 
 
 def _train_and_test(
-    config: Config, network: Sequential, dataset: Dataset, directory: RunDirectory
+    config: Config, network: Sequential, dataset: Dataset, directory: RunDirectory, watch: SignalWatch
 ) -> Mapping[str, Any]:
     settings = config.settings
 
@@ -157,23 +175,24 @@ def _train_and_test(
     task = config.task(network, config.loss)
     plan = Plan(settings.epochs, settings.seed, config.optimizer, config.schedule)
     log.info("%d parameters, %d training examples", network.flat.data.numel(), len(dataset.train))
-    with watch_signals() as watch:
-        history = train(
-            task,
-            plan,
-            batches(dataset.train, settings.batch_size),
-            batches(dataset.val, EVALUATION_BATCH),
-            directory,
-            save,
-            watch,
-        )
-        network.load_state(checkpoint.tensors(checkpoint.load(directory.checkpoint("best"))["weights"]))
-        predicted, totals = evaluate(task, batches(dataset.test, EVALUATION_BATCH))
-        watch.check()
+    history = train(
+        task,
+        plan,
+        batches(dataset.train, settings.batch_size),
+        batches(dataset.val, EVALUATION_BATCH),
+        directory,
+        save,
+        watch,
+    )
+    network.load_state(checkpoint.tensors(checkpoint.load(directory.checkpoint("best")).weights))
+    predicted, totals = evaluate(task, batches(dataset.test, EVALUATION_BATCH))
     test = totals.means("test")
     summary = _summary(history, test, network)
     directory.write_json("summary.json", summary)
-    _draw(directory, network, dataset, predicted)
+    try:
+        _draw(directory, network, dataset, predicted)
+    except Exception:  # the run is done, with or without pictures
+        log.exception("the figures could not be drawn")
     log.info("best val accuracy %.4f, test accuracy %.4f", history.best["val/accuracy"], test["test/accuracy"])
     return summary
 
@@ -196,22 +215,22 @@ def _draw(directory: RunDirectory, network: Sequential, dataset: Dataset, predic
             figure.savefig(directory.figure(name))
 
 
-def _checkpoint(config: Config, network: Sequential, dataset: Dataset, row: Row) -> dict[str, Any]:
-    """All that prediction and evaluation need: weights, architecture, preparation of pictures, names of classes."""
-    return {
-        "weights": checkpoint.weights(network),
-        "model": {"layers": config.model["layers"]},
-        "input_shape": list(dataset.input_shape),
-        "dtype": config.settings.dtype,
-        "loss": config.loss.kind,
-        "preparation": dataset.preparation,
-        "mean": dataset.mean,
-        "std": dataset.std,
-        "class_names": dataset.class_names,
-        "config": {**config.raw, "threads": config.threads},
-        "epoch": row["epoch"],
-        "step": row["step"],
-    }
+def _checkpoint(config: Config, network: Sequential, dataset: Dataset, row: Row) -> checkpoint.Checkpoint:
+    return checkpoint.Checkpoint(
+        weights=checkpoint.arrays(network.state()),
+        model={"layers": config.model["layers"]},
+        input_shape=list(dataset.input_shape),
+        dtype=config.settings.dtype,
+        loss=config.loss.kind,
+        preparation=dataset.preparation,
+        mean=dataset.mean,
+        std=dataset.std,
+        class_names=dataset.class_names,
+        config={**config.raw, "threads": config.threads},
+        epoch=int(row["epoch"]),
+        step=int(row["step"]),
+        optimizer=checkpoint.arrays(config.optimizer.state()),
+    )
 
 
 def _summary(history: History, test: Row, network: Sequential) -> dict[str, Any]:

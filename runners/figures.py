@@ -55,8 +55,9 @@ def confusion(matrix: Tensor, class_names: Sequence[str]) -> Figure:
         if number := int(matrix[row, column]):
             colour = "white" if wrong[row, column] > 0.6 * most else "black"
             axes.text(column, row, f"{number}", ha="center", va="center", fontsize=8, color=colour)
-    axes.set_xticks(range(count), class_names, rotation=45 if max(map(len, class_names)) > 3 else 0)
-    axes.set_yticks(range(count), class_names)
+    names = [_plain(name) for name in class_names]
+    axes.set_xticks(range(count), names, rotation=45 if max(map(len, names)) > 3 else 0)
+    axes.set_yticks(range(count), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     return figure
@@ -76,7 +77,7 @@ def mistakes(dataset: Dataset, predicted: Tensor) -> Figure | None:
         axes.axis("off")
     for axes, index in zip(figure.axes, wrong, strict=False):
         axes.imshow(_picture(dataset.test.images[index].numpy()), cmap="gray", vmin=0, vmax=255)
-        true, guess = (dataset.class_names[int(values[index])] for values in (labels, predicted))
+        true, guess = (_plain(dataset.class_names[int(values[index])]) for values in (labels, predicted))
         axes.set_title(f"{true}, not {guess}", fontsize=8)
     return figure
 
@@ -96,6 +97,11 @@ def filters(weight: Tensor) -> Figure | None:
     for axes, plane in zip(figure.axes, planes, strict=False):
         axes.imshow(plane.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
     return figure
+
+
+def _plain(name: str) -> str:
+    """A class name as it stands: matplotlib takes what is between dollar signs for mathematics."""
+    return name.replace("$", r"\$")
 
 
 def _picture(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -14,6 +14,7 @@ from runners.errors import ImageError
 
 Array = np.ndarray[Any, Any]
 
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 FAINT = 0.1
 """Ink below this fraction of the darkest ink doesn't widen the box around a digit."""
 SPECK = 0.05
@@ -35,7 +36,7 @@ def read_picture(path: Path) -> Image.Image:
     if not path.is_file():
         raise ImageError(f"{path}: {'not a file' if path.exists() else 'there is no such file'}")
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=FORMATS) as opened:
             picture = ImageOps.exif_transpose(opened)
             picture.load()
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
@@ -101,8 +102,8 @@ def _box(ink: Array) -> tuple[int, int, int, int]:
     """Top, bottom, left and right of what is drawn, specks of dirt left out."""
     pieces, count = ndimage.label(ink > FAINT, structure=np.ones((3, 3)))
     sizes = ndimage.sum_labels(ink, pieces, range(1, count + 1))
-    kept = [index + 1 for index, size in enumerate(sizes) if size >= SPECK * max(sizes)]
-    rows, columns = np.nonzero(np.isin(pieces, kept))
+    kept = np.concatenate([[False], sizes >= SPECK * sizes.max()])
+    rows, columns = np.nonzero(kept[pieces])
     return int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1
 
 

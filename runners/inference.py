@@ -12,8 +12,9 @@ from PIL import Image
 
 from cnn import Sequential
 from runners import checkpoint
+from runners.checkpoint import Checkpoint
 from runners.errors import CheckpointError, ImageError
-from runners.images import Prepared, prepare_digit, prepare_plain, read_picture
+from runners.images import FORMATS, Prepared, prepare_digit, prepare_plain, read_picture
 from runners.tasks.classification import probabilities
 
 
@@ -53,10 +54,10 @@ class Prediction:
 class Predictor:
     """A network, the preparation of its pictures and the names of its classes, all from one checkpoint."""
 
-    def __init__(self, network: Sequential, content: dict[str, Any]) -> None:
+    def __init__(self, network: Sequential, content: Checkpoint) -> None:
         self.network = network
         self.content = content
-        self.input_shape = tuple(content["input_shape"])
+        self.input_shape = tuple(content.input_shape)
 
     @classmethod
     def load(cls, run: str, which: str = "best") -> Predictor:
@@ -69,7 +70,7 @@ class Predictor:
 
     def prepare(self, picture: Image.Image) -> Prepared:
         """The picture as the network was trained to see it."""
-        prepare = prepare_digit if self.content["preparation"] == "digit" else prepare_plain
+        prepare = prepare_digit if self.content.preparation == "digit" else prepare_plain
         return prepare(picture, self.input_shape)
 
     def predict(self, path: Path) -> Prediction:
@@ -80,16 +81,16 @@ class Predictor:
             message = str(error)
             raise ImageError(message if message.startswith(f"{path}:") else f"{path}: {message}") from None
         dtype = self.network.flat.data.dtype
-        x = torch.from_numpy(prepared.pixels).to(dtype).sub(self.content["mean"]).div(self.content["std"])[..., None]
-        chances = probabilities(self.network, self.content["loss"], x)[:, 0]
-        names = self.content["class_names"]
+        x = torch.from_numpy(prepared.pixels).to(dtype).sub(self.content.mean).div(self.content.std)[..., None]
+        chances = probabilities(self.network, self.content.loss, x)[:, 0]
+        names = self.content.class_names
         order = chances.argsort(descending=True).tolist()
         return Prediction(path, [(names[index], chances[index].item()) for index in order], prepared.done)
 
 
 def find_pictures(given: Sequence[str]) -> list[Path]:
     """The files named, and all pictures in the folders named, sorted. Raises ImageError for a folder without any."""
-    known = Image.registered_extensions()
+    known = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
     paths: list[Path] = []
     for name in given:
         path = Path(name)

@@ -93,7 +93,7 @@ def _train_epoch(
     save_last: Callable[[Row], None],
 ) -> Row:
     lr = plan.schedule(plan.optimizer.lr, epoch)
-    row: Row = {"epoch": epoch + 1, "step": epoch * len(batches), "lr": lr}
+    row: Row = {"epoch": epoch, "step": epoch * len(batches), "lr": lr}  # epochs completed, until this one is
     totals = Totals()
     start = time.perf_counter()
     for batch in batches.shuffled(plan.seed, epoch):
@@ -103,6 +103,7 @@ def _train_epoch(
         if watch.received is not None:
             save_last(row)
             watch.check()
+    row["epoch"] = epoch + 1
     row |= totals.means("train")
     row["step_seconds"] = time.perf_counter() - start
     row["images_per_second"] = totals.count / row["step_seconds"]

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+import yaml
+from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -20,6 +21,7 @@ from cnn.arguments import ConfigError, Fault, nearest, show
 CONFIGS = Path(__file__).parent.parent / "configs"
 MULTIRUN = ("-m", "--multirun")
 OVERRIDE = re.compile(r"(?P<prefix>\+\+|\+|~|)(?P<key>[A-Za-z_][\w./@-]*)(?:=(?P<value>.*))?", re.DOTALL)
+PATHS = ("run_dir", "sweep_dir", "init_from", "data.path")
 REFERENCE = re.compile(r"\$\{\s*model\.(\w+)")
 
 
@@ -28,12 +30,17 @@ def prepare(arguments: Sequence[str]) -> tuple[list[str], list[Fault]]:
     # Hydra's parser wants its flags before all overrides
     prepared = [argument for argument in arguments if argument in MULTIRUN]
     faults = misplaced(arguments)
-    for argument in arguments:
+    for before, argument in zip(["", *arguments], arguments, strict=False):
         if argument in MULTIRUN:
             continue
         match = OVERRIDE.fullmatch(argument)
-        if match is None or match["value"] is None or match["prefix"] == "~" or match["key"].startswith("hydra"):
+        if match is None or match["prefix"] == "~" or match["key"].startswith("hydra"):
             prepared.append(argument)
+        elif match["value"] is None:
+            if before.startswith("-") and before not in MULTIRUN:
+                prepared.append(argument)  # the value of a flag of Hydra's
+            else:
+                faults.append(Fault(argument, "a key needs a value, give key=value"))
         elif match["key"] in groups() and re.fullmatch(r"[\w,-]*", match["value"]):
             known = choices(match["key"])
             unknown = [name for name in match["value"].split(",") if name not in known]
@@ -43,16 +50,25 @@ def prepare(arguments: Sequence[str]) -> tuple[list[str], list[Fault]]:
         elif match["key"] in groups():
             prepared.append(argument)  # choice(...) and the like: Hydra's
         else:
-            prepared.append(f"++{match['key']}={match['value']}")
+            prepared.append(f"++{match['key']}={_quoted(match['key'], match['value'])}")
     return prepared, faults
 
 
+def _quoted(key: str, value: str) -> str:
+    """A path in quotes, so that Hydra's grammar takes spaces, `=` and letters of all alphabets as they stand."""
+    if key not in PATHS or value in ("", "null") or re.fullmatch(r"[\w./,-]*|[\"'$].*", value, re.ASCII | re.DOTALL):
+        return value
+    return '"' + value.replace('"', '\\"') + '"'
+
+
 def misplaced(arguments: Sequence[str]) -> list[Fault]:
-    """Directories given where the other kind of start makes them."""
-    keys = {match["key"] for argument in arguments if (match := OVERRIDE.fullmatch(argument))}
+    """Directories given where the other kind of start makes them, or where a sweep has been already."""
+    keys = {match["key"]: match["value"] for argument in arguments if (match := OVERRIDE.fullmatch(argument))}
     sweeping = any(argument in MULTIRUN for argument in arguments)
     if sweeping and "run_dir" in keys:
         return [Fault("run_dir", "a sweep makes a directory for each job, give sweep_dir")]
+    if sweeping and keys.get("sweep_dir") and Path(keys["sweep_dir"]).exists():
+        return [Fault("sweep_dir", f"{keys['sweep_dir']} exists already, give a new one or remove it")]
     if not sweeping and "sweep_dir" in keys:
         return [Fault("sweep_dir", "only a sweep (-m) uses it, give run_dir")]
     return []
@@ -68,8 +84,11 @@ def choices(group: str) -> list[str]:
     return sorted(file.stem for file in (CONFIGS / group).glob("*.yaml"))
 
 
-def from_hydra(error: HydraException | OmegaConfBaseException) -> ConfigError:
-    """Hydra's or OmegaConf's complaint as one fault."""
+def from_hydra(error: Exception) -> ConfigError:
+    """What Hydra, OmegaConf or a YAML parser complains about while a config is composed, as one fault."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        mark = error.problem_mark
+        return ConfigError([Fault(f"{mark.name}:{mark.line + 1}:{mark.column + 1}", error.problem or "broken YAML")])
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return ConfigError([Fault(group, f"unknown {show(name)}, {nearest(name, error.options)}")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
@@ -84,11 +85,13 @@ def parse(raw: Mapping[str, Any]) -> Config:
     optimizer = collect(lambda: section(raw, "optimizer", OPTIMIZERS))
     loss = collect(lambda: section(raw, "loss", LOSSES))
     schedule = collect(lambda: section(raw, "schedule", SCHEDULES))
-    task = collect(lambda: TASKS[_name(raw, "task", TASKS)])
+    task = collect(lambda: _task(raw))
     device = collect(lambda: _device(settings)) if settings else None
     if settings and settings.threads and settings.threads > available_threads():
         problem = f"{settings.threads} is more than the {available_threads()} that this process may use"
         faults.append(Fault("threads", problem))
+    if settings and optimizer and schedule and not math.isfinite(schedule(optimizer.lr, settings.epochs - 1)):
+        faults.append(Fault("schedule", f"the learning rate grows beyond all bounds within {settings.epochs} epochs"))
     if faults:
         raise ConfigError(faults)
     parts: Any = (settings, model, data, optimizer, loss, schedule, task, device, raw)
@@ -130,6 +133,14 @@ def section(raw: Mapping[str, Any], name: str, known: Mapping[str, Callable[...,
     return made
 
 
+def _task(raw: Mapping[str, Any]) -> type[Classification]:
+    task = TASKS[_name(raw, "task", TASKS)]
+    unknown = [key for key in _mapping(raw, "task") if key != "name"]
+    if unknown:
+        raise ConfigError(Fault(f"task.{key}", "unknown, known: name") for key in unknown)
+    return task
+
+
 def _model(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     model = _mapping(raw, "model")
     make_network(model.get("layers"), "model.layers")
@@ -143,8 +154,8 @@ def _device(settings: Settings) -> torch.device:
         "cpu": True,
     }
     name: str = settings.device
-    if name == "auto":
-        name = next(candidate for candidate, there in available.items() if there)
+    if name == "auto":  # mps is there to be asked for: on nets of this size the compiled CPU kernels are at home
+        name = "cuda" if available["cuda"] else "cpu"
     if not available[name]:
         usable = ", ".join(["auto", *(candidate for candidate, there in available.items() if there)])
         raise ConfigError([Fault("device", f"{name} is not there for {settings.dtype} on this machine, use {usable}")])

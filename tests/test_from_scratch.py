@@ -7,9 +7,22 @@ name is allowed by standing in the list below; operators that are ready made can
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks.peers import PEERS
+from cnn import build_model, ops
+from cnn.losses import LOSSES
+from cnn.optimizers import OPTIMIZERS
+from runners.data.batches import Batch
+from runners.tasks import Classification
+from runners.tasks.classification import Totals
+from tests.cnn.test_trajectory import shipped
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted([*(ROOT / "cnn").rglob("*.py"), *(ROOT / "runners").rglob("*.py"), ROOT / "run.py", ROOT / "predict.py"])
@@ -22,26 +35,68 @@ ALLOWED = {
     # creation and views
     *("arange", "empty", "empty_like", "from_numpy", "full", "full_like", "ones", "randn", "zeros", "zeros_like"),
     # arithmetic and reductions
-    *("exp", "log", "where", "mm", "bincount", "cat"),
+    *("exp", "log", "sqrt", "where", "mm", "bincount", "cat"),
 }
 READY_MADE = set(
     """
-    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d alpha_dropout
-    avg_pool1d avg_pool2d avg_pool3d batch_norm binary_cross_entropy_with_logits celu conv1d conv2d conv3d
-    conv_transpose1d conv_transpose2d conv_transpose3d convolution cosine_embedding_loss cross_entropy ctc_loss dropout
-    elu embedding feature_dropout fold gelu group_norm hardshrink hinge_embedding_loss huber_loss instance_norm kl_div
-    l1_loss layer_norm leaky_relu log_sigmoid log_softmax logsigmoid logsumexp max_pool1d max_pool2d max_pool3d mish
-    mkldnn_convolution mse_loss native_batch_norm native_dropout native_group_norm native_layer_norm nll_loss
-    pixel_shuffle prelu relu relu6 relu_ rms_norm rrelu selu sigmoid sigmoid_ silu smooth_l1_loss softmax softplus
-    softshrink tanh tanh_ threshold unfold upsample_nearest2d
+    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d
+    alpha_dropout avg_pool1d avg_pool2d avg_pool3d batch_norm binary_cross_entropy_with_logits celu conv1d conv2d
+    conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution cosine_embedding_loss cross_entropy
+    ctc_loss dropout elu embedding feature_dropout fold gelu group_norm hardshrink hardsigmoid hardswish hardtanh
+    hinge_embedding_loss huber_loss instance_norm kl_div l1_loss layer_norm leaky_relu log_sigmoid log_softmax logit
+    logsigmoid logsumexp max_pool1d max_pool2d max_pool3d mish mkldnn_convolution mse_loss native_batch_norm
+    native_dropout native_group_norm native_layer_norm nll_loss pixel_shuffle prelu relu relu6 relu_ rms_norm rrelu
+    selu sigmoid sigmoid_ silu smooth_l1_loss softmax softplus softshrink tanh tanh_ threshold unfold
+    upsample_nearest2d
     """.split()
 )
 AUTOGRAD = {"requires_grad", "requires_grad_", "grad_fn", "retain_grad", "is_leaf", "set_grad_enabled", "enable_grad"}
-OURS = {"ops", "reference", "compiled", "kernels", "self"}
-"""What may have a member of such a name: our own operators."""
+OURS = {"ops", "reference", "compiled", "kernels"}
+"""What may have a member of a ready-made operator's name: our own operators."""
+STANDARD = set(
+    """
+    __future__ collections contextlib dataclasses difflib functools inspect itertools math os typing weakref
+    """.split()
+)
+MODULES = {
+    "cnn": {*STANDARD, "cnn", "llvmlite", "numba", "numpy", "pydantic", "torch"},
+    "runners": {
+        *STANDARD,
+        *("argparse", "csv", "datetime", "errno", "gzip", "hashlib", "io", "json", "logging", "pathlib", "pickle"),
+        *(
+            "pickletools",
+            "platform",
+            "re",
+            "secrets",
+            "signal",
+            "struct",
+            "sys",
+            "tempfile",
+            "threading",
+            "time",
+            "types",
+            "zlib",
+        ),
+        *(
+            "PIL",
+            "cnn",
+            "hydra",
+            "matplotlib",
+            "numpy",
+            "omegaconf",
+            "pydantic",
+            "runners",
+            "scipy",
+            "torch",
+            "tqdm",
+            "yaml",
+        ),
+    },
+}
+"""The modules that each package may import; scipy in runners/images.py alone, for the pieces of a picture."""
 
 
-def dotted(node: ast.expr) -> str:
+def dotted(node: ast.AST) -> str:
     """`a.b.c` as text; empty for anything that isn't a chain of names."""
     if isinstance(node, ast.Name):
         return node.id
@@ -51,60 +106,70 @@ def dotted(node: ast.expr) -> str:
     return ""
 
 
-def faults(source: str) -> list[str]:
-    """Everything in a source that isn't from scratch."""
-    tree = ast.parse(source)
-    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    found = []
+def imports(tree: ast.AST, modules: set[str], may_import_scipy: bool) -> Iterator[str]:
+    """Imports of modules that aren't listed, and torch under another name or through another door."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [
-                f"import {a.name} as {a.asname}"
-                for a in node.names
-                if a.name.startswith("torch.") or (a.name == "torch" and a.asname)
-            ]
-            found += [
-                f"import {a.name}"
-                for a in node.names
-                if a.name in ("importlib", "ctypes") or a.name.startswith("torchvision")
-            ]
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "torch":
-            found += [
-                f"from {node.module} import {a.name}"
-                for a in node.names
-                if node.module != "torch" or a.name != "Tensor" or a.asname
-            ]
-        elif isinstance(node, ast.Attribute):
+            for alias in node.names:
+                if alias.name.split(".")[0] not in modules or alias.name.startswith("torch."):
+                    yield f"import {alias.name}"
+                if alias.name == "torch" and alias.asname:
+                    yield "torch under another name"
+        elif isinstance(node, ast.ImportFrom):
+            root = (node.module or "").split(".")[0]
+            names = {alias.name for alias in node.names}
+            renamed = any(alias.asname for alias in node.names)
+            if root not in modules or (root == "scipy" and not may_import_scipy):
+                yield f"from {node.module}"
+            if root == "torch" and (node.module != "torch" or names != {"Tensor"} or renamed):
+                yield f"from {node.module} import {', '.join(names)}"
+            if root != "torch" and "torch" in names:
+                yield f"torch by way of {node.module}"
+
+
+def uses(tree: ast.AST) -> Iterator[str]:
+    """Names and attributes that are ready made, or lead to what is."""
+    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
             name = dotted(node)
             if name.startswith("torch.") and id(node) not in inner and name.removeprefix("torch.") not in ALLOWED:
-                found.append(name)
+                yield name
             if node.attr in READY_MADE and dotted(node.value) not in OURS:
-                found.append(f"{name or '...'}.{node.attr}")
-            if node.attr in AUTOGRAD or (node.attr == "backward" and not (node_has_arguments(tree, node))):
-                found.append(f".{node.attr}")
-        elif isinstance(node, ast.Name) and node.id == "torch" and id(node) not in inner:
-            found.append("torch as a value")
-        elif isinstance(node, ast.Name) and node.id == "__import__":
-            found.append("__import__")
-        elif (
-            isinstance(node, ast.Call)
-            and dotted(node.func) in ("getattr", "vars")
-            and node.args
-            and dotted(node.args[0]) == "torch"
-        ):
-            found.append("getattr(torch, ...)")
-    return found
+                yield f"{name or '...'}.{node.attr}"
+            if node.attr in AUTOGRAD or node.attr == "torch" or name in ("sys.modules", "Tensor.__dict__"):
+                yield name or f".{node.attr}"
+        elif isinstance(node, ast.Name):
+            if node.id == "torch" and id(node) not in inner:
+                yield "torch as a value"
+            if node.id in ("__import__", "eval", "exec", "globals", "methodcaller", "attrgetter"):
+                yield node.id
+        elif isinstance(node, ast.keyword) and node.arg in AUTOGRAD:
+            yield f"{node.arg}="
+        elif isinstance(node, ast.Call):
+            if (
+                dotted(node.func) == "getattr"
+                and isinstance(node.args[1], ast.Constant)
+                and node.args[1].value in READY_MADE
+            ):
+                yield f"getattr(..., {node.args[1].value!r})"
+            backward = isinstance(node.func, ast.Attribute) and node.func.attr == "backward"
+            if backward and "cache" not in " ".join(
+                map(ast.unparse, node.args)
+            ):  # ours takes a cache, autograd's doesn't
+                yield f"{ast.unparse(node)}"
 
 
-def node_has_arguments(tree: ast.AST, attribute: ast.Attribute) -> bool:
-    """Our `backward` always takes a gradient or a cache; autograd's takes nothing."""
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.func is attribute]
-    return bool(calls) and bool(calls[0].args)
+def faults(source: str, package: str = "cnn", may_import_scipy: bool = False) -> list[str]:
+    """Everything in a source that isn't from scratch."""
+    tree = ast.parse(source)
+    return [*imports(tree, MODULES[package], may_import_scipy), *uses(tree)]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_nothing_ready_made_is_used(file: Path) -> None:
-    assert faults(file.read_text(encoding="utf-8")) == []
+    package = "cnn" if file.is_relative_to(ROOT / "cnn") else "runners"
+    assert faults(file.read_text(encoding="utf-8"), package, file.name == "images.py") == []
 
 
 @pytest.mark.parametrize(
@@ -129,6 +194,23 @@ def test_nothing_ready_made_is_used(file: Path) -> None:
         "loss.backward()",
         "x.unfold(0, 3, 1)",
         "from torch import Tensor as T",
+        "import torch\nw = torch.zeros(3, requires_grad=True)",
+        "y.backward(dy)",
+        "from scipy.special import softmax",
+        "from scipy.signal import correlate",
+        "from functorch import grad",
+        "from cnn.layer import torch as t",
+        "from cnn import layer\nlayer.torch.exp(x)",
+        "import sys\nsys.modules['torch'].nn",
+        "from importlib import import_module",
+        "from torchvision.ops import roi_align",
+        "getattr(x, 'relu')()",
+        "import operator",
+        "eval('x')",
+        "Tensor.__dict__['exp'](x)",
+        "self.relu()",
+        "x.hardtanh()",
+        "x.logit()",
     ],
 )
 def test_the_check_sees_what_is_ready_made(source: str) -> None:
@@ -136,8 +218,50 @@ def test_the_check_sees_what_is_ready_made(source: str) -> None:
 
 
 def test_the_check_lets_our_own_pass() -> None:
-    source = "import torch\nfrom torch import Tensor\nops.relu(x)\nlayer.backward(dy, cache)\ntorch.exp(x)"
+    source = "import torch\nfrom torch import Tensor\nops.relu(x)\nlayer.backward(dy, caches.pop())\ntorch.exp(x)"
     assert faults(source) == []
+
+
+OPERATORS = set(
+    """
+    _to_copy _unsafe_view abs add add_ addcdiv_ addcmul_ addmm_ alias amax argmax bitwise_or clamp clone copy_ detach
+    div div_ empty empty_like eq exp expand fill_ full full_like gather gt index_put_ isnan le lerp_ lift_fresh log
+    masked_fill mean mm mul mul_ ne neg new_empty new_full new_zeros pow reciprocal rsqrt rsub scatter_ scatter_add_
+    select sign_ slice sqrt sub sum t transpose unsqueeze view where zero_ zeros zeros_like
+    """.split()
+)
+
+
+class OnlyArithmetic(TorchDispatchMode):
+    """Sees every operator that torch runs, by whatever name it was called."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        name = func.overloadpacket.__name__
+        assert name in OPERATORS, f"{name} is not on the list of arithmetic, views and reductions"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("model", PEERS)
+def test_a_training_step_runs_nothing_but_arithmetic(model: str, optimizer: str, loss: str, kernel_set: str) -> None:
+    network = build_model(shipped(model), (1, 28, 28))
+    task = Classification(network, LOSSES[loss]())
+    batch = Batch(torch.randn(1, 28, 28, 4), torch.tensor([1, 2, 3, 4]))
+    with OnlyArithmetic():
+        task.train_step(batch, OPTIMIZERS[optimizer](), 0.01, Totals())
+        task.evaluate(batch, Totals())
+
+
+def test_the_dispatch_check_sees_a_ready_made_operator() -> None:
+    x = torch.randn(1, 4, 4)
+    for call in (torch.relu, lambda x: x.softmax(0), lambda x: torch.nn.functional.max_pool2d(x, 2)):
+        with OnlyArithmetic(), pytest.raises(AssertionError, match="is not on the list"):
+            call(x)
+    with OnlyArithmetic():
+        ops.relu(x)
 
 
 def test_the_network_knows_nothing_of_experiments() -> None:

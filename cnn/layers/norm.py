@@ -61,10 +61,7 @@ class BatchNorm(Layer):
     def _follow(self, mean: Tensor, var: Tensor, length: int) -> None:
         """Move the running statistics towards the batch's."""
         if length < 2:
-            raise ValueError(
-                "batch_norm has one value a channel in this batch, and no variance: "
-                "choose a batch size that doesn't leave a last batch of one example"
-            )
+            raise ValueError("batch_norm has one value a channel in this batch, and no variance: give it more examples")
         self.running_mean.data.lerp_(mean, self.momentum)
         self.running_var.data.lerp_(var * (length / (length - 1)), self.momentum)
 

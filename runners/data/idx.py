@@ -21,6 +21,7 @@ from runners.errors import DataError
 UNSIGNED_BYTE = 0x08
 CHUNK = 1 << 22
 Array = np.ndarray[Any, Any]
+Text = Annotated[str, Field(min_length=1)]
 ClassNames = Annotated[list[str], Field(min_length=2)]
 
 
@@ -29,7 +30,7 @@ class Idx(Source):
 
     def __init__(
         self,
-        path: str,
+        path: Text,
         num_examples: Positive | None = None,
         val_examples: Positive = 5000,
         val_split: ValSplit = "train",
@@ -69,7 +70,7 @@ class Idx(Source):
 
     def _read(self, prefix: str, content: str) -> tuple[Path, Array]:
         stems = [f"{prefix}-{content}{dot}idx*-ubyte{end}" for dot in "-." for end in ("", ".gz")]
-        found = [file for stem in stems for file in sorted(self.path.glob(stem))]
+        found = [file for stem in stems for file in sorted(self.path.glob(stem)) if file.is_file()]
         if not found:
             axes = {"images": 3, "labels": 1}[content]
             raise DataError(f"{self.path}: there is no {prefix}-{content}-idx{axes}-ubyte, with or without .gz")

@@ -74,8 +74,10 @@ def test_max_pool_sets_agree_with_ties_and_nan(
     assert torch.equal(found[0].nan_to_num(99.0), wanted[0].nan_to_num(99.0))
     assert torch.equal(found[1], wanted[1])
     dy = normal(*found[0].shape)
+    dy[normal(*dy.shape) > 1.8] = math.inf
     pair = [module.max_pool_backward(dy, found[1], size, window) for module in (compiled, reference)]
-    assert torch.allclose(pair[0], pair[1], rtol=1e-12)
+    assert torch.allclose(pair[0], pair[1], rtol=1e-12, equal_nan=True)
+    assert not pair[0].isnan().any()
 
 
 def test_more_than_256_taps_are_numbered_in_wider_integers(kernel_set: str) -> None:
@@ -129,3 +131,28 @@ def test_other_types_run_on_the_reference() -> None:
 def test_threads_are_refused_beyond_those_there_are() -> None:
     with pytest.raises(ValueError, match="100000 threads were asked for"):
         ops.set_threads(100000)
+
+
+def test_shapes_that_do_not_fit_are_refused(kernel_set: str) -> None:
+    """Compiled loops don't look where arrays end."""
+    window = Window((2, 2), (2, 2), (0, 0))
+    x, ones = normal(3, 4, 4, 2), torch.ones(2, dtype=torch.float64)
+    y, winner = ops.max_pool(x, window)
+    rows = normal(3, 8)
+    three = torch.ones(3, dtype=torch.float64)
+    wrong = [
+        lambda: ops.relu_backward(normal(30, 20), normal(3, 2)),
+        lambda: ops.relu_backward(normal(3, 1), normal(3, 2)),
+        lambda: ops.max_pool(x, window._replace(padding=(1, 1))),
+        lambda: ops.max_pool_backward(y[:, :1], winner, (4, 4), window),
+        lambda: ops.max_pool_backward(y, winner[..., :1], (4, 4), window),
+        lambda: ops.max_pool_backward(y, winner, (9, 9), window),
+        lambda: ops.col2im(normal(3, 2, 2, 2, 2, 2), (9, 9), window),
+        lambda: ops.batch_norm(rows, ones, three, 1e-5),
+        lambda: ops.batch_norm(rows, three, ones, 1e-5),
+        lambda: ops.batch_norm_backward(rows[:, :3], rows, three, three, three),
+        lambda: ops.batch_norm_backward(rows, rows, ones, three, three),
+    ]
+    for call in wrong:
+        with pytest.raises(ValueError, match=r"the other tensors call for|max_pool has no padding"):
+            call()

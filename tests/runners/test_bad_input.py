@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from runners import commands
+from runners import commands, overrides
 from runners.data.idx import read_idx
 from runners.errors import DataError
 from tests.runners.conftest import Run, write_dataset, write_idx
@@ -41,6 +42,7 @@ CONFIGS = {
     "optimizer.name=adamm": ["optimizer.name: unknown 'adamm', did you mean adam?"],
     "optimizer=3": ["optimizer: unknown '3'"],
     "~optimizer": ["optimizer: null is not allowed, choose one with optimizer=NAME"],
+    "schedule.rate=1000": ["schedule: the learning rate grows beyond all bounds within 2 epochs"],
     "schedule.rate=nan": ["schedule.rate: nan is not allowed"],
     "loss=l3": ["loss: unknown 'l3'"],
     "task.name=gan": ["task.name: unknown 'gan'"],
@@ -65,7 +67,10 @@ CONFIGS = {
     "init_from=/no/such/run": ["/no/such/run: there is no such run directory or checkpoint"],
     "epochs=${nowhere}": ["Interpolation key 'nowhere' not found"],
     "epochs=[1": ["epochs=[1"],
-    "just-a-word": ["just-a-word"],
+    "just-a-word": ["just-a-word: a key needs a value, give key=value"],
+    "task.foo=1": ["task.foo: unknown, known: name"],
+    "model.layers=[{conv2d:{out_channels:10000000000,kernel_size:1}}]": ["out_channels: 10000000000 is not allowed"],
+    "data.path=": ["data.path: '' is not allowed"],
     "run_dir=/proc/nothing/here": ["run_dir: /proc/nothing/here can't be made"],
 }
 
@@ -99,11 +104,61 @@ def test_config_faults_come_before_data_is_opened(run: Run, capsys: pytest.Captu
 def test_a_last_batch_of_one_before_a_flat_batch_norm(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     flat = "model.layers=[flatten,{linear:{out_features:3}},batch_norm]"
     assert run("batch_size=17", flat) == 2
-    assert "batch_size: 17 leaves a last batch of one example, and batch_norm_1 needs two" in capsys.readouterr().err
+    assert "batch_size: 17 leaves a last batch of one example: batch_norm has one value" in capsys.readouterr().err
+    whole = "model.layers=[{conv2d:{out_channels:4,kernel_size:10}},batch_norm,flatten,{linear:{out_features:3}}]"
+    assert run("batch_size=17", whole) == 2
+    assert run("batch_size=1", whole) == 2
+    assert list(Path().iterdir()) == []
+    assert run("batch_size=17") == 0  # a batch_norm over an area has enough
     assert run("batch_size=16", flat) == 0
 
 
 Damage = Callable[[Path], object]
+
+
+BROKEN_MODELS = {
+    "unclosed bracket": (b"layers: [relu\n", "mine.yaml:2:1: "),
+    "duplicate key": (b"width: 1\nwidth: 2\nlayers: [relu]\n", "found duplicate key width"),
+    "a tab": (b"layers:\n\t- relu\n", "mine.yaml:2:1: "),
+    "no text": (b"layers: [\xff\xfe]\n", "utf-8"),
+    "no layers": (b"width: 3\n", "model.layers: null is not allowed, give a list of at least one layer"),
+    "a list": (b"- relu\n", ""),
+    "empty": (b"", "model.layers: null is not allowed"),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN_MODELS)
+def test_broken_model_files(
+    fault: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configs = tmp_path / "configs"
+    shutil.copytree(overrides.CONFIGS, configs)
+    monkeypatch.setattr(overrides, "CONFIGS", configs)
+    content, expected = BROKEN_MODELS[fault]
+    (configs / "model" / "mine.yaml").write_bytes(content)
+    assert run("model=mine") == 2
+    err = capsys.readouterr().err
+    assert expected in err
+    assert "Traceback" not in err
+    assert len(err.splitlines()) <= 3
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["=3", "model.layers.foo=relu", "model.layers={}", "model.layers.99=relu", "epochs==3", "optimizer@x=sgd"],
+)
+def test_overrides_that_hydra_refuses(override: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(override) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) <= 3
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a=b", "größe", "with space", "it's", 'quo"te', "(x)", "[y]", "back\\slash"])
+def test_paths_are_taken_as_they_stand(name: str, run: Run) -> None:
+    assert run(f"run_dir=out/{name}", "epochs=1") == 0
+    assert [path.name for path in Path("out").iterdir()] == [name]
 
 
 def replace(name: str, content: bytes) -> Damage:
@@ -137,6 +192,8 @@ DATA = {
     "wrong magic": (replace(IMAGES, b"hello, world"), "begins with 68656c6c"),
     "floats": (replace(IMAGES, b"\0\0\x0d\x03" + bytes(12)), "begins with 00000d03"),
     "header cut": (cut(IMAGES, 10), "cut short, 6 bytes are missing"),
+    "promises petabytes": (replace(IMAGES, b"\0\0\x08\x04" + b"\xff" * 16 + b"abc"), "cut short"),
+    "no pixels": (rewrite(IMAGES, np.zeros((150, 0, 10))), "holds no images, its axes are [150, 0, 10]"),
     "cut short": (cut(IMAGES, -1), "cut short, 1 bytes are missing"),
     "too long": (extend(IMAGES), "goes on after its 15000 values"),
     "counts differ": (rewrite(LABELS, [0, 1, 2]), "holds 150 images, train-labels-idx1-ubyte 3 labels"),

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from runners import checkpoint
+from cnn import build_model
+from runners import checkpoint, plain_pickle
 from runners.errors import CheckpointError
 
 GOOD = {"weights": {"a": np.arange(6, dtype=np.float32).reshape(2, 3)}, "epoch": 3, "names": ["x", None, True, 1.5]}
@@ -21,12 +22,12 @@ GOOD = {"weights": {"a": np.arange(6, dtype=np.float32).reshape(2, 3)}, "epoch":
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    checkpoint.save(tmp_path / "last.pkl", GOOD)
+    plain_pickle.write(tmp_path / "last.pkl", GOOD)
     return tmp_path / "last.pkl"
 
 
 def test_what_is_saved_is_loaded(file: Path) -> None:
-    content = checkpoint.load(file)
+    content = plain_pickle.read(file)
     assert content["epoch"] == 3
     assert content["names"] == ["x", None, True, 1.5]
     assert np.array_equal(content["weights"]["a"], GOOD["weights"]["a"])  # type: ignore[index, call-overload]
@@ -34,11 +35,11 @@ def test_what_is_saved_is_loaded(file: Path) -> None:
     assert [child.name for child in file.parent.iterdir()] == ["last.pkl"]
 
 
-@pytest.mark.parametrize("dtype", checkpoint.DTYPES)
+@pytest.mark.parametrize("dtype", plain_pickle.DTYPES)
 def test_every_allowed_type_and_scalar_and_empty_arrays(dtype: str, tmp_path: Path) -> None:
     arrays = [np.ones((2, 0), dtype), np.array(1, dtype), np.ones((3, 1, 2), dtype)]
-    checkpoint.save(tmp_path / "x.pkl", {"arrays": arrays})
-    for found, expected in zip(checkpoint.load(tmp_path / "x.pkl")["arrays"], arrays, strict=True):
+    plain_pickle.write(tmp_path / "x.pkl", {"arrays": arrays})
+    for found, expected in zip(plain_pickle.read(tmp_path / "x.pkl")["arrays"], arrays, strict=True):
         assert found.dtype == expected.dtype
         assert found.shape == expected.shape
         assert np.array_equal(found, expected)
@@ -53,7 +54,7 @@ def test_names_of_both_numpy_1_and_2_are_read(file: Path) -> None:
     length = int.from_bytes(content[3:11], "little") + len(rewritten) - len(content)
     file.write_bytes(rewritten[:3] + length.to_bytes(8, "little") + rewritten[11:])
     assert rewritten != content
-    assert np.array_equal(checkpoint.load(file)["weights"]["a"], GOOD["weights"]["a"])  # type: ignore[index, call-overload]
+    assert np.array_equal(plain_pickle.read(file)["weights"]["a"], GOOD["weights"]["a"])  # type: ignore[index, call-overload]
 
 
 class Evil:
@@ -90,7 +91,7 @@ def attacks(mark: Path) -> dict[str, bytes]:
         "numpy scalar": np.float64(1.0),
         "keys that are no text": {1: 2},
     }
-    wrapped = {"format": checkpoint.FORMAT, "version": checkpoint.VERSION}
+    wrapped = {"format": plain_pickle.FORMAT, "version": plain_pickle.VERSION}
     files = {name: pickle.dumps({**wrapped, "x": value}, protocol=4) for name, value in objects.items()}
     files["old protocol"] = b"cos\nsystem\n(S'" + command.encode() + b"'\ntR."
     files["instance"] = b"(S'" + command.encode() + b"'\nios\nsystem\n."
@@ -106,8 +107,98 @@ def test_nothing_of_a_strangers_file_runs(name: str, tmp_path: Path) -> None:
     file = tmp_path / "evil.pkl"
     file.write_bytes(attacks(mark)[name])
     with pytest.raises(CheckpointError, match=r"evil\.pkl: "):
-        checkpoint.load(file)
+        plain_pickle.read(file)
     assert not mark.exists()
+
+
+BOMBS = {
+    "nested references": b"\x80\x04]\x94(" + b"".join(b"]\x94(" + b"h%c" % i * 10 + b"e" for i in range(9)) + b"e.",
+    "a memo index of 2^27": b"\x80\x04Nr\x00\x00\x00\x08.",
+    "state for a function": b"\x80\x04\x8c\x16numpy._core.multiarray\x8c\x0c_reconstruct\x93"
+    b"N}\x8c\x07__doc__\x8c\x01Zs\x86b.",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_small_files_that_would_grow_or_change_the_program(name: str, tmp_path: Path) -> None:
+    (tmp_path / "x.pkl").write_bytes(BOMBS[name])
+    with pytest.raises(CheckpointError, match=r"refused|broken"):
+        plain_pickle.read(tmp_path / "x.pkl")
+
+
+def test_one_array_many_times_is_refused(tmp_path: Path) -> None:
+    array = np.zeros(100_000, np.float32)
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({"x": [array] * 300}, 4))
+    with pytest.raises(CheckpointError, match="would grow in memory far beyond its size"):
+        plain_pickle.read(tmp_path / "x.pkl")
+
+
+def usable() -> dict[str, Any]:
+    """The content of a checkpoint of a small network."""
+    network = build_model({"layers": ["flatten", {"linear": {"out_features": 2}}]}, (1, 2, 2))
+    return {
+        "weights": checkpoint.arrays(network.state()),
+        "model": {"layers": ["flatten", {"linear": {"out_features": 2}}]},
+        "input_shape": [1, 2, 2],
+        "dtype": "float32",
+        "loss": "cross_entropy",
+        "preparation": "plain",
+        "mean": 0.1,
+        "std": 0.3,
+        "class_names": ["a", "b"],
+        "config": {},
+        "epoch": 1,
+        "step": 10,
+        "optimizer": {},
+    }
+
+
+def test_a_usable_checkpoint_is_rebuilt(tmp_path: Path) -> None:
+    plain_pickle.write(tmp_path / "x.pkl", usable())
+    network = checkpoint.rebuild(checkpoint.load(tmp_path / "x.pkl"))
+    assert torch.equal(network.state()["linear_1.weight"], torch.from_numpy(usable()["weights"]["linear_1.weight"]))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": []},
+        {"weights": {"linear_1.weight": 3}},
+        {"weights": {}},
+        {"weights": {"linear_1.weight": np.zeros((2, 5), np.float32)}},
+        {"model": []},
+        {"model": {}},
+        {"model": {"layers": [{"linear": {"out_features": 10**12}}]}},
+        {"model": {"layers": ["flatten", {"linear": {"out_features": 10**12}}]}},
+        {"model": {"layers": ["eval"]}},
+        {"input_shape": [1, 2]},
+        {"input_shape": [10**9, 10**9, 10**9]},
+        {"input_shape": ["a"]},
+        {"dtype": "float16"},
+        {"loss": "l7"},
+        {"preparation": "none"},
+        {"mean": "0.1"},
+        {"mean": float("nan")},
+        {"std": 0.0},
+        {"class_names": []},
+        {"class_names": ["a"]},
+        {"epoch": -1},
+        {"more": 1},
+        *({key: None} for key in ("weights", "model", "input_shape", "mean", "class_names", "config", "optimizer")),
+    ],
+    ids=str,
+)
+def test_content_that_cannot_be_used_is_named(change: dict[str, Any], tmp_path: Path) -> None:
+    plain_pickle.write(tmp_path / "x.pkl", usable() | change)
+    with pytest.raises(CheckpointError):
+        checkpoint.rebuild(checkpoint.load(tmp_path / "x.pkl"))
+
+
+@pytest.mark.parametrize("key", usable())
+def test_a_missing_part_is_named(key: str, tmp_path: Path) -> None:
+    plain_pickle.write(tmp_path / "x.pkl", {name: value for name, value in usable().items() if name != key})
+    with pytest.raises(CheckpointError, match=f"{key}: missing"):
+        checkpoint.load(tmp_path / "x.pkl")
 
 
 def test_arrays_are_checked_before_they_are_made(file: Path) -> None:
@@ -117,7 +208,7 @@ def test_arrays_are_checked_before_they_are_made(file: Path) -> None:
     assert lied != content
     file.write_bytes(lied)
     with pytest.raises(CheckpointError, match="bytes don't fit its shape"):
-        checkpoint.load(file)
+        plain_pickle.read(file)
 
 
 def test_every_truncation_is_refused(file: Path) -> None:
@@ -125,31 +216,31 @@ def test_every_truncation_is_refused(file: Path) -> None:
     for end in range(len(content)):
         file.write_bytes(content[:end])
         with pytest.raises(CheckpointError):
-            checkpoint.load(file)
+            plain_pickle.read(file)
 
 
 def test_other_formats_and_versions_are_named(tmp_path: Path) -> None:
     file = tmp_path / "x.pkl"
     file.write_bytes(pickle.dumps({"format": "theirs"}, 4))
     with pytest.raises(CheckpointError, match="a pickle, but not a checkpoint of this project"):
-        checkpoint.load(file)
-    file.write_bytes(pickle.dumps({"format": checkpoint.FORMAT, "version": 99}, 4))
+        plain_pickle.read(file)
+    file.write_bytes(pickle.dumps({"format": plain_pickle.FORMAT, "version": 99}, 4))
     with pytest.raises(CheckpointError, match="has format version 99, this program reads 1"):
-        checkpoint.load(file)
+        plain_pickle.read(file)
     file.write_bytes(b"not a pickle")
     with pytest.raises(CheckpointError, match="not a checkpoint, or a broken one"):
-        checkpoint.load(file)
+        plain_pickle.read(file)
     with pytest.raises(CheckpointError, match="can't be read"):
-        checkpoint.load(tmp_path / "missing.pkl")
+        plain_pickle.read(tmp_path / "missing.pkl")
 
 
 def test_a_failed_save_keeps_what_was_there(file: Path) -> None:
     before = file.read_bytes()
     with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):
-        checkpoint.save(file, {"x": lambda: None})
+        plain_pickle.write(file, {"x": lambda: None})
     (file.parent / f".{file.name}.new").mkdir()
     with pytest.raises(OSError, match="directory"):
-        checkpoint.save(file, GOOD)
+        plain_pickle.write(file, GOOD)
     assert file.read_bytes() == before
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from runners import commands, evaluate
 from runners.data.idx import Mnist, read_idx
 from runners.images import prepare_digit, read_picture
+from runners.inference import Predictor
 from tests.runners.conftest import Run
 
 MNIST = Mnist().path
@@ -157,6 +158,25 @@ def test_pictures_of_many_kinds(trained: Path, digits: tuple[Any, Any], tmp_path
     for file in sorted(tmp_path.iterdir()):
         prepared = prepare_digit(read_picture(file), (1, 28, 28)).pixels
         assert np.corrcoef(prepared.ravel(), original.ravel())[0, 1] > 0.95, file.name
+
+
+def test_noise_is_not_taken_for_ink(trained: Path, digits: tuple[Any, Any], tmp_path: Path) -> None:
+    """Thousands of specks on a large picture: found in one pass, and left out."""
+    generator = np.random.default_rng(0)
+    predictor = Predictor.load(str(trained))
+    right = 0
+    for image, label in zip(digits[0][:20], digits[1][:20], strict=True):
+        page = np.full((900, 900), 128.0)
+        page[200:760, 200:760] -= np.asarray(Image.fromarray(image).resize((560, 560))) / 2.5
+        page += generator.normal(0, 6, page.shape)
+        Image.fromarray(page.clip(0, 255).astype(np.uint8)).save(tmp_path / "page.png")
+        right += predictor.predict(tmp_path / "page.png").ranking[0][0] == str(label)
+    assert right >= 18
+
+
+def test_class_names_with_dollars_are_drawn(run: Run) -> None:
+    assert run("run_dir=first", "epochs=1", "data.class_names=[$a,b$,c]") == 0
+    assert Path("first/figures/confusion.png").exists()
 
 
 def test_named_classes_and_plain_pictures(

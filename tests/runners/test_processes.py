@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from runners import checkpoint, metrics
-from tests.runners.conftest import SMALL_MODEL
+from tests.runners.conftest import SMALL_MODEL, Run
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,8 +70,53 @@ def test_signals_save_and_leave(number: signal.Signals, code: int, striped: Path
     assert err == f"interrupted by {number.name}\n"
     status = json.loads((tmp_path / "a" / "status.json").read_text())
     assert (status["state"], status["reason"]) == ("interrupted", number.name)
-    assert checkpoint.load(file)["step"] >= 8
+    assert checkpoint.load(file).step >= 8
     assert metrics.read(tmp_path / "a" / "metrics.csv")
+
+
+@pytest.mark.parametrize("delay", [0.1, 0.6, 1.2, 1.8])
+def test_a_signal_during_the_start_leaves_without_a_traceback(delay: float, striped: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command(striped, "run_dir=a", "epochs=100000"), cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(delay)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode in (130, -2)  # the interpreter itself may still be starting
+    assert "Traceback" not in err or "site" in err
+
+
+def test_a_signal_while_figures_are_drawn(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("runners.experiment._draw", lambda *arguments: os.kill(os.getpid(), signal.SIGTERM))
+    assert run("run_dir=a", "epochs=1") == 143
+    assert json.loads(Path("a/status.json").read_text())["state"] == "done"  # it was: only the pictures were missing
+    assert capsys.readouterr().err == "interrupted by SIGTERM\n"
+
+
+def test_figures_that_cannot_be_drawn_do_not_fail_a_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> None:
+        raise ValueError("no font")
+
+    monkeypatch.setattr("runners.experiment._draw", broken)
+    assert run("run_dir=a", "epochs=1") == 0
+    assert json.loads(Path("a/status.json").read_text())["state"] == "done"
+    assert "ValueError: no font" in Path("a/run.log").read_text()
+
+
+def test_nobody_reads_what_is_printed(striped: Path, tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command(striped, "run_dir=a", "epochs=1"), cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: what was to be printed can't be written: No space left on device\n",
+    )
+    line = f"{sys.executable} {ROOT / 'predict.py'} a missing.png --json | true"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert done.stderr == ""
 
 
 def test_a_signal_ends_a_sweep(striped: Path, tmp_path: Path) -> None:
@@ -109,8 +154,8 @@ def test_the_start_that_compiles_gives_the_same_bits_as_the_next(striped: Path, 
     rows = [metrics.read(tmp_path / name / "metrics.csv") for name in ("first", "second")]
     assert all(a[key] == b[key] for a, b in zip(*rows, strict=True) for key in a if key not in metrics.TIMING)
     first, second = (checkpoint.load(tmp_path / name / "checkpoints" / "last.pkl") for name in ("first", "second"))
-    for name, weights in first["weights"].items():
-        assert np.array_equal(weights, second["weights"][name])
+    for name, weights in first.weights.items():
+        assert np.array_equal(weights, second.weights[name])
 
 
 def test_predict_and_evaluate_as_processes(striped: Path, tmp_path: Path) -> None:

@@ -82,11 +82,11 @@ def test_checkpoints_are_plain_pickles(run: Run) -> None:
     assert plain["format"] == "cnn-checkpoint"
     assert plain["version"] == 1
     assert plain["model"]["layers"][1] == "batch_norm"
-    assert set(plain["weights"]) == set(ours["weights"])
+    assert set(plain["weights"]) == set(ours.weights)
     for name, array in plain["weights"].items():
         assert type(array) is np.ndarray
         assert array.dtype == np.float32
-        assert np.array_equal(array, ours["weights"][name])
+        assert np.array_equal(array, ours.weights[name])
 
 
 def without_timing(file: Path) -> list[dict[str, float]]:
@@ -100,7 +100,7 @@ def test_the_same_seed_gives_the_same_bits(run: Run, threads: int) -> None:
     assert without_timing(Path("a/metrics.csv")) == without_timing(Path("b/metrics.csv"))
     assert without_timing(Path("a/metrics.csv")) != without_timing(Path("c/metrics.csv"))
     for which in ("best", "last"):
-        a, b, c = (checkpoint.load(Path(name, "checkpoints", f"{which}.pkl"))["weights"] for name in "abc")
+        a, b, c = (checkpoint.load(Path(name, "checkpoints", f"{which}.pkl")).weights for name in "abc")
         assert all(np.array_equal(a[name], b[name]) for name in a)
         assert not all(np.array_equal(a[name], c[name]) for name in a)
 
@@ -112,7 +112,7 @@ def test_both_kernel_sets_and_precisions_learn_alike(run: Run) -> None:
         rows.append(metrics.read(Path(name, "metrics.csv"))[-1])
     assert rows[1]["train/loss"] == pytest.approx(rows[0]["train/loss"], rel=1e-3)
     assert rows[2]["train/loss"] == pytest.approx(rows[0]["train/loss"], rel=1e-2)
-    assert checkpoint.load(Path("double/checkpoints/last.pkl"))["weights"]["conv2d_1.weight"].dtype == np.float64
+    assert checkpoint.load(Path("double/checkpoints/last.pkl")).weights["conv2d_1.weight"].dtype == np.float64
 
 
 def test_runs_without_a_name_get_directories_of_their_own(run: Run) -> None:
@@ -181,13 +181,28 @@ def test_conv3d_learns_volumes(run: Run, tmp_path: Path) -> None:
     assert read(Path("first/summary.json"))["test"]["test/accuracy"] > 0.9
 
 
+def test_a_run_that_diverges_writes_json_that_any_parser_reads(run: Run) -> None:
+    assert run("run_dir=first", "optimizer=sgd", "optimizer.lr=1e38", "epochs=3") == 0
+
+    def refuse(name: str) -> float:
+        raise ValueError(f"{name} is not JSON")
+
+    summary = json.loads(Path("first/summary.json").read_text(), parse_constant=refuse)
+    assert summary["final"]["train/loss"] is None
+
+
+def test_choices_of_a_sweep_in_hydras_words(run: Run) -> None:
+    assert run("-m", "optimizer=choice(sgd,adam)", "epochs=1", "sweep_dir=s") == 0
+    assert len(list(Path("s").iterdir())) == 2
+
+
 def test_a_failure_while_running_is_recorded(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*arguments: object) -> None:
         raise RuntimeError("no space left")
 
-    monkeypatch.setattr("runners.checkpoint.weights", broken)
+    monkeypatch.setattr("runners.checkpoint.arrays", broken)
     assert run("run_dir=first") == 1
     assert "error: the run failed: RuntimeError: no space left (traceback in first/run.log)" in capsys.readouterr().err
     status = read(Path("first/status.json"))
