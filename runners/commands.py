@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -31,7 +32,7 @@ DONE, FAILED, BAD_INPUT = 0, 1, 2
 
 
 def conclude(error: BaseException) -> int:
-    """Say what went wrong and give the exit code for it; a fault nobody foresaw is raised again."""
+    """Say what went wrong and give the exit code for it; of a fault that nobody foresaw, show the traceback."""
     if isinstance(error, HydraException | OmegaConfBaseException):
         error = overrides.from_hydra(error)
     if isinstance(error, ConfigError | InputError):
@@ -45,7 +46,8 @@ def conclude(error: BaseException) -> int:
     if isinstance(error, Interrupted):
         print(f"interrupted by {error.name}", file=sys.stderr)
         return error.exit_code
-    raise error
+    traceback.print_exception(error)
+    return FAILED
 
 
 def train(arguments: Sequence[str]) -> int:
@@ -54,42 +56,52 @@ def train(arguments: Sequence[str]) -> int:
     sweeping = any(argument in overrides.MULTIRUN for argument in arguments)
     if sweeping and faults:
         return conclude(ConfigError(faults))
-    codes: list[int] = []
-    bugs: list[BaseException] = []
-    told: list[str] = []
-
-    def job(composed: DictConfig) -> None:
-        try:
-            told.append(_run(composed, faults))
-            if sweeping:
-                print(told.pop())
-        except BaseException as error:
-            try:
-                codes.append(conclude(error))
-            except BaseException as bug:
-                bugs.append(bug)
-                raise
-            if sweeping:  # launchers and sweepers of Hydra learn of a failed job by its exception
-                raise
-
-    # Hydra hands its errors on instead of printing them and exiting
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    jobs = _Jobs(faults, sweeping)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them and exiting
     with tempfile.TemporaryDirectory() as scratch:
         if sweeping:
             prepared += _sweep_directories(prepared, scratch)
         sys.argv[1:] = prepared
         try:
-            hydra.main(version_base="1.3", config_path=str(overrides.CONFIGS), config_name="config")(job)()
-        except (ConfigError, InputError, experiment.RunFailed, Interrupted, KeyboardInterrupt) as error:
-            if not codes:  # else the job has told it already
-                codes.append(conclude(error))
-        except Exception as error:
-            if bugs:
+            hydra.main(version_base="1.3", config_path=str(overrides.CONFIGS), config_name="config")(jobs.run)()
+        except BaseException as error:
+            jobs.blame(error)
+    print("".join(f"{report}\n" for report in jobs.reports), end="")
+    return jobs.exit_code
+
+
+class _Jobs:
+    """What Hydra calls, once for a run and once for each job of a sweep; remembers how each ended."""
+
+    def __init__(self, faults: Sequence[Fault], sweeping: bool) -> None:
+        self.faults = faults
+        self.sweeping = sweeping
+        self.reports: list[str] = []
+        self.codes: list[int] = []
+
+    def run(self, composed: DictConfig) -> None:
+        try:
+            self.reports.append(_run(composed, self.faults))
+        except BaseException as error:
+            self.codes.append(conclude(error))
+            if self.sweeping:  # launchers and sweepers of Hydra learn of a failed job by its exception
                 raise
-            codes.append(conclude(ConfigError([*faults, *overrides.from_hydra(error).faults])))
-    print("".join(f"{text}\n" for text in told), end="")
-    signalled = [code for code in codes if code > BAD_INPUT]
-    return signalled[0] if signalled else FAILED if FAILED in codes else max(codes, default=DONE)
+
+    def blame(self, error: BaseException) -> None:
+        """An error that came out of Hydra: one of a job that is known already, or one of composing the config."""
+        if isinstance(error, SystemExit):  # --help and the like
+            raise error
+        if not self.codes:
+            known = isinstance(error, ConfigError | InputError | experiment.RunFailed | Interrupted | KeyboardInterrupt)
+            if not known and isinstance(error, Exception):
+                error = ConfigError([*self.faults, *overrides.from_hydra(error).faults])
+            self.codes.append(conclude(error))
+
+    @property
+    def exit_code(self) -> int:
+        """A signal's before a failure's before bad input's."""
+        signalled = [code for code in self.codes if code > BAD_INPUT]
+        return signalled[0] if signalled else FAILED if FAILED in self.codes else max(self.codes, default=DONE)
 
 
 def _sweep_directories(prepared: Sequence[str], scratch: str) -> list[str]:

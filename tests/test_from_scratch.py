@@ -74,6 +74,7 @@ MODULES = {
             "tempfile",
             "threading",
             "time",
+            "traceback",
             "types",
             "zlib",
         ),
