@@ -21,7 +21,8 @@ from runners import checkpoint, metrics
 from runners.data import Dataset, Examples
 from runners.data.batches import Batches
 from runners.errors import CheckpointError
-from runners.loop import History, Plan, Row, evaluate, train
+from runners.loop import History, Plan, evaluate, train
+from runners.metrics import Row
 from runners.run_directory import RunDirectory, new_name, now
 from runners.schema import Config, parse
 from runners.signals import Interrupted, SignalWatch, watch_signals

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
 from runners.data import Dataset
-from runners.loop import Row
+from runners.metrics import Row
 
 BLUE, ORANGE = "#2a6f97", "#e07a1f"
 MISTAKES = 24

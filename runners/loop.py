@@ -17,6 +17,7 @@ from cnn.optimizers import Optimizer
 from cnn.schedules import Schedule
 from runners import metrics
 from runners.data.batches import Batches
+from runners.metrics import Row
 from runners.run_directory import RunDirectory
 from runners.signals import SignalWatch
 from runners.tasks import Classification
@@ -24,7 +25,6 @@ from runners.tasks.classification import Totals
 
 log = logging.getLogger(__name__)
 
-Row = dict[str, float]
 SaveCheckpoint = Callable[[str, Row], None]
 
 

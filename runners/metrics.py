@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
 from pathlib import Path
 
 COLUMNS = [
@@ -20,7 +19,7 @@ COLUMNS = [
 TIMING = ["images_per_second", "seconds"]
 """The columns that differ between two runs of one config."""
 
-Row = Mapping[str, float]
+Row = dict[str, float]
 
 
 def start(file: Path) -> None:

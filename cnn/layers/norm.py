@@ -49,13 +49,10 @@ class BatchNorm(Layer):
         if mode.train:
             y, mean, var = ops.batch_norm(rows, self.weight.data, self.bias.data, self.eps)
             self._follow(mean, var, rows.shape[1])
+            rstd = (var + self.eps).rsqrt()
         else:
-            mean, var = self.running_mean.data.clone(), self.running_var.data
-        rstd = (var + self.eps).rsqrt()
-        if not mode.train:
-            scale = self.weight.data * rstd
-            y = rows * scale[:, None]
-            y += (self.bias.data - mean * scale)[:, None]
+            mean, rstd = self.running_mean.data.clone(), (self.running_var.data + self.eps).rsqrt()
+            y = (rows - mean[:, None]).mul_((self.weight.data * rstd)[:, None]).add_(self.bias.data[:, None])
         return y.view(x.shape), mode.keep(rows, mean, rstd, mode.train)
 
     def _follow(self, mean: Tensor, var: Tensor, length: int) -> None:
@@ -68,14 +65,13 @@ class BatchNorm(Layer):
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         rows, mean, rstd, batch_statistics = cache.take()
         gradient = dy.flatten(1)
-        dx: Tensor | None
         if batch_statistics:
             dx, dweight, dbias = ops.batch_norm_backward(gradient, rows, mean, rstd, self.weight.data)
         else:
-            dx = gradient * (self.weight.data * rstd)[:, None] if need_dx else None
+            dx = gradient * (self.weight.data * rstd)[:, None]
             dweight = (gradient * (rows - mean[:, None])).sum(1) * rstd
             dbias = gradient.sum(1)
         if need_dparams:
             self.weight.grad += dweight
             self.bias.grad += dbias
-        return dx.view(dy.shape) if need_dx and dx is not None else None
+        return dx.view(dy.shape) if need_dx else None
