@@ -16,15 +16,10 @@ from numba import prange
 kernel: Any = numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")
 helper: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
 
-# Only sums leave the order of operations to the compiler, who needs that freedom to vectorise them. Given it
-# everywhere, code just compiled and the same code read from the cache differed in the last bit: the first start of a
-# program was not repeated by the second. `nnan` and `ninf` are left out: NaN and infinity go through as in torch.
-reduction: Any = numba.njit(
-    cache=True, nogil=True, error_model="numpy", fastmath={"nsz", "arcp", "contract", "afn", "reassoc"}
-)
-
-BLOCK = 1024
-"""Rows are summed in blocks of this length, in the array's precision; the sums of blocks are added in float64."""
+# No fastmath: with it, code just compiled and the same code read from the cache differed in the last bit, so that the
+# first start of a program was not repeated by the second. NaN and infinity go through as in torch for the same reason.
+# Sums vectorise all the same: they are kept in LANES partial sums, and the order of additions is written down here.
+LANES = 64
 
 
 @helper
@@ -224,42 +219,45 @@ def max_pool_backward(dy, winner, kernel_size, stride, N, dx):  # dy, winner [C,
                 unpool_row(dy[c, p, q], winner[c, p, q], p, q, kernel_size, stride, N, dx[c])
 
 
-@reduction
+@helper
 def total(row):
-    """The sum of a row, [L]."""
-    result = 0.0
-    for start in range(0, row.size, BLOCK):
-        block = row[start : start + BLOCK]
-        part = row.dtype.type(0)
-        for i in range(block.size):
-            part += block[i]
-        result += part
-    return result
+    """The sum of a row, [L], in float64."""
+    partial = np.zeros(LANES)
+    for start in range(0, row.size, LANES):
+        block = row[start : start + LANES]
+        for k in range(block.size):
+            partial[k] += block[k]
+    return in_order(partial)
 
 
-@reduction
+@helper
 def centred_product(a, b, centre):
-    """The sum of a * (b - centre) over two rows, [L]."""
-    result = 0.0
-    for start in range(0, a.size, BLOCK):
-        left, right = a[start : start + BLOCK], b[start : start + BLOCK]
-        part = a.dtype.type(0)
-        for i in range(left.size):
-            part += left[i] * (right[i] - centre)
-        result += part
-    return result
+    """The sum of a * (b - centre) over two rows, [L], in float64."""
+    partial = np.zeros(LANES)
+    for start in range(0, a.size, LANES):
+        left, right = a[start : start + LANES], b[start : start + LANES]
+        for k in range(left.size):
+            partial[k] += left[k] * (right[k] - centre)
+    return in_order(partial)
 
 
-@reduction
+@helper
 def centred_square(row, centre):
-    """The sum of (row - centre)^2 over a row, [L]."""
+    """The sum of (row - centre)^2 over a row, [L], in float64."""
+    partial = np.zeros(LANES)
+    for start in range(0, row.size, LANES):
+        block = row[start : start + LANES]
+        for k in range(block.size):
+            partial[k] += (block[k] - centre) * (block[k] - centre)
+    return in_order(partial)
+
+
+@helper
+def in_order(values):
+    """The sum of values, [LANES], from the first to the last."""
     result = 0.0
-    for start in range(0, row.size, BLOCK):
-        block = row[start : start + BLOCK]
-        part = row.dtype.type(0)
-        for i in range(block.size):
-            part += (block[i] - centre) * (block[i] - centre)
-        result += part
+    for k in range(values.size):
+        result += values[k]
     return result
 
 
