@@ -11,16 +11,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from cnn import ConfigError, Sequential, build_model, plan_model
-from cnn.arguments import Fault, NonNegative, Positive, check
+from cnn import ConfigError, Sequential, plan_model
+from cnn.arguments import Fault, FiniteFloat, NonNegative, Positive, PositiveFloat, check
 from cnn.losses import LOSSES
 from runners import plain_pickle
 from runners.errors import CheckpointError
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
-
-
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Checkpoint(BaseModel):
@@ -34,8 +31,8 @@ class Checkpoint(BaseModel):
     dtype: Literal["float32", "float64"]
     loss: str
     preparation: Literal["digit", "plain"]
-    mean: Finite
-    std: Annotated[Finite, Field(gt=0)]
+    mean: FiniteFloat
+    std: PositiveFloat
     class_names: Annotated[list[str], Field(min_length=1)]
     config: dict[str, Any]
     epoch: NonNegative
@@ -89,14 +86,16 @@ def tensors(saved: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Tensor]:
 def rebuild(content: Checkpoint) -> Sequential:
     """The network of a checkpoint, with its weights, on the CPU. Raises CheckpointError where the two don't fit."""
     try:
-        planned = plan_model(content.model, content.input_shape)
-        declared = dict(planned.named_parameters()) | dict(planned.named_buffers())
+        network = plan_model(content.model, content.input_shape)
+        declared = dict(network.named_parameters()) | dict(network.named_buffers())
         for name, array in content.weights.items():
             if name not in declared or declared[name].shape != array.shape:  # before anything is allocated
                 raise ValueError(f"its architecture has no {name} of shape {list(array.shape)}")
             if array.dtype.name != content.dtype or not np.isfinite(array).all():
                 raise ValueError(f"{name} is not made of finite {content.dtype} numbers")
-        network = build_model(content.model, content.input_shape, dtype=PRECISIONS[content.dtype], device="cpu")
+        if missing := declared.keys() - content.weights.keys():
+            raise ValueError(f"it holds no {min(missing)}")
+        network.bind(dtype=PRECISIONS[content.dtype], device="cpu")
         network.load_state(tensors(content.weights))
     except ValueError as error:
         raise CheckpointError(f"the checkpoint's network can't be rebuilt: {error}") from None
