@@ -30,6 +30,7 @@ PositivePerAxis = Positive | Annotated[Sequence[Positive], Field(min_length=1, m
 NonNegativePerAxis = NonNegative | Annotated[Sequence[NonNegative], Field(min_length=1, max_length=3)]
 
 STRICT = ConfigDict(strict=True, extra="forbid")
+OF_CONSTRUCTORS = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
 Checked = TypeVar("Checked", bound=BaseModel)
 
 
@@ -72,7 +73,7 @@ def model_of(constructor: Callable[..., Any]) -> type[BaseModel]:
         name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
         for name, parameter in inspect.signature(constructor).parameters.items()
     }
-    return create_model(constructor.__name__, __config__=STRICT, **fields)
+    return create_model(constructor.__name__, __config__=OF_CONSTRUCTORS, **fields)
 
 
 def check(model: type[Checked], values: Mapping[str, Any], place: str = "") -> Checked:
@@ -125,12 +126,14 @@ def describe(model: type[BaseModel], name: str) -> str:
     for constraint in field.metadata:
         annotation = Annotated[annotation, constraint]
     try:
-        return _in_words(TypeAdapter(annotation).json_schema())
+        return _in_words(TypeAdapter(annotation, config=OF_CONSTRUCTORS).json_schema())
     except PydanticUserError:  # a type that JSON doesn't know
         return str(getattr(annotation, "__name__", annotation))
 
 
 def _in_words(schema: Mapping[str, Any]) -> str:
+    if "description" in schema:
+        return str(schema["description"])
     if "anyOf" in schema:
         return " or ".join(_in_words(option) for option in schema["anyOf"])
     if "enum" in schema:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import torch
 from pydantic import BaseModel
 
-from cnn.arguments import STRICT, ConfigError, Fault, Name, check, construct, nearest, show
-from cnn.graph import Sequential, name_layers
+from cnn.arguments import STRICT, ConfigError, Fault, Name, check, construct, join, nearest, show
+from cnn.branches import GRAPHS, Branches
+from cnn.graph import Layers, Sequential, name_layers
+from cnn.initializers import Scheme
 from cnn.layer import Layer, ShapeError
 from cnn.layers import LAYERS
 
@@ -40,7 +42,7 @@ def plan_model(model: Mapping[str, Any], input_shape: Sequence[int]) -> Sequenti
 
     Raises ConfigError with every wrong name and argument at once, or with the first layer whose input doesn't fit.
     """
-    network = make_network(model.get("layers"))
+    network = make_network(model)
     try:
         network.build(tuple(input_shape))
     except ShapeError as error:
@@ -48,8 +50,32 @@ def plan_model(model: Mapping[str, Any], input_shape: Sequence[int]) -> Sequenti
     return network
 
 
-def make_network(entries: object, place: str = "layers") -> Sequential:
-    """The layers of a config in a row, not yet built. Raises ConfigError with all faults that show without an input."""
+class _Model(BaseModel):
+    """What a model says beside its layers."""
+
+    model_config = STRICT
+    init: Scheme | None = None
+
+
+def make_network(model: Mapping[str, Any], place: str = "") -> Sequential:
+    """The layers of a model, not yet built. Raises ConfigError with all faults that show without an input."""
+    faults: list[Fault] = []
+    init = None
+    try:
+        init = check(_Model, {"init": model["init"]} if "init" in model else {}, place).init
+    except ConfigError as error:
+        faults += error.faults
+    try:
+        layers = _make_layers(model.get("layers"), join(place, "layers"), init)
+    except ConfigError as error:
+        raise ConfigError([*faults, *error.faults]) from None
+    if faults:
+        raise ConfigError(faults)
+    return Sequential(layers)
+
+
+def _make_layers(entries: object, place: str, init: Scheme | None) -> dict[str, Layer]:
+    """The layers of a list, by name. Raises ConfigError with the faults of all of them."""
     if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
         raise ConfigError([Fault(place, f"{show(entries)} is not allowed, give a list of at least one layer")])
     layers: list[Layer] = []
@@ -58,18 +84,55 @@ def make_network(entries: object, place: str = "layers") -> Sequential:
     for index, entry in enumerate(entries):
         try:
             kind, arguments, name = _parse(entry, f"{place}.{index}")
-            layers.append(construct(LAYERS[kind], arguments, f"{place}.{index}.{kind}"))
+            layers.append(_make_layer(kind, arguments, f"{place}.{index}.{kind}", init))
             names.append(name)
         except ConfigError as error:
             faults += error.faults
     if faults:
         raise ConfigError(faults)
     named: dict[str, Layer] = {}
-    for index, (layer, name, automatic) in enumerate(zip(layers, names, name_layers(layers), strict=True)):
+    for layer, name, automatic in zip(layers, names, name_layers(layers), strict=True):
         if (name or automatic) in named:
-            raise ConfigError([Fault(f"{place}.{index}.{layer.kind}.name", f"{name or automatic} is taken already")])
+            raise ConfigError([Fault(f"{layer.place}.name", f"{name or automatic} is taken already")])
         named[name or automatic] = layer
-    return Sequential(named)
+    return named
+
+
+def _make_layer(kind: str, arguments: Mapping[str, Any], place: str, init: Scheme | None) -> Layer:
+    """One layer; those it is made of, where it is a graph, are made first."""
+    constructor = known()[kind]
+    hints = get_type_hints(constructor.__init__, include_extras=True)
+    own = dict(arguments)
+    if init and "init" in hints:
+        own.setdefault("init", init)
+    faults: list[Fault] = []
+
+    def make(entries: object, where: str) -> dict[str, Layer]:
+        try:
+            return _make_layers(entries, where, init)
+        except ConfigError as error:
+            faults.extend(error.faults)
+            return {}  # the other arguments are checked all the same
+
+    for name, value in arguments.items():
+        where, hint = f"{place}.{name}", hints.get(name)
+        if hint == Branches and isinstance(value, list):
+            own[name] = [make(branch, f"{where}.{index}") for index, branch in enumerate(value)]
+        elif (hint == Layers or Layers in get_args(hint)) and not isinstance(value, str):
+            own[name] = make(value, where)
+    try:
+        layer: Layer = construct(constructor, own, place)
+    except ConfigError as error:
+        raise ConfigError([*error.faults, *faults]) from None
+    if faults:
+        raise ConfigError(faults)
+    layer.place = place
+    return layer
+
+
+def known() -> dict[str, type[Layer]]:
+    """Everything that may stand in a list of layers."""
+    return {**LAYERS, **GRAPHS}
 
 
 class _Named(BaseModel):
@@ -90,8 +153,8 @@ def _parse(entry: object, place: str) -> tuple[str, dict[str, Any], str | None]:
         arguments = {} if arguments is None else arguments
     else:
         raise ConfigError([Fault(place, f"{show(entry)} is not a layer, give a name, or one name with its arguments")])
-    if kind not in LAYERS:
-        raise ConfigError([Fault(place, f"unknown layer {show(kind)}, {nearest(kind, LAYERS)}")])
+    if kind not in known():
+        raise ConfigError([Fault(place, f"unknown layer {show(kind)}, {nearest(kind, known())}")])
     if not isinstance(arguments, Mapping):
         raise ConfigError([Fault(f"{place}.{kind}", f"{show(arguments)} is not allowed, give arguments by name")])
     own = {name: value for name, value in arguments.items() if name != "name"}
@@ -100,7 +163,10 @@ def _parse(entry: object, place: str) -> tuple[str, dict[str, Any], str | None]:
 
 
 def _place(network: Sequential, path: str) -> str:
-    """Where in the config the layer with this path stands."""
-    name = path.split(".")[0]
-    index = list(network.layers).index(name)
-    return f"layers.{index}.{network.layers[name].kind}"
+    """Where in the config the layer with this path stands, or the nearest one around it that stands there."""
+    layer: Layer = network
+    place = "layers"
+    for name in path.split("."):
+        layer = layer.children()[name]
+        place = layer.place or place
+    return place

@@ -1,8 +1,13 @@
-"""Any layer or network against finite differences: is the hand-written backward the derivative of the forward?"""
+"""Any layer or network against finite differences: is the hand-written backward the derivative of the forward?
+
+`gradcheck` compares every entry of every gradient; `directional` compares slopes along random directions, which takes a
+few forward passes however large the network is.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,20 +17,66 @@ from cnn.layer import Cache, Layer, Mode
 STEP = 1e-5
 """Half the width of a central difference: its error is of the order STEP^2, its rounding noise 1e-16 / STEP."""
 
+DIRECTION_STEP = 1e-6
+"""The same along a direction, where all entries move at once: smaller, so that fewer kinks are crossed."""
+
+NOISE_ERROR = 1e-6
+"""What a difference as small as rounding noise may at most count for."""
+
 DY_STREAM = 0x5EED
 """Keeps dy apart from an x of the same seed: for dy proportional to x the gradient of a normalisation vanishes."""
 
 
 def gradcheck(layer: Layer, x: Tensor, mode: Mode, *, seed: int = 0) -> dict[str, float]:
-    """The relative error of the gradient of the input, under the name `x`, and of each parameter.
+    """The relative error of the gradient of the input, under the name `x`, and of each parameter, entry by entry.
 
     The layer has to be bound in float64, and x [C, *S, N] to be drawn away from kinks and ties. What is differentiated
     is sum(dy * y) with a random dy, so that no gradient passes for being constant. Overwrites parameters' gradients.
     """
+    probe = _probe(layer, x, mode, seed)
+    return {
+        name: relative_error(found, finite_differences(probe.value, tensor), probe.rounding / STEP)
+        for name, (tensor, found) in probe.gradients.items()
+    }
+
+
+def directional(layer: Layer, x: Tensor, mode: Mode, *, seed: int = 0, tries: int = 3) -> dict[str, float]:
+    """As `gradcheck`, but of the slopes along random directions v, relative to the gradient's length.
+
+    The error is |<found, v> - slope| / max(|found|, |slope|), v ~ N(0, 1), and the smallest of a few tries counts: a
+    wrong gradient is wrong along every direction, a kink inside of a network is crossed along one. What makes up a
+    share s of the gradient's length and is wrong shows as an error of about s.
+    """
+    probe = _probe(layer, x, mode, seed)
+    generator = torch.Generator().manual_seed(seed)
+    errors = {}
+    for name, (tensor, found) in probe.gradients.items():
+        tried = []
+        for _ in range(tries):
+            direction = torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype).to(tensor.device)
+            slope = slope_along(probe.value, tensor, direction)
+            difference = abs(float((found * direction).sum()) - slope)
+            noise = probe.rounding / DIRECTION_STEP
+            scale = max(float(found.square().sum().sqrt()), abs(slope), noise / NOISE_ERROR)
+            tried.append(difference / scale if difference else 0.0)
+        errors[name] = min(tried)
+    return errors
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """sum(dy * y) as a function of the tensors it depends on, and the gradients that backward found for them."""
+
+    value: Callable[[], float]
+    gradients: dict[str, tuple[Tensor, Tensor]]
+    rounding: float
+
+
+def _probe(layer: Layer, x: Tensor, mode: Mode, seed: int) -> _Probe:
     x = x.clone(memory_format=torch.contiguous_format)
     forward = _repeatable(layer, mode)
     y, cache = forward(x, mode)
-    dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(DY_STREAM + seed), dtype=x.dtype)
+    dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(DY_STREAM + seed), dtype=x.dtype).to(x.device)
     for _, parameter in layer.named_parameters():
         parameter.grad.zero_()
     dx = layer.backward(dy, cache)
@@ -35,11 +86,8 @@ def gradcheck(layer: Layer, x: Tensor, mode: Mode, *, seed: int = 0) -> dict[str
     def value() -> float:
         return float((dy * forward(x, quiet)[0]).sum())
 
-    noise = torch.finfo(x.dtype).eps * float((dy * y).abs().sum()) / STEP
-    errors = {"x": relative_error(dx, finite_differences(value, x), noise)}
-    for name, parameter in layer.named_parameters():
-        errors[name] = relative_error(parameter.grad, finite_differences(value, parameter.data), noise)
-    return errors
+    gradients = {"x": (x, dx)} | {name: (p.data, p.grad.clone()) for name, p in layer.named_parameters()}
+    return _Probe(value, gradients, torch.finfo(x.dtype).eps * float((dy * y).abs().sum()))
 
 
 def _repeatable(layer: Layer, mode: Mode) -> Callable[[Tensor, Mode], tuple[Tensor, Cache]]:
@@ -73,10 +121,22 @@ def finite_differences(value: Callable[[], float], tensor: Tensor) -> Tensor:
     return gradient.view(tensor.shape)
 
 
+def slope_along(value: Callable[[], float], tensor: Tensor, direction: Tensor) -> float:
+    """The derivative of `value()` as the tensor moves along a direction, by a central difference; it is restored."""
+    before = tensor.clone()
+    tensor.add_(direction, alpha=DIRECTION_STEP)
+    above = value()
+    tensor.copy_(before).sub_(direction, alpha=DIRECTION_STEP)
+    below = value()
+    tensor.copy_(before)
+    return (above - below) / (2 * DIRECTION_STEP)
+
+
 def relative_error(found: Tensor, expected: Tensor, noise: float = 0.0) -> float:
-    """max |found - expected| / max |expected|; 0 where they differ by no more than `noise`.
+    """max |found - expected| / max |expected|, where a difference of `noise` never counts as more than 1e-6.
 
     Noise matters where a gradient is zero: that of a bias before a normalisation, say, which takes it away again.
     """
     difference = float((found - expected).abs().max())
-    return 0.0 if difference <= noise else difference / max(float(expected.abs().max()), torch.finfo(found.dtype).tiny)
+    smallest = max(noise / NOISE_ERROR, torch.finfo(found.dtype).tiny)
+    return difference / max(float(expected.abs().max()), smallest)

@@ -1,15 +1,28 @@
-"""Graphs: layers made of layers. The root of a graph owns the two flat vectors in which all parameters lie."""
+"""Graphs: layers made of layers. The root of a graph owns the two flat vectors in which all parameters lie.
+
+Graphs with branches are in branches.py.
+"""
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, WithJsonSchema
 from torch import Tensor
 
 from cnn.layer import Cache, Layer, Mode, Parameter, Shape, ShapeError
+
+Layers = Annotated[Mapping[str, Layer] | Sequence[Layer], WithJsonSchema({"description": "a list of layers"})]
+"""Layers by name, or layers that are named after their kind; in a config a list."""
+
+Times = Annotated[int, Field(ge=1, le=1000)]
+
+Visit = Callable[[str, Layer, Shape], Shape]
+"""Given a layer, its name and its input's shape, its output's shape."""
 
 
 class FlatParameters:
@@ -32,22 +45,48 @@ class FlatParameters:
 
 
 class Graph(Layer):
-    """A layer made of named layers. Used as a root it is a network: `build`, then `bind`, then train."""
+    """A layer made of named layers. Used as a root it is a network: `build`, then `bind`, then train.
+
+    Its cache holds those of its layers, in their order.
+    """
 
     flat: FlatParameters
     input_shape: Shape
 
-    def __init__(self, layers: Mapping[str, Layer]) -> None:
-        self.layers = dict(layers)
+    def __init__(self, layers: Layers) -> None:
+        self.layers = dict(layers if isinstance(layers, Mapping) else name_layers(layers))
 
     def children(self) -> dict[str, Layer]:
         return self.layers
+
+    def trace(self, input_shape: Shape, visit: Visit) -> Shape:
+        """Visit each layer with its input's shape, in the order of a forward pass, and return the output's shape."""
+        raise NotImplementedError
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return self.trace(input_shape, lambda _, layer, shape: layer.output_shape(shape))
+
+    def build(self, input_shape: Shape) -> Shape:
+        self.input_shape = input_shape
+        return self.trace(input_shape, lambda _, layer, shape: layer.build(shape))
+
+    def flops(self, input_shape: Shape) -> int:
+        total = 0
+
+        def count(_: str, layer: Layer, shape: Shape) -> Shape:
+            nonlocal total
+            total += layer.flops(shape)
+            return layer.output_shape(shape)
+
+        self.trace(input_shape, count)
+        return total
 
     def bind(self, *, seed: int = 0, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> None:
         """Allocate the flat vectors and the buffers, make every parameter a view into them, and draw the first values.
 
         Only the root of a graph is bound; a parameter that several places share is there once.
         """
+        self.precede(gain=1.0)
         parameters = [parameter for _, parameter in self.named_parameters()]
         self.flat = FlatParameters(parameters, dtype, device)
         generator = torch.Generator().manual_seed(seed)
@@ -78,6 +117,14 @@ class Graph(Layer):
             tensor.copy_(state[name])
 
 
+def inside(name: str, visit: Visit, layer: Layer, shape: Shape) -> Shape:
+    """Visit a layer of a graph; a ShapeError gets its name."""
+    try:
+        return visit(name, layer, shape)
+    except ShapeError as error:
+        raise error.inside(name) from None
+
+
 class Sequential(Graph):
     """Layers one after the other: y = f_k(...f_2(f_1(x))), and backwards dx = f_1'(f_2'(...f_k'(dy))).
 
@@ -86,23 +133,19 @@ class Sequential(Graph):
 
     kind = "sequential"
 
-    def __init__(self, layers: Mapping[str, Layer] | Iterable[Layer]) -> None:
-        super().__init__(layers if isinstance(layers, Mapping) else name_layers(layers))
+    def __init__(self, layers: Layers) -> None:
+        super().__init__(layers)
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        return self._through(input_shape, lambda layer, shape: layer.output_shape(shape))
-
-    def build(self, input_shape: Shape) -> Shape:
-        self.input_shape = input_shape
-        return self._through(input_shape, lambda layer, shape: layer.build(shape))
-
-    def _through(self, shape: Shape, step: Callable[[Layer, Shape], Shape]) -> Shape:
+    def trace(self, input_shape: Shape, visit: Visit) -> Shape:
+        shape = input_shape
         for name, layer in self.layers.items():
-            try:
-                shape = step(layer, shape)
-            except ShapeError as error:
-                raise error.inside(name) from None
+            shape = inside(name, visit, layer, shape)
         return shape
+
+    def precede(self, gain: float) -> float:
+        for layer in reversed(self.layers.values()):
+            gain = layer.precede(gain)
+        return gain
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
         caches = []
@@ -128,7 +171,20 @@ class Sequential(Graph):
         return next(trained, len(layers))
 
 
-def name_layers(layers: Iterable[Layer]) -> dict[str, Layer]:
+class Repeat(Sequential):
+    """The same layers several times in a row, each time with parameters of their own: names `1`, `2`, ...
+
+    Forward and backward as in a sequence. Shapes: what the layers make of x, again and again.
+    """
+
+    kind = "repeat"
+
+    def __init__(self, times: Times, layers: Layers) -> None:
+        once = Sequential(layers)
+        super().__init__({str(number): copy.deepcopy(once) for number in range(1, times + 1)})
+
+
+def name_layers(layers: Sequence[Layer]) -> dict[str, Layer]:
     """Name layers after their kind and their count within it: conv2d_1, relu_1, conv2d_2, ..."""
     counts: Counter[str] = Counter()
     named = {}

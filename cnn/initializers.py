@@ -1,23 +1,48 @@
-"""How parameters begin. An initializer takes a shape and a generator and returns a float64 tensor on the CPU, so that
-one seed gives the same numbers whatever the device and the precision of the network."""
+"""How parameters begin: float64 tensors on the CPU, so that one seed gives the same numbers whatever the device and the
+precision of the network."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from cnn.layer import Shape
 
+Scheme = Literal["kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform"]
 
-def kaiming_normal(shape: Shape, generator: torch.Generator) -> Tensor:
-    """Draw from N(0, 2 / fan_in), which keeps the variance of activations through a ReLU.
 
-    shape [O, I, *K], fan_in = I * prod(K). Source: He et al. 2015, "Delving Deep into Rectifiers", eq. 10.
+def weights(
+    scheme: Scheme, shape: Shape, generator: torch.Generator, *, fan_in: float, fan_out: float, gain: float
+) -> Tensor:
+    """Draw weights of mean 0 and deviation gain / sqrt(fan), so that activations keep their size through the layers.
+
+    fan: `fan_in` for Kaiming, which keeps the forward pass; the mean of `fan_in` and `fan_out` for Xavier, which is
+    fair to both directions. A uniform distribution of this deviation reaches to sqrt(3) times it.
+    gain: 1 / sqrt(E f(z)^2), z ~ N(0, 1), for the activation f that follows; sqrt(2) for ReLU (see `gain_of`).
+    Source: He et al. 2015, "Delving Deep into Rectifiers", eq. 10; Glorot & Bengio 2010, "Understanding the difficulty
+    of training deep feedforward neural networks", eq. 12 and 16.
     """
-    fan_in = math.prod(shape[1:])
-    return torch.randn(shape, generator=generator, dtype=torch.float64) * math.sqrt(2 / fan_in)
+    fan = fan_in if scheme.startswith("kaiming") else (fan_in + fan_out) / 2
+    deviation = gain / math.sqrt(fan)
+    if scheme.endswith("uniform"):
+        spread = torch.rand(shape, generator=generator, dtype=torch.float64) * 2 - 1
+        return spread * (math.sqrt(3) * deviation)
+    return torch.randn(shape, generator=generator, dtype=torch.float64) * deviation
+
+
+def gain_of(activation: Callable[[Tensor], Tensor]) -> float:
+    """1 / sqrt(E f(z)^2) for z ~ N(0, 1): what weights must be scaled by for f(weights @ x) to be as large as x.
+
+    The expectation is a sum over a fine grid. For GELU and SiLU the balance is an unstable one: very deep nets of them
+    want a normalisation.
+    """
+    z = torch.arange(-8, 8, 1 / 256, dtype=torch.float64) + 1 / 512
+    density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
+    return 1 / math.sqrt(float((activation(z).square() * density).sum()) / 256)
 
 
 def zeros(shape: Shape, generator: torch.Generator) -> Tensor:

@@ -74,6 +74,10 @@ class Cache:
         self._missing = "this cache was consumed by an earlier backward; run forward again"
         return values
 
+    def inner(self) -> list[Cache]:
+        """The caches kept in this one: those of a graph's layers, in their order."""
+        return [value for value in self._values or () if isinstance(value, Cache)]
+
     def tensors(self) -> Iterator[Tensor]:
         """Every tensor kept, those of inner caches included."""
         for value in self._values or ():
@@ -121,6 +125,9 @@ class Layer:
     kind: ClassVar[str]
     """The name in configs, and the stem of the automatic names: `conv2d` gives `conv2d_1`, `conv2d_2`."""
 
+    place: str = ""
+    """Where a config describes this layer, as in `layers.3.conv2d`; empty for layers that no config names."""
+
     def output_shape(self, input_shape: Shape) -> Shape:
         """The output's shape for inputs of this shape, both without the batch. Raises ShapeError for unfit inputs."""
         return input_shape
@@ -151,6 +158,17 @@ class Layer:
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         """dL/dx from dL/dy, or None where `need_dx` is false. Adds dL/dparameters where `need_dparams` is true."""
         raise NotImplementedError
+
+    def precede(self, gain: float) -> float:
+        """Be told the gain of the activation that follows, and return the one that this layer's own input meets.
+
+        Weights are drawn with the gain that follows them. Layers that neither weigh nor bend pass on what they hear.
+        """
+        return gain
+
+    def flops(self, input_shape: Shape) -> int:
+        """Floating-point operations of one example's forward pass, a multiplication and an addition counting two."""
+        return math.prod(self.output_shape(input_shape))
 
     def children(self) -> dict[str, Layer]:
         """The layers this one is made of, by name."""

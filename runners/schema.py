@@ -143,7 +143,7 @@ def _task(raw: Mapping[str, Any]) -> type[Classification]:
 
 def _model(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     model = _mapping(raw, "model")
-    make_network(model.get("layers"), "model.layers")
+    make_network(model, "model")
     return model
 
 

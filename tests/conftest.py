@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 from cnn import ops
+from tests.cnn import ledger
 
 # Kernels compile at their first use, so no example may be timed.
 settings.register_profile("default", deadline=None, max_examples=25, derandomize=True)
@@ -19,3 +20,11 @@ def kernel_set(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs a test once on each set of kernels."""
     with ops.kernels(request.param):
         yield request.param
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of gradients: how many cases each family was tried on, and its worst relative errors."""
+    if ledger.drawn:
+        terminalreporter.section("gradients: cases drawn and worst relative errors")
+        for line in ledger.table():
+            terminalreporter.write_line(line)

@@ -13,15 +13,19 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.peers import PEERS
-from cnn import build_model, ops
+from cnn import Mode, build_model, ops
 from cnn.losses import LOSSES
 from cnn.optimizers import OPTIMIZERS
 from runners.data.batches import Batch
 from runners.tasks import Classification
 from runners.tasks.classification import Totals
+from tests.cnn.cases import FAMILIES
+from tests.cnn.test_layers import KERNEL_SETS
 from tests.cnn.test_trajectory import shipped
 
 ROOT = Path(__file__).parents[1]
@@ -30,12 +34,25 @@ FILES = sorted([*(ROOT / "cnn").rglob("*.py"), *(ROOT / "runners").rglob("*.py")
 ALLOWED = {
     # types and devices
     *("Tensor", "Generator", "Size", "device", "dtype", "finfo", "contiguous_format"),
-    *("float32", "float64", "int64", "int32", "uint8", "inf", "__version__"),
+    *("bool", "float32", "float64", "int64", "int32", "uint8", "inf", "__version__"),
     *("cuda.is_available", "backends.mps.is_available", "set_num_threads"),
     # creation and views
-    *("arange", "empty", "empty_like", "from_numpy", "full", "full_like", "ones", "randn", "zeros", "zeros_like"),
+    *(
+        "arange",
+        "empty",
+        "empty_like",
+        "from_numpy",
+        "full",
+        "full_like",
+        "ones",
+        "ones_like",
+        "rand",
+        "randn",
+        "zeros",
+        "zeros_like",
+    ),
     # arithmetic and reductions
-    *("exp", "log", "sqrt", "where", "mm", "bincount", "cat"),
+    *("add", "exp", "expm1", "erf", "log", "sqrt", "where", "mm", "bmm", "bincount", "cat"),
 }
 READY_MADE = set(
     """
@@ -55,7 +72,7 @@ OURS = {"ops", "reference", "compiled", "kernels"}
 """What may have a member of a ready-made operator's name: our own operators."""
 STANDARD = set(
     """
-    __future__ collections contextlib dataclasses difflib functools inspect itertools math os typing weakref
+    __future__ collections contextlib copy dataclasses difflib functools inspect itertools math os typing weakref
     """.split()
 )
 MODULES = {
@@ -225,10 +242,12 @@ def test_the_check_lets_our_own_pass() -> None:
 
 OPERATORS = set(
     """
-    _to_copy _unsafe_view abs add add_ addcdiv_ addcmul_ addmm_ alias amax argmax bitwise_or clamp clone copy_ detach
-    div div_ empty empty_like eq exp expand fill_ full full_like gather gt index_put_ isnan le lerp_ lift_fresh log
-    masked_fill mean mm mul mul_ ne neg new_empty new_full new_zeros pow reciprocal rsqrt rsub scatter_ scatter_add_
-    select sign_ slice sqrt sub sum t transpose unsqueeze view where zero_ zeros zeros_like
+    _to_copy _unsafe_view abs add add_ addcdiv_ addcmul_ addmm_ alias amax arange argmax baddbmm_ bitwise_and
+    bitwise_and_ bitwise_not bitwise_or bmm cat clamp clone copy_ detach div div_ empty empty_like eq erf exp expand
+    expm1 fill_ full full_like gather ge gt index_add_ index_put_ index_select isnan le lerp_ lift_fresh log masked_fill
+    mean mm mul mul_ ne neg new_empty new_full new_ones new_zeros ones ones_like pow rand reciprocal remainder rsqrt
+    rsub scatter_ scatter_add_ select sign sign_ slice sqrt sub sub_ sum t transpose unsqueeze view where zero_ zeros
+    zeros_like
     """.split()
 )
 
@@ -254,6 +273,19 @@ def test_a_training_step_runs_nothing_but_arithmetic(model: str, optimizer: str,
     with OnlyArithmetic():
         task.train_step(batch, OPTIMIZERS[optimizer](), 0.01, Totals())
         task.evaluate(batch, Totals())
+
+
+@pytest.mark.parametrize("kind", [kind for family in FAMILIES.values() for kind in family])
+@settings(max_examples=10)
+@given(data=st.data())
+def test_every_layer_runs_nothing_but_arithmetic(kind: str, data: st.DataObject) -> None:
+    case = data.draw(next(family[kind] for family in FAMILIES.values() if kind in family))
+    network = build_model({"layers": [case.entry]}, case.input_shape, dtype=torch.float64)
+    x = case.x(0)
+    for kernels in KERNEL_SETS:
+        with ops.kernels(kernels), OnlyArithmetic():
+            y, cache = network.forward(x, Mode(case.train))
+            network.backward(y, cache)
 
 
 def test_the_dispatch_check_sees_a_ready_made_operator() -> None:

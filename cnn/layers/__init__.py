@@ -1,16 +1,22 @@
 """Every layer that a config may name. A layer of one's own joins with one line: `LAYERS["swish"] = Swish`."""
 
 from cnn.layer import Layer
-from cnn.layers.activation import ReLU, Sigmoid, Softmax
-from cnn.layers.conv import Conv2d, Conv3d
-from cnn.layers.linear import Linear
-from cnn.layers.norm import BatchNorm
-from cnn.layers.pool import MaxPool2d, MaxPool3d
-from cnn.layers.shape import Flatten
+from cnn.layers import activation, conv, conv_transpose, dropout, linear, norm, pool, shape
 
 __all__ = ["LAYERS"]
 
 LAYERS: dict[str, type[Layer]] = {
     layer.kind: layer
-    for layer in (Conv2d, Conv3d, MaxPool2d, MaxPool3d, BatchNorm, Flatten, Linear, ReLU, Sigmoid, Softmax)
+    for layer in (
+        *(conv.Conv1d, conv.Conv2d, conv.Conv3d),
+        *(conv_transpose.ConvTranspose1d, conv_transpose.ConvTranspose2d, conv_transpose.ConvTranspose3d),
+        linear.Linear,
+        *(pool.MaxPool1d, pool.MaxPool2d, pool.MaxPool3d, pool.AvgPool1d, pool.AvgPool2d, pool.AvgPool3d),
+        pool.GlobalAvgPool,
+        *(norm.BatchNorm, norm.GroupNorm, norm.LayerNorm),
+        *(dropout.Dropout, dropout.Dropout2d),
+        *(activation.ReLU, activation.LeakyReLU, activation.ELU, activation.GELU, activation.SiLU),
+        *(activation.Sigmoid, activation.Tanh, activation.Softmax, activation.LogSoftmax),
+        *(shape.Flatten, shape.Reshape, shape.Upsample, shape.Identity),
+    )
 }

@@ -1,15 +1,29 @@
-"""Activations: elementwise, and softmax over the features."""
+"""Activations: elementwise functions, and softmax over the features. Derived in docs/activations.md."""
 
 from __future__ import annotations
+
+import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from cnn import ops
-from cnn.layer import Cache, Layer, Mode
+from cnn.arguments import FiniteFloat, PositiveFloat
+from cnn.initializers import gain_of
+from cnn.layer import Cache, Layer, Mode, Shape
 
 
-class ReLU(Layer):
+class Activation(Layer):
+    """A function of each value alone; it tells the weights before it how large to begin."""
+
+    def precede(self, gain: float) -> float:
+        quiet = Mode(train=False, keep_cache=False)
+        with ops.kernels("reference"):  # nothing is compiled for this one number
+            return gain_of(lambda z: self.forward(z[None], quiet)[0][0])
+
+
+class ReLU(Activation):
     """Cut off below zero.
 
     Forward:  y = max(x, 0)
@@ -29,7 +43,54 @@ class ReLU(Layer):
         return ops.relu_backward(dy, y) if need_dx else None
 
 
-class Sigmoid(Layer):
+class LeakyReLU(Activation):
+    """Let a little through below zero.
+
+    Forward:  y = x where x > 0, else negative_slope * x
+    Backward: dx = dy where x > 0, else negative_slope * dy
+
+    Shapes: x, y [C, *S, N]. Source: Maas, Hannun & Ng 2013, "Rectifier nonlinearities improve neural network acoustic
+    models", section 2.
+    """
+
+    kind = "leaky_relu"
+
+    def __init__(self, negative_slope: FiniteFloat = 0.01) -> None:
+        self.negative_slope = negative_slope
+
+    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        return torch.where(x > 0, x, x * self.negative_slope), mode.keep(x)
+
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
+        (x,) = cache.take()
+        return torch.where(x > 0, dy, dy * self.negative_slope) if need_dx else None
+
+
+class ELU(Activation):
+    """Approach -alpha below zero, smoothly.
+
+    Forward:  y = x where x > 0, else alpha * (exp(x) - 1)
+    Backward: dx = dy where x > 0, else dy * (y + alpha), which is dy * alpha * exp(x)
+
+    Shapes: x, y [C, *S, N]. Source: Clevert, Unterthiner & Hochreiter 2016, "Fast and accurate deep network learning by
+    exponential linear units (ELUs)", eq. 16.
+    """
+
+    kind = "elu"
+
+    def __init__(self, alpha: PositiveFloat = 1.0) -> None:
+        self.alpha = alpha
+
+    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        y = torch.where(x > 0, x, self.alpha * torch.expm1(x))
+        return y, mode.keep(y)
+
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
+        (y,) = cache.take()
+        return torch.where(y > 0, dy, dy * (y + self.alpha)) if need_dx else None
+
+
+class Sigmoid(Activation):
     """Squash into (0, 1).
 
     Forward:  y = 1 / (1 + exp(-x))
@@ -42,12 +103,89 @@ class Sigmoid(Layer):
     kind = "sigmoid"
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        y = 1 / (1 + torch.exp(-x))
+        y = logistic(x)
         return y, mode.keep(y)
 
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         (y,) = cache.take()
         return dy * y * (1 - y) if need_dx else None
+
+
+class Tanh(Activation):
+    """Squash into (-1, 1).
+
+    Forward:  y = tanh(x) = -sign(x) * t / (t + 2),  t = exp(-2 |x|) - 1, which can't overflow and is exact near 0
+    Backward: dx = dy * (1 - y^2)
+
+    Shapes: x, y [C, *S, N]. Source: LeCun et al. 1998, "Efficient backprop", section 4.4.
+    """
+
+    kind = "tanh"
+
+    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        y = hyperbolic_tangent(x)
+        return y, mode.keep(y)
+
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
+        (y,) = cache.take()
+        return dy * (1 - y * y) if need_dx else None
+
+
+class SiLU(Activation):
+    """Weigh each value by its own sigmoid; also called swish.
+
+    Forward:  y = x * s,  s = 1 / (1 + exp(-x))
+    Backward: dx = dy * s * (1 + x * (1 - s))
+
+    Shapes: x, y [C, *S, N]. Source: Elfwing, Uchibe & Doya 2018, "Sigmoid-weighted linear units", eq. 7 and 8.
+    """
+
+    kind = "silu"
+
+    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        return x * logistic(x), mode.keep(x)
+
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
+        (x,) = cache.take()
+        s = logistic(x)
+        return dy * s * (1 + x * (1 - s)) if need_dx else None
+
+
+class GELU(Activation):
+    """Weigh each value by the probability that a standard normal one is smaller.
+
+    Forward:  y = x * P,  P = (1 + erf(x / sqrt(2))) / 2;
+              with `approximate: tanh`, P = (1 + tanh u) / 2,  u = sqrt(2 / pi) * (x + 0.044715 x^3)
+    Backward: dx = dy * (P + x * P'),  P' = exp(-x^2 / 2) / sqrt(2 pi);
+              with `approximate: tanh`, P' = (1 - tanh^2 u) / 2 * sqrt(2 / pi) * (1 + 3 * 0.044715 x^2)
+
+    Shapes: x, y [C, *S, N]. Source: Hendrycks & Gimpel 2016, "Gaussian error linear units (GELUs)", section 2.
+    """
+
+    kind = "gelu"
+
+    def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
+        self.approximate = approximate
+
+    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        return x * self._probability(x)[0], mode.keep(x)
+
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
+        (x,) = cache.take()
+        if not need_dx:
+            return None
+        probability, slope = self._probability(x)
+        dx: Tensor = dy * (probability + x * slope)
+        return dx
+
+    def _probability(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """P and its derivative."""
+        if self.approximate == "none":
+            density = torch.exp(x.square() / -2) / math.sqrt(2 * math.pi)
+            return (1 + torch.erf(x / math.sqrt(2))) / 2, density
+        scale, cubic = math.sqrt(2 / math.pi), 0.044715
+        bent = hyperbolic_tangent(scale * (x + cubic * x**3))
+        return (1 + bent) / 2, (1 - bent * bent) / 2 * scale * (1 + 3 * cubic * x.square())
 
 
 class Softmax(Layer):
@@ -62,6 +200,12 @@ class Softmax(Layer):
 
     kind = "softmax"
 
+    def precede(self, gain: float) -> float:
+        return 1.0
+
+    def flops(self, input_shape: Shape) -> int:
+        return 4 * math.prod(input_shape)
+
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
         y = torch.exp(x - x.amax(0))
         y /= y.sum(0)
@@ -70,3 +214,42 @@ class Softmax(Layer):
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         (y,) = cache.take()
         return y * (dy - (dy * y).sum(0)) if need_dx else None
+
+
+class LogSoftmax(Layer):
+    """The logarithm of softmax, without the detour that could take the logarithm of 0.
+
+    Forward:  y_c = x_c - max x - log sum over k of exp(x_k - max x)
+    Backward: dx_c = dy_c - exp(y_c) * sum over k of dy_k
+
+    Shapes: x, y [C, *S, N]; the sums run over C. Source: Goodfellow, Bengio & Courville 2016, "Deep Learning", section
+    6.2.2.3.
+    """
+
+    kind = "log_softmax"
+
+    def precede(self, gain: float) -> float:
+        return 1.0
+
+    def flops(self, input_shape: Shape) -> int:
+        return 4 * math.prod(input_shape)
+
+    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        y = x - x.amax(0)
+        y -= torch.log(torch.exp(y).sum(0))
+        return y, mode.keep(y)
+
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
+        (y,) = cache.take()
+        return dy - torch.exp(y) * dy.sum(0) if need_dx else None
+
+
+def logistic(x: Tensor) -> Tensor:
+    """1 / (1 + exp(-x)), elementwise."""
+    return 1 / (1 + torch.exp(-x))
+
+
+def hyperbolic_tangent(x: Tensor) -> Tensor:
+    """tanh x = -sign(x) * t / (t + 2), t = exp(-2 |x|) - 1, elementwise."""
+    t = torch.expm1(-2 * x.abs())
+    return -x.sign() * t / (t + 2)

@@ -5,28 +5,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cnn import initializers, ops
+from cnn import ops
 from cnn.arguments import Positive
-from cnn.layer import Buffer, Cache, Layer, Mode, Parameter, Shape, ShapeError
+from cnn.initializers import Scheme
+from cnn.layer import Buffer, Cache, Mode, Parameter, Shape, ShapeError
+from cnn.layers.weighted import Weighted
 
 
-class Linear(Layer):
+class Linear(Weighted):
     """Connect every input feature with every output feature, as `torch.nn.Linear` does.
 
     Forward:  y = weight @ x + bias
     Backward: dx = weight^T @ dy,  dweight = dy @ x^T,  dbias = sum over n of dy[:, n]
 
     Shapes: x [I, N], weight [O, I], bias [O], y [O, N]. Raises ShapeError for inputs with spatial axes.
+    `init` is the distribution that the weight is drawn from.
     Source: Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors", eq. 1 and 6-7.
     """
 
     kind = "linear"
-    weight: Parameter
-    bias: Parameter | None = None
 
-    def __init__(self, out_features: Positive, bias: bool = True) -> None:
+    def __init__(self, out_features: Positive, bias: bool = True, init: Scheme = "kaiming_normal") -> None:
+        super().__init__(bias, init)
         self.out_features = out_features
-        self.has_bias = bias
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 1:
@@ -34,12 +35,11 @@ class Linear(Layer):
         return (self.out_features,)
 
     def declare(self, input_shape: Shape) -> dict[str, Parameter | Buffer]:
-        declared: dict[str, Parameter | Buffer] = {
-            "weight": Parameter((self.out_features, *input_shape), initializers.kaiming_normal, decay=True)
-        }
-        if self.has_bias:
-            declared["bias"] = Parameter((self.out_features,), initializers.zeros, decay=False)
-        return declared
+        (inputs,) = input_shape
+        return self._declare((self.out_features, inputs), self.out_features, fan_in=inputs, fan_out=self.out_features)
+
+    def flops(self, input_shape: Shape) -> int:
+        return (2 * input_shape[0] + self.has_bias) * self.out_features
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
         y = torch.mm(self.weight.data, x, out=ops.empty((self.out_features, x.shape[1]), like=x))

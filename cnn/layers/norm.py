@@ -1,12 +1,14 @@
-"""Normalisation."""
+"""Normalisation. The backward passes are derived in docs/normalisation.md."""
 
 from __future__ import annotations
+
+import math
 
 from torch import Tensor
 
 from cnn import initializers, ops
-from cnn.arguments import PositiveFloat, UnitInterval
-from cnn.layer import Buffer, Cache, Layer, Mode, Parameter, Shape
+from cnn.arguments import Positive, PositiveFloat, UnitInterval
+from cnn.layer import Buffer, Cache, Layer, Mode, Parameter, Shape, ShapeError
 
 
 class BatchNorm(Layer):
@@ -44,6 +46,9 @@ class BatchNorm(Layer):
             "running_var": Buffer(channels, fill=1.0),
         }
 
+    def flops(self, input_shape: Shape) -> int:
+        return 2 * math.prod(input_shape)  # in evaluation, where all but a scale and a shift is constant
+
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
         rows = x.flatten(1)  # [C, L]
         if mode.train:
@@ -75,3 +80,113 @@ class BatchNorm(Layer):
             self.weight.grad += dweight
             self.bias.grad += dbias
         return dx.view(dy.shape) if need_dx else None
+
+
+class StandardisedExamples(Layer):
+    """What norms share that look at one example at a time, with statistics over the features of a group.
+
+    With x seen as [G, M, N], M features in each of G groups, and everything for each group and example:
+    Forward:  xhat = (x - mean) * rstd,  rstd = 1 / sqrt(var + eps),  y = weight * xhat + bias
+    Backward: dxhat = weight * dy,  dx = rstd * (dxhat - mean of dxhat - xhat * mean of dxhat * xhat),
+              dbias = sum of dy, dweight = sum of dy * xhat, each over what shares the parameter
+    """
+
+    groups: int
+    affine: bool
+    eps: float
+    weight: Parameter
+    bias: Parameter
+
+    def declare(self, input_shape: Shape) -> dict[str, Parameter | Buffer]:
+        if not self.affine:
+            return {}
+        shape = self._affine_shape(input_shape)
+        return {
+            "weight": Parameter(shape, initializers.ones, decay=False),
+            "bias": Parameter(shape, initializers.zeros, decay=False),
+        }
+
+    def _affine_shape(self, input_shape: Shape) -> Shape:
+        """The shape of weight and bias: the first axes of the input."""
+        raise NotImplementedError
+
+    def flops(self, input_shape: Shape) -> int:
+        return (5 + 2 * self.affine) * math.prod(input_shape)
+
+    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        grouped = x.reshape(self.groups, -1, x.shape[-1])  # [G, M, N]
+        mean = grouped.mean(1, keepdim=True)
+        rstd = ((grouped - mean).square().mean(1, keepdim=True) + self.eps).rsqrt()
+        xhat = ((grouped - mean) * rstd).view(x.shape)
+        y = xhat * self._spread(self.weight, x) + self._spread(self.bias, x) if self.affine else xhat
+        return y, mode.keep(x, mean, rstd)
+
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
+        x, mean, rstd = cache.take()
+        xhat = (x.reshape(self.groups, -1, x.shape[-1]) - mean) * rstd
+        if need_dparams and self.affine:
+            shape = self.weight.shape
+            self.weight.grad += (dy * xhat.view(x.shape)).flatten(len(shape)).sum(-1)
+            self.bias.grad += dy.flatten(len(shape)).sum(-1)
+        if not need_dx:
+            return None
+        dxhat = (dy * self._spread(self.weight, x) if self.affine else dy).reshape(xhat.shape)
+        shift = dxhat.mean(1, keepdim=True) + xhat * (dxhat * xhat).mean(1, keepdim=True)
+        dx: Tensor = rstd * (dxhat - shift)
+        return dx.view(x.shape)
+
+    def _spread(self, parameter: Parameter, x: Tensor) -> Tensor:
+        """A parameter over the axes of x that it doesn't have."""
+        return parameter.data.view(*parameter.shape, *(1,) * (x.dim() - len(parameter.shape)))
+
+
+class GroupNorm(StandardisedExamples):
+    """Give each group of channels of each example mean 0 and variance 1, then scale and shift each channel.
+
+    Forward:  y = weight * xhat + bias,  xhat = (x - mean) / sqrt(var + eps), with mean and (biased) variance of the
+              M = C / num_groups * prod(S) values of a group in one example; the same in training and evaluation
+    Backward: dbias = sum over S, n of dy,  dweight = sum over S, n of dy * xhat,
+              dx = (dxhat - mean of dxhat - xhat * mean of (dxhat * xhat)) / sqrt(var + eps),  dxhat = weight * dy
+
+    As `torch.nn.GroupNorm`. Shapes: x, y [C, *S, N]; weight, bias [C]. Raises ShapeError where num_groups doesn't
+    divide C. Source: Wu & He 2018, "Group normalization", eq. 1, 2, 6 and 7.
+    """
+
+    kind = "group_norm"
+
+    def __init__(self, num_groups: Positive, eps: PositiveFloat = 1e-5, affine: bool = True) -> None:
+        self.groups = num_groups
+        self.eps = eps
+        self.affine = affine
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if input_shape[0] % self.groups:
+            raise ShapeError(f"has {self.groups} groups, which don't divide the input's {input_shape[0]} channels")
+        return input_shape
+
+    def _affine_shape(self, input_shape: Shape) -> Shape:
+        return input_shape[:1]
+
+
+class LayerNorm(StandardisedExamples):
+    """Give each example mean 0 and variance 1 over all of its features, then scale and shift each feature.
+
+    Forward:  y = weight * xhat + bias,  xhat = (x - mean) / sqrt(var + eps), with mean and (biased) variance of the
+              M = C * prod(S) values of one example; the same in training and evaluation
+    Backward: dbias = sum over n of dy,  dweight = sum over n of dy * xhat,
+              dx = (dxhat - mean of dxhat - xhat * mean of (dxhat * xhat)) / sqrt(var + eps),  dxhat = weight * dy
+
+    As `torch.nn.LayerNorm` with the whole shape of an example as `normalized_shape`.
+    Shapes: x, y [C, *S, N]; weight, bias [C, *S].
+    Source: Ba, Kiros & Hinton 2016, "Layer normalization", eq. 3 and 4.
+    """
+
+    kind = "layer_norm"
+    groups = 1
+
+    def __init__(self, eps: PositiveFloat = 1e-5, elementwise_affine: bool = True) -> None:
+        self.eps = eps
+        self.affine = elementwise_affine
+
+    def _affine_shape(self, input_shape: Shape) -> Shape:
+        return input_shape

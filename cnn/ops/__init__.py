@@ -15,8 +15,10 @@ from cnn.ops.dispatch import (
     use_kernels,
 )
 from cnn.ops.memory import empty
+from cnn.ops.padding import continued, continued_backward
 from cnn.ops.threads import set_threads
 from cnn.ops.window import Window
+from cnn.ops.window_sum import window_sum, window_sum_backward
 
 __all__ = [
     "KernelSet",
@@ -25,6 +27,8 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "col2im",
+    "continued",
+    "continued_backward",
     "conv",
     "conv_backward_input",
     "empty",
@@ -36,4 +40,6 @@ __all__ = [
     "relu_backward",
     "set_threads",
     "use_kernels",
+    "window_sum",
+    "window_sum_backward",
 ]

@@ -1,4 +1,7 @@
-"""The functions of `reference.py` on compiled CPU kernels: they allocate and reshape; `kernels.py` has the loops."""
+"""The functions of `reference.py` on compiled CPU kernels: they allocate and reshape.
+
+The loops are in `kernels.py` and `window_kernels.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnn.ops import kernels
+from cnn.ops import kernels, window_kernels
 from cnn.ops.memory import empty
-from cnn.ops.reference import refuse_padding, require, winner_dtype
+from cnn.ops.reference import require, winner_dtype
 from cnn.ops.window import Sizes, Window
 
 
 def im2col(x: Tensor, window: Window) -> Tensor:
     channels, *size, batch = x.shape
     columns = empty((channels, *window.kernel, *window.output_size(tuple(size)), batch), like=x)
-    kernels.im2col(_lines(x), *window.on_three_axes(), batch, _rows(columns))
+    window_kernels.im2col(_lines(x), *window.on_three_axes(), batch, _rows(columns))
     return columns
 
 
@@ -25,27 +28,23 @@ def col2im(columns: Tensor, size: Sizes, window: Window) -> Tensor:
     batch = columns.shape[-1]
     require(columns, (columns.shape[0], *window.kernel, *window.output_size(size), batch), "columns")
     dx = empty((columns.shape[0], *size, batch), like=columns)
-    kernels.col2im(_rows(columns), *window.on_three_axes(), batch, _lines(dx))
+    window_kernels.col2im(_rows(columns), *window.on_three_axes(), batch, _lines(dx))
     return dx
 
 
 def max_pool(x: Tensor, window: Window) -> tuple[Tensor, Tensor]:
     channels, *size, batch = x.shape
-    refuse_padding(window)
     y = empty((channels, *window.output_size(tuple(size)), batch), like=x)
     winner = empty(tuple(y.shape), like=x, dtype=winner_dtype(window))
-    cube = window.on_three_axes()
-    kernels.max_pool(_lines(x), cube.kernel, cube.stride, batch, _lines(y), _lines(winner))
+    window_kernels.max_pool(_lines(x), *window.on_three_axes(), batch, _lines(y), _lines(winner))
     return y, winner
 
 
 def max_pool_backward(dy: Tensor, winner: Tensor, size: Sizes, window: Window) -> Tensor:
-    refuse_padding(window)
     require(dy, (dy.shape[0], *window.output_size(size), dy.shape[-1]), "dy")
     require(winner, tuple(dy.shape), "winner")
     dx = empty((dy.shape[0], *size, dy.shape[-1]), like=dy)
-    cube = window.on_three_axes()
-    kernels.max_pool_backward(_lines(dy), _lines(winner), cube.kernel, cube.stride, dy.shape[-1], _lines(dx))
+    window_kernels.max_pool_backward(_lines(dy), _lines(winner), *window.on_three_axes(), dy.shape[-1], _lines(dx))
     return dx
 
 

@@ -1,4 +1,8 @@
-"""Convolution in any number of dimensions, as matrix products on columns of input values."""
+"""Convolution in any number of dimensions, as matrix products on columns of input values, a product for each group.
+
+With G groups, the input channels and the filters are cut into G parts that know nothing of each other:
+weight [O, C/G, *K] is seen as [G, O/G, C/G K], the columns as [G, C/G K, So N], y and dy as [G, O/G, So N].
+"""
 
 from __future__ import annotations
 
@@ -10,39 +14,51 @@ from cnn.ops.memory import empty
 from cnn.ops.window import Sizes, Window
 
 
-def conv(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window) -> Tensor:
+def conv(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups: int = 1) -> Tensor:
     """y = weight @ im2col(x) + bias.
 
-    Entry by entry, y[o, p, n] = bias[o] + sum over c, k of weight[o, c, k] * x[c, p * stride + k - padding, n].
-    x [C, *S, N], weight [O, C, *K], bias [O] -> y [O, *So, N].
+    Entry by entry, with c running over the channels of o's group,
+    y[o, p, n] = bias[o] + sum over c, k of weight[o, c, k] * x[c, p * stride + k * dilation - before, n].
+    x [C, *S, N], weight [O, C/G, *K], bias [O] -> y [O, *So, N].
     """
     outputs = weight.shape[0]
-    output_size = window.output_size(tuple(x.shape[1:-1]))
-    columns = im2col(x, window).view(weight[0].numel(), -1)  # [C K, So N]
-    y = empty((outputs, *output_size, x.shape[-1]), like=x)
-    torch.mm(weight.view(outputs, -1), columns, out=y.view(outputs, -1))  # [O, C K] @ [C K, So N] -> [O, So N]
+    y = empty((outputs, *window.output_size(tuple(x.shape[1:-1])), x.shape[-1]), like=x)
+    torch.bmm(_matrices(weight, groups), _columns(x, window, groups), out=_matrices(y, groups))
     if bias is not None:
         y.view(outputs, -1).add_(bias[:, None])
     return y
 
 
-def conv_backward_input(dy: Tensor, weight: Tensor, size: Sizes, window: Window) -> Tensor:
+def conv_backward_input(dy: Tensor, weight: Tensor, size: Sizes, window: Window, groups: int = 1) -> Tensor:
     """dx = col2im(weight^T @ dy): each output's gradient goes back along the taps that made it.
 
-    dy [O, *So, N], weight [O, C, *K] -> dx [C, *S, N], S being `size`.
+    dy [O, *So, N], weight [O, C/G, *K] -> dx [C, *S, N], S being `size`.
     """
-    outputs, *output_size, batch = dy.shape
-    columns = empty((*weight.shape[1:], *output_size, batch), like=dy)
-    flat = columns.view(weight[0].numel(), -1)
-    torch.mm(weight.view(outputs, -1).t(), dy.reshape(outputs, -1), out=flat)  # [C K, O] @ [O, So N] -> [C K, So N]
-    return col2im(columns, size, window)
+    channels = groups * weight.shape[1]
+    columns = empty((channels * window.tap_count, *dy.shape[1:]), like=dy)
+    torch.bmm(_matrices(weight, groups).transpose(1, 2), _matrices(dy, groups), out=_matrices(columns, groups))
+    if window.is_pointwise:
+        return columns
+    return col2im(columns.view(channels, *window.kernel, *dy.shape[1:]), size, window)
 
 
-def add_conv_backward_weight(x: Tensor, dy: Tensor, window: Window, dweight: Tensor) -> None:
+def add_conv_backward_weight(x: Tensor, dy: Tensor, window: Window, dweight: Tensor, groups: int = 1) -> None:
     """dweight += dy @ im2col(x)^T.
 
-    x [C, *S, N], dy [O, *So, N], dweight [O, C, *K]. The columns are made anew: to keep them takes prod(K) times x.
+    x [C, *S, N], dy [O, *So, N], dweight [O, C/G, *K]. The columns are made anew: to keep them takes prod(K) times x.
     """
-    outputs = dy.shape[0]
-    columns = im2col(x, window).view(dweight[0].numel(), -1)
-    dweight.view(outputs, -1).addmm_(dy.reshape(outputs, -1), columns.t())  # [O, So N] @ [So N, C K] -> [O, C K]
+    _matrices(dweight, groups).baddbmm_(_matrices(dy, groups), _columns(x, window, groups).transpose(1, 2))
+
+
+def _columns(x: Tensor, window: Window, groups: int) -> Tensor:
+    """What every filter meets at every position, [G, C/G K, So N]; a view of x where that is one value."""
+    if window.is_pointwise:
+        return _matrices(x, groups)
+    columns = im2col(x, window)  # [C, *K, *So, N]
+    return _matrices(columns.flatten(0, len(window.kernel)), groups)
+
+
+def _matrices(tensor: Tensor, groups: int) -> Tensor:
+    """[R, ...] as [G, R/G, everything else]."""
+    rows = tensor.shape[0]
+    return tensor.contiguous().view(groups, rows // groups, -1)

@@ -5,15 +5,12 @@ Every function here has a twin of the same name and signature in `compiled.py`; 
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from cnn.ops.memory import empty
+from cnn.ops.padding import CHANNELS, inside, pad, room
 from cnn.ops.window import Sizes, Window
-
-ALL = (slice(None),)
 
 
 def require(tensor: Tensor, shape: tuple[int, ...], name: str) -> None:
@@ -23,16 +20,16 @@ def require(tensor: Tensor, shape: tuple[int, ...], name: str) -> None:
 
 
 def im2col(x: Tensor, window: Window) -> Tensor:
-    """columns[c, tap, position, n] = x[c, position * stride + tap - padding, n], zero outside.
+    """columns[c, tap, position, n] = x[c, position * stride + tap * dilation - before, n], zero outside.
 
     x [C, *S, N] -> columns [C, *K, *So, N]. A convolution is then one matrix product.
     """
     channels, *size, batch = x.shape
     output_size = window.output_size(tuple(size))
-    padded = _pad(x, window.padding)
+    padded = pad(x, window, fill=0)
     columns = empty((channels, *window.kernel, *output_size, batch), like=x)
     for tap in window.taps():
-        columns[ALL + tap] = padded[ALL + window.reach(tap, output_size)]
+        columns[CHANNELS + tap] = padded[CHANNELS + window.reach(tap, output_size)]
     return columns
 
 
@@ -44,28 +41,31 @@ def col2im(columns: Tensor, size: Sizes, window: Window) -> Tensor:
     channels, batch = columns.shape[0], columns.shape[-1]
     output_size = window.output_size(size)
     require(columns, (channels, *window.kernel, *output_size, batch), "columns")
-    padded_size = tuple(extent + 2 * padding for extent, padding in zip(size, window.padding, strict=True))
-    padded = columns.new_zeros((channels, *padded_size, batch))
+    padded = columns.new_zeros((channels, *room(size, window), batch))
     for tap in window.taps():
-        padded[ALL + window.reach(tap, output_size)] += columns[ALL + tap]
-    return padded[ALL + _inside(size, window.padding)].contiguous()
+        padded[CHANNELS + window.reach(tap, output_size)] += columns[CHANNELS + tap]
+    return padded[CHANNELS + inside(size, window)].contiguous()
 
 
 def max_pool(x: Tensor, window: Window) -> tuple[Tensor, Tensor]:
     """y = the largest value in each window, winner = the number of its tap; the first wins a tie, NaN wins always.
 
-    x [C, *S, N] -> y, winner [C, *So, N].
+    Padding never wins, as if it were -inf. x [C, *S, N] -> y, winner [C, *So, N].
     """
     channels, *size, batch = x.shape
-    refuse_padding(window)
     output_size = window.output_size(tuple(size))
+    padded = pad(x, window, fill=-torch.inf)
+    on_input = pad(torch.ones_like(x[:1, ..., :1], dtype=torch.bool), window, fill=False)
     y = x.new_full((channels, *output_size, batch), -torch.inf)
     winner = torch.zeros(y.shape, dtype=winner_dtype(window), device=x.device)
+    untouched = torch.ones(y.shape, dtype=torch.bool, device=x.device)
     for number, tap in enumerate(window.taps()):
-        candidate = x[ALL + window.reach(tap, output_size)]
-        better = (candidate > y) | candidate.isnan()
+        here = CHANNELS + window.reach(tap, output_size)
+        candidate = padded[here]
+        better = (candidate > y) | candidate.isnan() | (untouched & on_input[here])
         y = torch.where(better, candidate, y)
         winner[better] = number
+        untouched &= ~on_input[here]
     return y, winner
 
 
@@ -74,25 +74,19 @@ def max_pool_backward(dy: Tensor, winner: Tensor, size: Sizes, window: Window) -
 
     dy, winner [C, *So, N] -> dx [C, *S, N].
     """
+    channels, batch = dy.shape[0], dy.shape[-1]
     output_size = window.output_size(size)
-    refuse_padding(window)
-    require(dy, (dy.shape[0], *output_size, dy.shape[-1]), "dy")
+    require(dy, (channels, *output_size, batch), "dy")
     require(winner, tuple(dy.shape), "winner")
-    dx = dy.new_zeros((dy.shape[0], *size, dy.shape[-1]))
+    padded = dy.new_zeros((channels, *room(size, window), batch))
     for number, tap in enumerate(window.taps()):
-        dx[ALL + window.reach(tap, output_size)] += dy.masked_fill(winner != number, 0)
-    return dx
+        padded[CHANNELS + window.reach(tap, output_size)] += dy.masked_fill(winner != number, 0)
+    return padded[CHANNELS + inside(size, window)].contiguous()
 
 
 def winner_dtype(window: Window) -> torch.dtype:
     """The smallest type that numbers the taps of a window."""
-    return torch.uint8 if math.prod(window.kernel) <= 256 else torch.int32
-
-
-def refuse_padding(window: Window) -> None:
-    """Pools don't pad yet; a padded window would read beside the input."""
-    if any(window.padding):
-        raise ValueError(f"max_pool has no padding, the window asks for {list(window.padding)}")
+    return torch.uint8 if window.tap_count <= 256 else torch.int32
 
 
 def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -137,19 +131,3 @@ def relu_backward(dy: Tensor, y: Tensor) -> Tensor:
     """dx = dy where y > 0, else 0."""
     require(dy, tuple(y.shape), "dy")
     return dy.masked_fill(y <= 0, 0)
-
-
-def _pad(x: Tensor, padding: Sizes) -> Tensor:
-    """x with `padding` zeros on both sides of each spatial axis."""
-    if not any(padding):
-        return x
-    channels, *size, batch = x.shape
-    padded_size = (extent + 2 * width for extent, width in zip(size, padding, strict=True))
-    padded = x.new_zeros((channels, *padded_size, batch))
-    padded[ALL + _inside(tuple(size), padding)] = x
-    return padded
-
-
-def _inside(size: Sizes, padding: Sizes) -> tuple[slice, ...]:
-    """Where the unpadded input lies within the padded one."""
-    return tuple(slice(width, width + extent) for extent, width in zip(size, padding, strict=True))

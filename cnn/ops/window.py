@@ -2,39 +2,79 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import product
-from typing import NamedTuple
 
 Sizes = tuple[int, ...]
 
 
-class Window(NamedTuple):
-    """Kernel size, stride and zero padding, each one number per spatial axis."""
+@dataclass(frozen=True)
+class Window:
+    """A window's geometry, one number per spatial axis.
+
+    Along an axis, tap k at position p reads the input at p * stride + k * dilation - before. What lies outside of the
+    input is padding: `before` places in front of it and `after` behind it. A negative `after` leaves the last places of
+    the input unseen, which is what a transposed convolution's output padding comes to.
+    """
 
     kernel: Sizes
     stride: Sizes
-    padding: Sizes
+    dilation: Sizes
+    before: Sizes
+    after: Sizes
+
+    @property
+    def span(self) -> Sizes:
+        """How many input places lie between the first and the last tap, both counted."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether every position sees one input value, its own."""
+        return not any(self.before) and not any(self.after) and {*self.kernel, *self.stride} <= {1}
+
+    def padded(self, size: Sizes) -> Sizes:
+        """The input's size with its padding."""
+        return tuple(s + b + a for s, b, a in zip(size, self.before, self.after, strict=True))
 
     def output_size(self, size: Sizes) -> Sizes:
-        """How many positions fit along each axis: (size + 2 padding - kernel) // stride + 1, below 1 if none."""
-        return tuple(
-            (extent + 2 * padding - kernel) // stride + 1
-            for extent, kernel, stride, padding in zip(size, *self, strict=True)
-        )
+        """How many positions fit along each axis: (padded size - span) // stride + 1, below 1 if none."""
+        padded = self.padded(size)
+        return tuple((s - w) // step + 1 for s, w, step in zip(padded, self.span, self.stride, strict=True))
+
+    def rounded_up(self, size: Sizes) -> Window:
+        """The window whose positions cover the end of such inputs: more padding behind, where a stride left a rest.
+
+        A position counts only where it starts on the input or in the padding before it, as in PyTorch's `ceil_mode`.
+        """
+        after = []
+        for s, padded, w, step, b, a in zip(
+            size, self.padded(size), self.span, self.stride, self.before, self.after, strict=True
+        ):
+            more = -(padded - w) % step
+            starts_inside = (padded - w + more) < s + b
+            after.append(a + more if starts_inside else a)
+        return replace(self, after=tuple(after))
 
     def taps(self) -> Iterator[Sizes]:
         """The positions inside the kernel, in row-major order."""
         return product(*(range(kernel) for kernel in self.kernel))
 
+    @property
+    def tap_count(self) -> int:
+        return math.prod(self.kernel)
+
     def reach(self, tap: Sizes, output_size: Sizes) -> tuple[slice, ...]:
         """Where, on the padded input, this tap meets each output position: one slice per spatial axis."""
         return tuple(
-            slice(offset, offset + stride * (count - 1) + 1, stride)
-            for offset, stride, count in zip(tap, self.stride, output_size, strict=True)
+            slice(k * dilation, k * dilation + stride * (count - 1) + 1, stride)
+            for k, dilation, stride, count in zip(tap, self.dilation, self.stride, output_size, strict=True)
         )
 
-    def on_three_axes(self) -> Window:
-        """The same window with leading axes of size one, for kernels that are compiled for three spatial axes."""
+    def on_three_axes(self) -> tuple[Sizes, Sizes, Sizes, Sizes]:
+        """Kernel, stride, dilation and padding before, led by axes of size one: kernels are compiled for three axes."""
         missing = 3 - len(self.kernel)
-        return Window((1,) * missing + self.kernel, (1,) * missing + self.stride, (0,) * missing + self.padding)
+        ones, zeros = (1,) * missing, (0,) * missing
+        return ones + self.kernel, ones + self.stride, ones + self.dilation, zeros + self.before

@@ -136,3 +136,153 @@ def test_a_layer_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     dx = network.backward(y, cache)
     assert dx is not None
     assert (dx == 16).all()
+
+
+def test_graphs_inside_of_graphs() -> None:
+    block = {"residual": {"body": [{"conv2d": {**CONV, "padding": 1}}, "batch_norm", "relu"], "name": "block"}}
+    layers = [
+        block,
+        {"repeat": {"times": 2, "layers": [{"concat": {"branches": [["identity"], ["relu"]]}}]}},
+        "flatten",
+    ]
+    network = build_model({"layers": layers}, (1, 6, 6))
+    assert network.output_shape((1, 6, 6)) == (16 * 36,)
+    names = [name for name, _ in network.named_parameters()]
+    assert names == [
+        "block.body.conv2d_1.weight",
+        "block.body.conv2d_1.bias",
+        "block.body.batch_norm_1.weight",
+        "block.body.batch_norm_1.bias",
+        "block.shortcut.conv2d_1.weight",
+        "block.shortcut.batch_norm_1.weight",
+        "block.shortcut.batch_norm_1.bias",
+    ]
+    paths = [path for path, _ in network.named_layers()]
+    assert "repeat_1.2.concat_1.2.relu_1" in paths
+
+
+def test_repeated_layers_have_parameters_of_their_own() -> None:
+    network = build_model({"layers": [{"repeat": {"times": 3, "layers": [{"linear": {"out_features": 5}}]}}]}, (5,))
+    parameters = dict(network.named_parameters())
+    assert len(parameters) == 6
+    assert not torch.equal(parameters["repeat_1.1.linear_1.weight"].data, parameters["repeat_1.2.linear_1.weight"].data)
+
+
+@pytest.mark.parametrize(
+    ("body", "shape", "shortcut"),
+    [
+        ([{"conv2d": {**CONV, "padding": 1}}], (4, 9, 9), None),
+        ([{"conv2d": {**CONV, "padding": 1}}], (2, 9, 9), (1, 1)),
+        ([{"conv2d": {**CONV, "padding": 1, "stride": [2, 3]}}], (2, 9, 8), (2, 3)),
+        ([{"conv3d": {**CONV, "padding": 1, "stride": 2}}], (1, 4, 5, 6), (2, 2, 2)),
+        ([{"conv1d": {**CONV, "padding": 1, "stride": 2}}], (1, 4), (2,)),
+    ],
+)
+def test_an_automatic_shortcut(body: list[Any], shape: tuple[int, ...], shortcut: tuple[int, ...] | None) -> None:
+    network = build_model({"layers": [{"residual": {"body": body}}]}, shape)
+    (residual,) = network.layers.values()
+    found = residual.children().get("shortcut")
+    assert (found and found.children()[f"conv{len(shape) - 1}d_1"].window.stride) == shortcut  # type: ignore[attr-defined]
+
+
+def test_an_automatic_shortcut_between_features() -> None:
+    network = build_model({"layers": [{"residual": {"body": [{"linear": {"out_features": 3}}]}}]}, (5,))
+    assert "residual_1.shortcut.linear_1.weight" in dict(network.named_parameters())
+
+
+def test_faults_inside_of_graphs_have_their_whole_place() -> None:
+    layers: list[Any] = [
+        {"residual": {"body": [{"conv2d": {"out_channels": 0, "kernel_size": 3}}, "rellu"], "shortcut": "auot"}},
+        {"concat": {"branches": [["relu"], [], [{"linear": {}}]]}},
+        {"repeat": {"times": 0, "layers": "relu"}},
+        {"sequential": {}},
+        {"residual": {"body": 3, "more": 1}},
+        {"concat": {"branches": "relu"}},
+    ]
+    assert [line.split(": ")[0] for line in problems(layers)] == [
+        "layers.0.residual.shortcut",
+        "layers.0.residual.body.0.conv2d.out_channels",
+        "layers.0.residual.body.1",
+        "layers.1.concat.branches.1",
+        "layers.1.concat.branches.2.0.linear.out_features",
+        "layers.2.repeat.times",
+        "layers.2.repeat.layers",
+        "layers.3.sequential.layers",
+        "layers.4.residual.more",
+        "layers.4.residual.body",
+        "layers.5.concat.branches",
+    ]
+    assert problems(layers)[0].endswith("'auot' is not allowed, give one of auto, identity or a list of layers")
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        (
+            [{"residual": {"body": ["relu", {"conv2d": {**CONV, "kernel_size": 9}}]}}],
+            "layers.0.residual.body.1.conv2d: residual_1.body.conv2d_1 kernel 9x9 is larger than the input [1, 6, 6]",
+        ),
+        (
+            [{"residual": {"body": [{"conv2d": {**CONV}}], "shortcut": "identity"}}],
+            "layers.0.residual: residual_1 has a body that gives [4, 4, 4] and a shortcut that gives [1, 6, 6]",
+        ),
+        (
+            [{"residual": {"body": ["flatten"]}}],
+            "layers.0.residual: residual_1 has a body that makes [36] of [1, 6, 6], and no stride of a 1x1 convolution",
+        ),
+        (
+            [{"residual": {"body": [{"upsample": {"scale_factor": 2}}]}}],
+            "layers.0.residual: residual_1 has a body that makes [1, 12, 12] of [1, 6, 6], and no stride",
+        ),
+        (
+            [{"concat": {"branches": [["relu"], [{"max_pool2d": {"kernel_size": 2}}]]}}],
+            "layers.0.concat: concat_1 has branches of different sizes, [1, 6, 6], [1, 3, 3]",
+        ),
+        (
+            [{"repeat": {"times": 3, "layers": [{"max_pool2d": {"kernel_size": 2, "name": "half"}}]}}],
+            "layers.0.repeat.layers.0.max_pool2d: repeat_1.3.half kernel 2x2 is larger than the input [1, 1, 1]",
+        ),
+        (
+            [{"conv2d": {**CONV, "dilation": 3}}],
+            "layers.0.conv2d: conv2d_1 kernel 3x3 dilated to 7x7 is larger than the input [1, 6, 6]:",
+        ),
+        (
+            [{"conv2d": {**CONV, "padding": 6, "padding_mode": "reflect"}}],
+            "layers.0.conv2d: conv2d_1 reflect padding 6x6 reaches beyond the input [1, 6, 6]",
+        ),
+        ([{"conv2d": {**CONV, "groups": 2}}], "layers.0.conv2d: conv2d_1 has 2 groups, which don't divide"),
+        ([{"group_norm": {"num_groups": 3}}], "layers.0.group_norm: group_norm_1 has 3 groups, which don't divide"),
+        ([{"reshape": {"shape": [5, -1]}}], "layers.0.reshape: reshape_1 [5, -1] can't hold the 36 values"),
+        ([{"upsample": {"scale_factor": [2]}}], "layers.0.upsample: upsample_1 takes channels and 1 spatial axes"),
+        (["flatten", "dropout2d"], "layers.1.dropout2d: dropout2d_1 takes [channels, height, width], got input [36]"),
+        (["flatten", "global_avg_pool"], "layers.1.global_avg_pool: global_avg_pool_1 takes [channels, ...]"),
+        (
+            [{"conv_transpose2d": {**CONV, "kernel_size": 1, "padding": 3}}],
+            "layers.0.conv_transpose2d: conv_transpose2d_1 padding leaves an output of 0x0",
+        ),
+    ],
+)
+def test_shape_errors_of_graphs_and_new_layers(layers: list[Any], expected: str) -> None:
+    (line,) = problems(layers, (1, 6, 6))
+    assert line.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"conv2d": {**CONV, "padding": "same", "stride": 2}}, "padding: same needs stride 1, got 2x2"),
+        ({"conv2d": {**CONV, "groups": 3}}, "groups: 3 doesn't divide out_channels 4"),
+        ({"conv2d": {**CONV, "padding_mode": "mirror"}}, "give one of zeros, reflect, replicate, circular"),
+        ({"conv2d": {**CONV, "padding": "valid"}}, "each a whole number >= 0 or same"),
+        ({"conv_transpose2d": {**CONV, "output_padding": 1}}, "output_padding: 1x1 has to be smaller than stride or"),
+        ({"max_pool2d": {"kernel_size": 3, "padding": 2}}, "padding: 2x2 is more than half of the kernel, 3x3"),
+        ({"avg_pool2d": {"kernel_size": [2, 2, 2]}}, "kernel_size: [2, 2, 2] names 3 axes, give one number or 2"),
+        ({"reshape": {"shape": [-1, -1]}}, "shape: [-1, -1] is not allowed, give extents >= 1 and at most one -1"),
+        ({"dropout": {"p": 1.5}}, "p: 1.5 is not allowed, give a number >= 0 and <= 1"),
+        ({"gelu": {"approximate": "fast"}}, "give one of none, tanh"),
+        ({"linear": {"out_features": 2, "init": "he"}}, "give one of kaiming_normal, kaiming_uniform, xavier_normal"),
+    ],
+)
+def test_arguments_that_are_not_allowed(entry: Any, expected: str) -> None:
+    (line,) = problems([entry])
+    assert expected in line

@@ -1,195 +1,124 @@
-"""Every layer, on both kernel sets: gradients against finite differences, passes in both precisions against torch's."""
+"""Every layer and graph, on both kernel sets: against torch's in both precisions, and against finite differences."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+import os
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from cnn import Layer, Mode, ops
-from cnn.gradcheck import gradcheck
+from cnn import Mode, Sequential, build_model, ops
+from cnn.branches import GRAPHS
+from cnn.gradcheck import directional, gradcheck
 from cnn.layers import LAYERS
-from tests.cnn.oracle import bound, compare
+from tests.cnn import ledger
+from tests.cnn.cases import FAMILIES, Case, normal
+from tests.cnn.oracle import Entry, bound, compare, randomised, sequence
 
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # torch's
 KERNEL_SETS: tuple[ops.KernelSet, ...] = ("compiled", "reference")
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+KINDS = [kind for family in FAMILIES.values() for kind in family]
 
 
-@dataclass
-class Case:
-    """A layer, the shape of one input, the batch, torch's layer, and how to draw an input away from kinks."""
-
-    make: Callable[[], Layer]
-    input_shape: tuple[int, ...]
-    batch: int
-    peer: Callable[[], Any]
-    draw: Callable[[tuple[int, ...], int], Tensor]
-    train: bool = True
-
-    def __repr__(self) -> str:
-        layer = self.make()
-        return f"{layer.kind} {vars(layer)} on {list(self.input_shape)} x {self.batch}, train={self.train}"
+def network_of(case: Case, dtype: torch.dtype = torch.float64, seed: int = 0) -> Sequential:
+    return randomised(build_model({"layers": [case.entry]}, case.input_shape), dtype, seed)
 
 
-def normal(shape: tuple[int, ...], seed: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def mode_of(case: Case) -> Mode:
+    return Mode(case.train, generator=torch.Generator().manual_seed(11))
 
 
-def off_zero(shape: tuple[int, ...], seed: int) -> Tensor:
-    """Away from the kink at 0."""
-    x = normal(shape, seed)
-    return x + 0.1 * x.sign()
+class SameNoise(nn.Module):
+    """Dropout as torch computes it, with the values that our generator drops."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        self.case = case
+
+    def forward(self, x: Tensor) -> Tensor:
+        p = self.case.arguments["p"]
+        if not self.case.train:
+            y: Tensor = {"dropout": nn.Dropout, "dropout2d": nn.Dropout2d}[self.case.kind](p).eval()(x)
+            return y
+        shape = (*x.shape[1:], len(x)) if self.case.kind == "dropout" else (x.shape[1], 1, 1, len(x))
+        kept = torch.rand(shape, generator=mode_of(self.case).generator) >= p
+        y = x * kept.movedim(-1, 0) / (1 - p)
+        return y
 
 
-def distinct(shape: tuple[int, ...], seed: int) -> Tensor:
-    """No two values closer than 0.01: no ties."""
-    count = int(torch.Size(shape).numel())
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    return (order.double() * 0.01 - count * 0.005).view(shape)
-
-
-sizes = st.integers(1, 7)
-batches = st.sampled_from([1, 2, 3, 5])
-
-
-@st.composite
-def convolutions(draw: st.DrawFn, axes: int) -> Case:
-    per_axis = lambda low, high: draw(st.tuples(*[st.integers(low, high)] * axes))  # noqa: E731
-    kernel, stride, padding = per_axis(1, 3), per_axis(1, 3), per_axis(0, 2)
-    size = tuple(
-        draw(st.integers(max(1, k - 2 * p), 6 if axes == 2 else 4)) for k, p in zip(kernel, padding, strict=True)
-    )
-    channels, filters, bias = draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.booleans())
-    scalar = draw(st.booleans()) and len({*kernel}) == len({*stride}) == len({*padding}) == 1
-    arguments = [value[0] if scalar else value for value in (kernel, stride, padding)]
-    return Case(
-        lambda: LAYERS[f"conv{axes}d"](filters, *arguments, bias=bias),  # type: ignore[call-arg]
-        (channels, *size),
-        draw(batches),
-        lambda: getattr(nn, f"Conv{axes}d")(channels, filters, kernel, stride, padding, bias=bias),
-        normal,
-    )
-
-
-@st.composite
-def max_pools(draw: st.DrawFn, axes: int) -> Case:
-    per_axis = lambda low, high: draw(st.tuples(*[st.integers(low, high)] * axes))  # noqa: E731
-    kernel, stride = per_axis(1, 3), draw(st.none() | st.tuples(*[st.integers(1, 3)] * axes))
-    size = tuple(draw(st.integers(k, 7 if axes == 2 else 5)) for k in kernel)
-    return Case(
-        lambda: LAYERS[f"max_pool{axes}d"](kernel, stride),  # type: ignore[call-arg]
-        (draw(st.integers(1, 3)), *size),
-        draw(batches),
-        lambda: getattr(nn, f"MaxPool{axes}d")(kernel, stride),
-        distinct,
-    )
-
-
-@st.composite
-def batch_norms(draw: st.DrawFn) -> Case:
-    channels, size = draw(st.integers(1, 4)), draw(st.lists(st.integers(1, 4), max_size=3))
-    batch = draw(st.integers(-(-8 // int(torch.Size(size).numel())), 12))
-    momentum, eps = draw(st.sampled_from([0.1, 0.0, 0.7])), draw(st.sampled_from([1e-5, 1e-2]))
-    peer = [nn.BatchNorm1d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d][len(size)]
-    return Case(
-        lambda: LAYERS["batch_norm"](eps, momentum),  # type: ignore[call-arg]
-        (channels, *size),
-        batch,
-        lambda: peer(channels, eps, momentum),
-        normal,
-        train=draw(st.booleans()),
-    )
-
-
-@st.composite
-def linears(draw: st.DrawFn) -> Case:
-    features, outputs, bias = draw(sizes), draw(sizes), draw(st.booleans())
-    return Case(
-        lambda: LAYERS["linear"](outputs, bias),  # type: ignore[call-arg]
-        (features,),
-        draw(batches),
-        lambda: nn.Linear(features, outputs, bias),
-        normal,
-    )
-
-
-@st.composite
-def without_parameters(draw: st.DrawFn, kind: str) -> Case:
-    shape = tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=4)))
-    if kind == "softmax":
-        shape = (shape[0] + 1, *shape[1:])  # over one class the gradient is 0, and so is what errors are measured by
-    peers = {"relu": nn.ReLU(), "sigmoid": nn.Sigmoid(), "softmax": nn.Softmax(dim=1), "flatten": nn.Flatten()}
-    return Case(LAYERS[kind], shape, draw(batches), lambda: peers[kind], off_zero)
-
-
-CASES = {
-    "conv2d": convolutions(2),
-    "conv3d": convolutions(3),
-    "max_pool2d": max_pools(2),
-    "max_pool3d": max_pools(3),
-    "batch_norm": batch_norms(),
-    "linear": linears(),
-    **{kind: without_parameters(kind) for kind in ("flatten", "relu", "sigmoid", "softmax")},
-}
+def peer(case: Case) -> nn.Module:
+    return SameNoise(case) if "dropout" in case.kind else sequence([case.entry], case.input_shape)
 
 
 def test_every_layer_has_cases() -> None:
-    assert set(CASES) == set(LAYERS)
+    assert sorted(KINDS) == sorted({**LAYERS, **GRAPHS})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=2000 if LONG else 200)
+@given(data=st.data(), seed=st.integers(0, 1000))
+def test_family(family: str, data: st.DataObject, seed: int) -> None:
+    """Each drawn case on both sets of kernels, against torch in both precisions and along random directions."""
+    kind = data.draw(st.sampled_from(sorted(FAMILIES[family])))
+    case = data.draw(FAMILIES[family][kind])
+    x = case.x(seed)
+    ledger.drawn[family] += 1
+    for kernels in KERNEL_SETS:
+        with ops.kernels(kernels):
+            for dtype, name in ((torch.float64, "float64 vs torch"), (torch.float32, "float32 vs torch")):
+                ledger.check(
+                    family,
+                    name,
+                    compare(
+                        network_of(case, dtype, seed), peer(case), x.to(dtype), mode_of(case), as_one=family == "graph"
+                    ),
+                )
+            slopes = directional(network_of(case, seed=seed), x, mode_of(case), seed=seed)
+            ledger.check(family, "finite differences", slopes)
 
 
 @pytest.mark.parametrize("kernels", KERNEL_SETS)
-@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=100 if LONG else 6)
 @given(data=st.data(), seed=st.integers(0, 1000))
-def test_gradients_against_finite_differences(kind: str, kernels: Any, data: st.DataObject, seed: int) -> None:
-    case = data.draw(CASES[kind])
-    x = case.draw((*case.input_shape, case.batch), seed)
+def test_every_entry_of_the_gradients(kind: str, kernels: Any, data: st.DataObject, seed: int) -> None:
+    case = data.draw(next(family[kind] for family in FAMILIES.values() if kind in family))
     with ops.kernels(kernels):
-        errors = gradcheck(bound(case.make(), case.input_shape, seed=seed), x, Mode(case.train), seed=seed)
+        errors = gradcheck(network_of(case, seed=seed), case.x(seed), mode_of(case), seed=seed)
     assert max(errors.values()) <= 1e-6, errors
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-9)])
 @pytest.mark.parametrize("kernels", KERNEL_SETS)
-@pytest.mark.parametrize("kind", CASES)
-@given(data=st.data(), seed=st.integers(0, 1000))
-def test_passes_against_torch(
-    kind: str, kernels: Any, dtype: torch.dtype, tolerance: float, data: st.DataObject, seed: int
-) -> None:
-    case = data.draw(CASES[kind])
-    x = case.draw((*case.input_shape, case.batch), seed).to(dtype)
-    with ops.kernels(kernels):
-        errors = compare(bound(case.make(), case.input_shape, dtype, seed), case.peer(), x, Mode(case.train))
-    assert max(errors.values()) <= tolerance, errors
-
-
-@pytest.mark.parametrize("kernels", KERNEL_SETS)
-@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_inputs_are_read_only_and_flags_are_obeyed(kind: str, kernels: Any, data: st.DataObject) -> None:
-    case = data.draw(CASES[kind])
-    network = bound(case.make(), case.input_shape)
-    x = case.draw((*case.input_shape, case.batch), 3)
-    layer = network.layers["layer"]
+    case = data.draw(next(family[kind] for family in FAMILIES.values() if kind in family))
+    network = network_of(case)
+    x = case.x(3)
+    (layer,) = network.layers.values()
     with ops.kernels(kernels):
-        y, cache = layer.forward(x, Mode(case.train))
+        y, cache = layer.forward(x, mode_of(case))
         dy = normal(tuple(y.shape), 4)
-        copies = x.clone(), dy.clone()
+        copies = x.clone(), y.clone(), dy.clone()
         whole = layer.backward(dy, cache)
         assert torch.equal(x, copies[0])
-        assert torch.equal(dy, copies[1])
+        assert torch.equal(y, copies[1])
+        assert torch.equal(dy, copies[2])
         once = network.flat.grad.clone()
-        _, cache = layer.forward(x, Mode(case.train))
+        _, cache = layer.forward(x, mode_of(case))
         alone = layer.backward(dy, cache, need_dparams=False)
         assert torch.equal(network.flat.grad, once)
         assert whole is not None
         assert alone is not None
         assert torch.equal(whole, alone)
-        _, cache = layer.forward(x, Mode(case.train))
+        _, cache = layer.forward(x, mode_of(case))
         assert layer.backward(dy, cache, need_dx=False) is None
         assert torch.allclose(network.flat.grad, 2 * once, rtol=1e-12)  # added, not assigned
 
@@ -211,9 +140,29 @@ def test_batch_norm_of_large_means_stays_exact() -> None:
         assert torch.allclose(var, x.double().var(1, correction=0).float(), rtol=1e-4)
 
 
-def test_sigmoid_and_softmax_at_the_ends() -> None:
-    x = torch.tensor([[-1000.0], [0.0], [1000.0]])
-    sigmoid, _ = LAYERS["sigmoid"]().forward(x, Mode(train=False))
-    softmax, _ = LAYERS["softmax"]().forward(x, Mode(train=False))
-    assert sigmoid.flatten().tolist() == [0.0, 0.5, 1.0]
-    assert softmax.flatten().tolist() == [0.0, 0.0, 1.0]
+@pytest.mark.parametrize(
+    "entry", ["sigmoid", "softmax", "log_softmax", "tanh", "elu", "silu", {"gelu": {"approximate": "tanh"}}]
+)
+def test_activations_at_the_ends(entry: Entry) -> None:
+    """Where exponentials overflow or vanish, values and gradients are torch's, and none is NaN."""
+    x = torch.tensor([[-1000.0, -80.0], [0.0, 1e-6], [1000.0, 30.0]])
+    network = randomised(build_model({"layers": [entry]}, (3,)), torch.float32)
+    assert max(compare(network, sequence([entry], (3,)), x, Mode(train=True)).values()) <= 1e-6
+
+
+@pytest.mark.parametrize("kind", ["dropout", "dropout2d"])
+def test_dropout_drops_its_share_and_keeps_the_mean(kind: str) -> None:
+    x = torch.ones(50, 4, 4, 100)
+    layer = LAYERS[kind](0.3)  # type: ignore[call-arg]
+    y, _ = layer.forward(x, Mode(train=True, generator=torch.Generator().manual_seed(0)))
+    again, _ = layer.forward(x, Mode(train=True, generator=torch.Generator().manual_seed(0)))
+    other, _ = layer.forward(x, Mode(train=True, generator=torch.Generator().manual_seed(1)))
+    assert torch.equal(y, again)
+    assert not torch.equal(y, other)
+    assert math.isclose((y == 0).double().mean(), 0.3, abs_tol=0.02)
+    assert torch.allclose(y[y != 0], torch.tensor(1 / 0.7))
+    whole = ((y == 0).flatten(1, 2).double().mean(1) % 1 == 0).all()
+    assert bool(whole) == (kind == "dropout2d")
+    assert layer.forward(x, Mode(train=False))[0] is x
+    nothing = LAYERS[kind](1.0).forward(x, Mode(train=True))[0]  # type: ignore[call-arg]
+    assert not nothing.any()

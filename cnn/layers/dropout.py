@@ -1,0 +1,68 @@
+"""Dropout: noise in training, nothing in evaluation. Derived in docs/dropout.md."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cnn.arguments import UnitInterval
+from cnn.layer import Cache, Layer, Mode, Shape, ShapeError
+
+
+class Dropout(Layer):
+    """In training, set each value to zero with probability p and scale the others up, so that the mean stays.
+
+    Forward:  y = x * m / (1 - p),  m = 0 with probability p, else 1; in evaluation y = x
+    Backward: dx = dy * m / (1 - p); in evaluation dx = dy
+
+    As `torch.nn.Dropout`. m is drawn from the mode's generator, or torch's own where it has none.
+    Shapes: x, y, m [C, *S, N]. Source: Srivastava et al. 2014, "Dropout", section 4, scaled in training (section 10).
+    """
+
+    kind = "dropout"
+
+    def __init__(self, p: UnitInterval = 0.5) -> None:
+        self.p = p
+
+    def flops(self, input_shape: Shape) -> int:
+        return 0
+
+    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        if not mode.train or self.p == 0:
+            return x, mode.keep(None)
+        noise = torch.rand(self._noise_shape(x), generator=mode.generator, device=x.device)
+        kept = noise >= self.p
+        return self._thin(x, kept), mode.keep(kept)
+
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
+        (kept,) = cache.take()
+        if not need_dx:
+            return None
+        return dy if kept is None else self._thin(dy, kept)
+
+    def _thin(self, values: Tensor, kept: Tensor) -> Tensor:
+        return values * kept * (1 / (1 - self.p) if self.p < 1 else 0.0)
+
+    def _noise_shape(self, x: Tensor) -> Shape:
+        return tuple(x.shape)
+
+
+class Dropout2d(Dropout):
+    """In training, set whole channels to zero with probability p and scale the others up, so that the mean stays.
+
+    Forward:  y[c, p, n] = x[c, p, n] * m[c, n] / (1 - p),  m = 0 with probability p, else 1; in evaluation y = x
+    Backward: dx[c, p, n] = dy[c, p, n] * m[c, n] / (1 - p); in evaluation dx = dy
+
+    As `torch.nn.Dropout2d`. Shapes: x, y [C, H, W, N], m [C, N]. Raises ShapeError for inputs with other axes.
+    Source: Tompson et al. 2015, "Efficient object localization using convolutional networks", section 3.2.
+    """
+
+    kind = "dropout2d"
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != 3:
+            raise ShapeError(f"takes [channels, height, width], got input {list(input_shape)}: use dropout")
+        return input_shape
+
+    def _noise_shape(self, x: Tensor) -> Shape:
+        return x.shape[0], 1, 1, x.shape[-1]

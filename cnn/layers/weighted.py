@@ -1,0 +1,37 @@
+"""What layers with a weight and a bias share: how they are declared, and how the weight is drawn."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cnn import initializers
+from cnn.initializers import Scheme
+from cnn.layer import Buffer, Layer, Parameter, Shape
+
+
+class Weighted(Layer):
+    """A layer with a weight, drawn for the activation that follows it, and a bias that starts at zero."""
+
+    weight: Parameter
+    bias: Parameter | None = None
+    gain: float = 1.0
+
+    def __init__(self, bias: bool, init: Scheme) -> None:
+        self.has_bias = bias
+        self.init = init
+
+    def precede(self, gain: float) -> float:
+        self.gain = gain
+        return 1.0
+
+    def _declare(self, shape: Shape, outputs: int, fan_in: float, fan_out: float) -> dict[str, Parameter | Buffer]:
+        """A weight of this shape, and a bias for the outputs where there is one."""
+
+        def draw(shape: Shape, generator: torch.Generator) -> Tensor:
+            return initializers.weights(self.init, shape, generator, fan_in=fan_in, fan_out=fan_out, gain=self.gain)
+
+        declared: dict[str, Parameter | Buffer] = {"weight": Parameter(shape, draw, decay=True)}
+        if self.has_bias:
+            declared["bias"] = Parameter((outputs,), initializers.zeros, decay=False)
+        return declared

@@ -1,0 +1,69 @@
+"""What lies outside of an image: a constant, or the image itself continued."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cnn.ops.window import Sizes, Window
+
+Continuation = Literal["reflect", "replicate", "circular"]
+
+CHANNELS = (slice(None),)
+"""All channels: the first part of an index whose rest is one slice per spatial axis."""
+
+
+def pad(x: Tensor, window: Window, fill: float) -> Tensor:
+    """x with the window's padding on both sides of each spatial axis, filled with a constant."""
+    if not any(window.before) and all(after <= 0 for after in window.after):
+        return x
+    channels, *size, batch = x.shape
+    padded = x.new_full((channels, *room(tuple(size), window), batch), fill)
+    padded[CHANNELS + inside(tuple(size), window)] = x
+    return padded
+
+
+def room(size: Sizes, window: Window) -> Sizes:
+    """The size of the padded input; what a negative padding leaves unseen is there all the same."""
+    return tuple(s + b + max(a, 0) for s, b, a in zip(size, window.before, window.after, strict=True))
+
+
+def inside(size: Sizes, window: Window) -> tuple[slice, ...]:
+    """Where the unpadded input lies within the padded one."""
+    return tuple(slice(before, before + extent) for extent, before in zip(size, window.before, strict=True))
+
+
+def continued(x: Tensor, before: Sizes, after: Sizes, mode: Continuation) -> Tensor:
+    """x continued beyond its borders: y[c, i, n] = x[c, source(i), n], one axis after the other.
+
+    x [C, *S, N] -> y [C, *(S + before + after), N].
+    """
+    for axis, (b, a) in enumerate(zip(before, after, strict=True), start=1):
+        if b or a:
+            x = x.index_select(axis, _sources(x.shape[axis], b, a, mode, x.device))
+    return x
+
+
+def continued_backward(dy: Tensor, size: Sizes, before: Sizes, after: Sizes, mode: Continuation) -> Tensor:
+    """dx: each place of x gets the gradients of all places that repeat it.
+
+    dy [C, *(S + before + after), N] -> dx [C, *S, N], S being `size`.
+    """
+    for axis, (extent, b, a) in reversed([*enumerate(zip(size, before, after, strict=True), start=1)]):
+        if b or a:
+            shape = (*dy.shape[:axis], extent, *dy.shape[axis + 1 :])
+            dy = dy.new_zeros(shape).index_add_(axis, _sources(extent, b, a, mode, dy.device), dy)
+    return dy
+
+
+def _sources(size: int, before: int, after: int, mode: Continuation, device: torch.device) -> Tensor:
+    """Which place of an axis each place of the padded axis repeats."""
+    place = torch.arange(-before, size + after, device=device)
+    if mode == "replicate":
+        return place.clamp(0, size - 1)
+    if mode == "circular":
+        return place % size
+    last = size - 1
+    return last - (last - place.abs()).abs()  # mirrored at both ends, which aren't repeated

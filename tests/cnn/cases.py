@@ -1,0 +1,264 @@
+"""What layers are tried on: an entry of a config, the shape of an input, and how to draw one away from kinks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from hypothesis import assume
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.cnn.oracle import Entry
+
+Strategy = st.SearchStrategy["Case"]
+
+
+def normal(shape: tuple[int, ...], seed: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def off_zero(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Away from the kink at 0."""
+    x = normal(shape, seed)
+    return x + 0.1 * x.sign()
+
+
+def distinct(shape: tuple[int, ...], seed: int) -> Tensor:
+    """No two values closer than 0.01: no ties."""
+    count = int(torch.Size(shape).numel())
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return (order.double() * 0.01 - count * 0.005).view(shape)
+
+
+@dataclass
+class Case:
+    kind: str
+    arguments: Mapping[str, Any]
+    input_shape: tuple[int, ...]
+    batch: int
+    draw: Callable[[tuple[int, ...], int], Tensor] = field(default=normal, repr=False)
+    train: bool = True
+
+    @property
+    def entry(self) -> Entry:
+        return {self.kind: dict(self.arguments)}
+
+    def x(self, seed: int) -> Tensor:
+        return self.draw((*self.input_shape, self.batch), seed)
+
+
+batches = st.sampled_from([1, 2, 3, 5])
+
+
+@st.composite
+def per_axis(draw: st.DrawFn, axes: int, low: int, high: int) -> Any:
+    """One number, or one for each axis."""
+    numbers = draw(st.lists(st.integers(low, high), min_size=axes, max_size=axes))
+    return numbers[0] if draw(st.booleans()) else numbers
+
+
+def spread(value: Any, axes: int) -> list[int]:
+    return [value] * axes if isinstance(value, int) else list(value)
+
+
+@st.composite
+def convolutions(draw: st.DrawFn, axes: int) -> Case:
+    groups = draw(st.sampled_from([1, 1, 2, 3]))
+    kernel, dilation = draw(per_axis(axes, 1, 3)), draw(per_axis(axes, 1, 2))
+    same = draw(st.integers(0, 4)) == 0
+    padding = "same" if same else draw(per_axis(axes, 0, 2))
+    mode = draw(st.sampled_from(["zeros", "zeros", "reflect", "replicate", "circular"]))
+    spans = [d * (k - 1) + 1 for k, d in zip(spread(kernel, axes), spread(dilation, axes), strict=True)]
+    reach = [span // 2 for span in spans] if padding == "same" else spread(padding, axes)
+    border = {"reflect": 1}.get(mode, 0)
+    smallest = [
+        max(1, s - 2 * r, *([] if mode == "zeros" else [r + border])) for s, r in zip(spans, reach, strict=True)
+    ]
+    size = tuple(draw(st.integers(low, max(low, 7 - axes))) for low in smallest)
+    arguments = {
+        "out_channels": groups * draw(st.integers(1, 2)),
+        "kernel_size": kernel,
+        "stride": 1 if same else draw(per_axis(axes, 1, 3)),
+        "padding": padding,
+        "dilation": dilation,
+        "groups": groups,
+        "bias": draw(st.booleans()),
+        "padding_mode": mode,
+    }
+    return Case(f"conv{axes}d", arguments, (groups * draw(st.integers(1, 2)), *size), draw(batches))
+
+
+@st.composite
+def transposed(draw: st.DrawFn, axes: int) -> Case:
+    groups = draw(st.sampled_from([1, 1, 2]))
+    kernel, stride, padding, dilation = (
+        draw(per_axis(axes, low, high)) for low, high in ((1, 3), (1, 3), (0, 2), (1, 2))
+    )
+    limits = [max(pair) for pair in zip(spread(stride, axes), spread(dilation, axes), strict=True)]
+    size = tuple(draw(st.integers(1, 5 - axes)) for _ in range(axes))
+    extra = [draw(st.integers(0, limit - 1)) for limit in limits]
+    parts = zip(size, *(spread(value, axes) for value in (kernel, stride, padding, dilation, extra)), strict=True)
+    assume(min((s - 1) * step - 2 * p + d * (k - 1) + e + 1 for s, k, step, p, d, e in parts) >= 1)
+    arguments = {
+        "out_channels": groups * draw(st.integers(1, 2)),
+        "kernel_size": kernel,
+        "stride": stride,
+        "padding": padding,
+        "output_padding": extra,
+        "dilation": dilation,
+        "groups": groups,
+        "bias": draw(st.booleans()),
+    }
+    return Case(f"conv_transpose{axes}d", arguments, (groups * draw(st.integers(1, 2)), *size), draw(batches))
+
+
+@st.composite
+def pools(draw: st.DrawFn, axes: int, kind: str) -> Case:
+    kernel = draw(per_axis(axes, 1, 3))
+    arguments: dict[str, Any] = {"kernel_size": kernel, "ceil_mode": draw(st.booleans())}
+    if draw(st.booleans()):
+        arguments["stride"] = draw(per_axis(axes, 1, 3))
+    spans = spread(kernel, axes)
+    if kind == "max":
+        dilation = draw(per_axis(axes, 1, 2))
+        arguments["dilation"] = dilation
+        spans = [d * (k - 1) + 1 for k, d in zip(spans, spread(dilation, axes), strict=True)]
+    else:
+        arguments["count_include_pad"] = draw(st.booleans())
+    arguments["padding"] = [draw(st.integers(0, k // 2)) for k in spread(kernel, axes)]
+    size = tuple(draw(st.integers(span, 8 - axes)) for span in spans)
+    return Case(f"{kind}_pool{axes}d", arguments, (draw(st.integers(1, 3)), *size), draw(batches), distinct)
+
+
+shapes = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
+
+
+@st.composite
+def batch_norms(draw: st.DrawFn) -> Case:
+    channels, size = draw(st.integers(1, 4)), draw(st.lists(st.integers(1, 4), max_size=3))
+    batch = draw(st.integers(-(-8 // int(torch.Size(size).numel())), 12))
+    arguments = {"momentum": draw(st.sampled_from([0.1, 0.0, 0.7])), "eps": draw(st.sampled_from([1e-5, 1e-2]))}
+    return Case("batch_norm", arguments, (channels, *size), batch, train=draw(st.booleans()))
+
+
+@st.composite
+def example_norms(draw: st.DrawFn, kind: str) -> Case:
+    """At least four values in each group: of two values the normalised ones are -1 and 1, whatever x is."""
+    eps, affine = draw(st.sampled_from([1e-5, 1e-2])), draw(st.booleans())
+    if kind == "layer_norm":
+        shape = draw(shapes.filter(lambda shape: torch.Size(shape).numel() >= 4))
+        return Case(kind, {"eps": eps, "elementwise_affine": affine}, shape, draw(batches))
+    groups, each, size = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.lists(st.integers(1, 4), max_size=3))
+    assume(each * torch.Size(size).numel() >= 4)
+    return Case(kind, {"num_groups": groups, "eps": eps, "affine": affine}, (groups * each, *size), draw(batches))
+
+
+@st.composite
+def linears(draw: st.DrawFn) -> Case:
+    arguments = {"out_features": draw(st.integers(1, 7)), "bias": draw(st.booleans())}
+    return Case("linear", arguments, (draw(st.integers(1, 7)),), draw(batches))
+
+
+@st.composite
+def elementwise(draw: st.DrawFn, kind: str) -> Case:
+    drawn: dict[str, Any] = {
+        "leaky_relu": {"negative_slope": draw(st.sampled_from([0.01, 0.3, -0.5]))},
+        "elu": {"alpha": draw(st.sampled_from([1.0, 0.3]))},
+        "gelu": {"approximate": draw(st.sampled_from(["none", "tanh"]))},
+    }
+    return Case(kind, drawn.get(kind, {}), draw(shapes), draw(batches), off_zero)
+
+
+@st.composite
+def over_features(draw: st.DrawFn, kind: str) -> Case:
+    shape = draw(shapes)  # over one class the gradient is 0, and so is what errors are measured by
+    return Case(kind, {}, (shape[0] + 1, *shape[1:]), draw(batches))
+
+
+@st.composite
+def reshapes(draw: st.DrawFn) -> Case:
+    shape = draw(shapes)
+    given = list(draw(st.permutations(shape)))
+    if draw(st.booleans()):
+        given[draw(st.integers(0, len(given) - 1))] = -1
+    return Case("reshape", {"shape": given}, shape, draw(batches))
+
+
+@st.composite
+def upsamples(draw: st.DrawFn) -> Case:
+    shape = draw(shapes.filter(lambda shape: len(shape) > 1))
+    return Case("upsample", {"scale_factor": draw(per_axis(len(shape) - 1, 1, 3))}, shape, draw(batches))
+
+
+@st.composite
+def dropouts(draw: st.DrawFn, kind: str) -> Case:
+    shape = draw(st.lists(st.integers(1, 4), min_size=3, max_size=3).map(tuple) if kind == "dropout2d" else shapes)
+    return Case(
+        kind, {"p": draw(st.sampled_from([0.0, 0.2, 0.5, 0.9]))}, shape, draw(batches), train=draw(st.booleans())
+    )
+
+
+@st.composite
+def graphs(draw: st.DrawFn, kind: str) -> Case:
+    """Smooth layers inside: whole numbers of kinks can't be avoided by drawing the outermost input."""
+    channels, size = draw(st.integers(1, 3)), draw(st.integers(3, 6))
+    width, stride = draw(st.integers(1, 3)), draw(st.sampled_from([1, 1, 2]))
+
+    def conv(out_channels: int, stride: int = 1, kernel: int = 3) -> Entry:
+        return {
+            "conv2d": {"out_channels": out_channels, "kernel_size": kernel, "stride": stride, "padding": kernel // 2}
+        }
+
+    body: list[Entry] = [conv(width, stride), "batch_norm", "tanh", conv(width)]
+    shortcut: Any = draw(st.sampled_from(["auto", [conv(width, stride, kernel=1)]]))
+    nested: dict[str, dict[str, Any]] = {
+        "sequential": {"layers": [conv(width), "silu", {"sequential": {"layers": ["batch_norm"]}}]},
+        "repeat": {"times": draw(st.integers(1, 3)), "layers": ["batch_norm", conv(channels), "tanh"]},
+        "residual": {"body": body, "shortcut": shortcut},
+        "concat": {
+            "branches": [["identity"], [conv(width), "tanh"], ["sigmoid", conv(2, kernel=1)]][draw(st.integers(0, 1)) :]
+        },
+    }
+    arguments: dict[str, Any] = nested[kind]
+    if draw(st.booleans()):  # one of the others inside
+        other = draw(st.sampled_from(["repeat", "residual", "concat"]))
+        inside: Entry = {other: nested[other]}
+        wrapped: dict[str, dict[str, Any]] = {
+            "sequential": {"layers": [inside, "tanh"]},
+            "repeat": {"times": 2, "layers": [inside, conv(channels), "tanh"]},
+            "residual": {"body": [inside, conv(width)], "shortcut": "auto"},
+            "concat": {"branches": [[inside], [{**inside} if isinstance(inside, dict) else inside, "tanh"]]},
+        }
+        arguments = wrapped[kind]
+    return Case(kind, arguments, (channels, size, size), draw(st.integers(2, 4)), train=draw(st.booleans()))
+
+
+AXES = (1, 2, 3)
+ELEMENTWISE = ("relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "tanh")
+
+FAMILIES: dict[str, dict[str, Strategy]] = {
+    "convolution": {f"conv{n}d": convolutions(n) for n in AXES},
+    "transposed convolution": {f"conv_transpose{n}d": transposed(n) for n in AXES},
+    "pooling": {
+        **{f"{kind}_pool{n}d": pools(n, kind) for kind in ("max", "avg") for n in AXES},
+        "global_avg_pool": shapes.filter(lambda shape: len(shape) > 1).flatmap(
+            lambda shape: batches.map(lambda batch: Case("global_avg_pool", {}, shape, batch))
+        ),
+    },
+    "linear": {"linear": linears()},
+    "normalisation": {"batch_norm": batch_norms(), **{k: example_norms(k) for k in ("group_norm", "layer_norm")}},
+    "activation": {
+        **{kind: elementwise(kind) for kind in ELEMENTWISE},
+        **{kind: over_features(kind) for kind in ("softmax", "log_softmax")},
+    },
+    "dropout": {kind: dropouts(kind) for kind in ("dropout", "dropout2d")},
+    "shape": {
+        "reshape": reshapes(),
+        "upsample": upsamples(),
+        **{kind: elementwise(kind) for kind in ("flatten", "identity")},
+    },
+    "graph": {kind: graphs(kind) for kind in ("sequential", "repeat", "residual", "concat")},
+}

@@ -1,0 +1,26 @@
+"""What the tests of gradients found: how much each family was tried on, and its worst errors. Printed at the end."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+TOLERANCES = {"float64 vs torch": 1e-9, "float32 vs torch": 1e-4, "finite differences": 1e-6}
+
+drawn: Counter[str] = Counter()
+worst: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+
+
+def check(family: str, comparison: str, errors: dict[str, float]) -> None:
+    """Note the worst of these errors, and fail where it is above the comparison's tolerance."""
+    largest = max(errors.values(), default=0.0)
+    worst[family][comparison] = max(worst[family][comparison], largest)
+    assert largest <= TOLERANCES[comparison], f"{comparison}: {errors}"
+
+
+def table() -> list[str]:
+    """A line for each family, in Markdown."""
+    lines = [f"| family | drawn | {' | '.join(TOLERANCES)} |", "| --- | ---: |" + " ---: |" * len(TOLERANCES)]
+    for family in sorted(drawn):
+        cells = [f"{worst[family][name]:.1e}" if name in worst[family] else "" for name in TOLERANCES]
+        lines.append(f"| {family} | {drawn[family]} | {' | '.join(cells)} |")
+    return lines
