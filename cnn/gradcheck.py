@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cnn.layer import Cache, Layer, Mode
+from cnn.layer import Layer, Mode
 
 STEP = 1e-5
 """Half the width of a central difference: its error is of the order STEP^2, its rounding noise 1e-16 / STEP."""
@@ -74,8 +74,7 @@ class _Probe:
 
 def _probe(layer: Layer, x: Tensor, mode: Mode, seed: int) -> _Probe:
     x = x.clone(memory_format=torch.contiguous_format)
-    forward = _repeatable(layer, mode)
-    y, cache = forward(x, mode)
+    y, cache = layer.rehearse(x, mode)
     dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(DY_STREAM + seed), dtype=x.dtype).to(x.device)
     for _, parameter in layer.named_parameters():
         parameter.grad.zero_()
@@ -84,26 +83,10 @@ def _probe(layer: Layer, x: Tensor, mode: Mode, seed: int) -> _Probe:
     quiet = Mode(mode.train, keep_cache=False, generator=mode.generator)
 
     def value() -> float:
-        return float((dy * forward(x, quiet)[0]).sum())
+        return float((dy * layer.rehearse(x, quiet)[0]).sum())
 
     gradients = {"x": (x, dx)} | {name: (p.data, p.grad.clone()) for name, p in layer.named_parameters()}
     return _Probe(value, gradients, torch.finfo(x.dtype).eps * float((dy * y).abs().sum()))
-
-
-def _repeatable(layer: Layer, mode: Mode) -> Callable[[Tensor, Mode], tuple[Tensor, Cache]]:
-    """A forward pass that leaves buffers and the generator as they were, so that each call draws the same noise."""
-    buffers = [(buffer.data, buffer.data.clone()) for _, buffer in layer.named_buffers()]
-    noise = None if mode.generator is None else mode.generator.get_state()
-
-    def forward(x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        if mode.generator is not None and noise is not None:
-            mode.generator.set_state(noise)
-        result = layer.forward(x, mode)
-        for data, before in buffers:
-            data.copy_(before)
-        return result
-
-    return forward
 
 
 def finite_differences(value: Callable[[], float], tensor: Tensor) -> Tensor:

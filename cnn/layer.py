@@ -170,6 +170,18 @@ class Layer:
         """Floating-point operations of one example's forward pass, a multiplication and an addition counting two."""
         return math.prod(self.output_shape(input_shape))
 
+    def rehearse(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        """A forward pass after which buffers and the mode's generator are as they were before."""
+        buffers = [(buffer.data, buffer.data.clone()) for _, buffer in self.named_buffers()]
+        noise = None if mode.generator is None else mode.generator.get_state()
+        try:
+            return self.forward(x, mode)
+        finally:
+            for data, before in buffers:
+                data.copy_(before)
+            if mode.generator is not None and noise is not None:
+                mode.generator.set_state(noise)
+
     def children(self) -> dict[str, Layer]:
         """The layers this one is made of, by name."""
         return {}

@@ -108,14 +108,11 @@ def _check_last_batch(config: Config, network: Sequential, dataset: Dataset) -> 
     size = config.settings.batch_size
     if len(dataset.train) % size != 1 and size != 1:
         return
-    buffers = [(buffer.data, buffer.data.clone()) for _, buffer in network.named_buffers()]
     x = torch.zeros(*dataset.input_shape, 1, dtype=config.dtype, device=config.device)
     try:
-        network.forward(x, Mode(train=True, keep_cache=False))
+        network.rehearse(x, Mode(train=True, keep_cache=False))
     except ValueError as error:
         raise ConfigError([Fault("batch_size", f"{size} leaves a last batch of one example: {error}")]) from None
-    for data, before in buffers:
-        data.copy_(before)
 
 
 def _path(config: Config, sweep_job: int | None) -> Path:

@@ -25,6 +25,16 @@ PATHS = ("run_dir", "sweep_dir", "init_from", "data.path")
 REFERENCE = re.compile(r"\$\{\s*model\.(\w+)")
 
 
+def _times(factor: object, value: object) -> object:
+    """`${times:2,${model.width}}` in a model; what isn't a whole number stays as it is, for the schema to refuse."""
+    if isinstance(factor, int) and isinstance(value, int) and not isinstance(value, bool):
+        return factor * value
+    return value
+
+
+OmegaConf.register_new_resolver("times", _times, replace=True)
+
+
 def prepare(arguments: Sequence[str]) -> tuple[list[str], list[Fault]]:
     """Arguments for Hydra, with keys forced in, and the faults of those that name an unknown choice of a group."""
     # Hydra's parser wants its flags before all overrides
@@ -125,5 +135,5 @@ def _unused_variables(composed: DictConfig, typed: Sequence[str]) -> list[Fault]
     return [
         Fault(f"model.{key}", f"unknown, no layer uses ${{model.{key}}}, {nearest(key, used)}")
         for key in keys
-        if key not in used and key not in ("name", "layers")
+        if key not in used and key not in ("name", "layers", "init")
     ]

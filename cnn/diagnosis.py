@@ -1,0 +1,130 @@
+"""The gradients of a whole configured network, checked layer by layer and from the input to the loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cnn.gradcheck import directional
+from cnn.graph import Graph, Sequential
+from cnn.layer import Cache, Layer, Mode, Shape
+from cnn.layers.shape import Identity
+from cnn.losses import Loss
+
+LAYER_TOLERANCE = 1e-6
+NETWORK_TOLERANCE = 1e-5
+"""Of a whole network, where inputs of inner layers can't be drawn away from kinks and ties."""
+
+EXAMPLES = 4
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The worst relative error of a layer's gradients, in training or evaluation, and the gradient that has it."""
+
+    name: str
+    input_shape: Shape
+    gradient: str
+    error: float
+    tolerance: float
+
+    @property
+    def wrong(self) -> bool:
+        return not self.error <= self.tolerance  # NaN is wrong, too
+
+
+def diagnose(network: Graph, loss: Loss, target: Tensor, *, seed: int = 0) -> Iterator[Finding]:
+    """Check each layer, then the loss, then all of it; yields what it finds as it goes.
+
+    Raises DiagnosisFailed where a pass breaks down. The network has to be bound in float64; its parameters and buffers are overwritten with random values, because those
+    that begin as constants, such as a scale of 1, hide mistakes. `target` is one for `EXAMPLES` examples, as the loss
+    wants it, and decides the output's shape where the loss compares classes.
+    """
+    _randomise(network, seed)
+    for name, layer, shape in _leaves("", network, network.input_shape):
+        yield _check(name, layer, shape, LAYER_TOLERANCE, seed)
+    output_shape = network.output_shape(network.input_shape)
+    yield _check("loss", _Scored(None, loss, target), output_shape, LAYER_TOLERANCE, seed)
+    yield _check("network and loss", _Scored(network, loss, target), network.input_shape, NETWORK_TOLERANCE, seed)
+
+
+def _randomise(network: Graph, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+
+    def noise(shape: Shape) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    for _, parameter in network.named_parameters():
+        size = float(parameter.data.square().mean().sqrt()) or 1.0
+        parameter.data.add_((0.3 * size * noise(parameter.shape)).to(parameter.data.device))
+    for _, buffer in network.named_buffers():  # variances stay positive
+        buffer.data.add_((0.3 * noise(buffer.shape).abs()).to(buffer.data.device))
+
+
+def _leaves(path: str, graph: Graph, input_shape: Shape) -> Iterator[tuple[str, Layer, Shape]]:
+    """Each layer with its dotted name and its input's shape, graphs that branch after what they are made of."""
+    found: list[tuple[str, Layer, Shape]] = []
+
+    def note(name: str, layer: Layer, shape: Shape) -> Shape:
+        inner = f"{path}.{name}" if path else name
+        if isinstance(layer, Graph):
+            found.extend(_leaves(inner, layer, shape))
+        if not isinstance(layer, Sequential):
+            found.append((inner, layer, shape))
+        return layer.output_shape(shape)
+
+    graph.trace(input_shape, note)
+    yield from found
+
+
+class _Scored(Graph):
+    """A network and the loss of its output, as one layer whose output is the loss of one batch."""
+
+    kind = "scored"
+
+    def __init__(self, network: Graph | None, loss: Loss, target: Tensor) -> None:
+        super().__init__({"network": network or Identity()})
+        self.loss = loss
+        self.target = target
+
+    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        y, cache = self.layers["network"].forward(x, mode)
+        value, loss_cache = self.loss.forward(y, self.target)
+        return value, mode.keep(cache, loss_cache)
+
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
+        network_cache, loss_cache = cache.take()
+        gradient = dy * self.loss.backward(loss_cache)
+        return self.layers["network"].backward(gradient, network_cache, need_dx=need_dx, need_dparams=need_dparams)
+
+
+def _check(name: str, layer: Layer, shape: Shape, tolerance: float, seed: int) -> Finding:
+    """The worst of a layer's gradients, in both modes."""
+    parameters = [parameter for _, parameter in layer.named_parameters()]
+    device = parameters[0].data.device if parameters else "cpu"
+    x = away_from_kinks((*shape, EXAMPLES), seed).to(device)
+    errors = {}
+    for train in (True, False):
+        mode = Mode(train, generator=torch.Generator(device).manual_seed(seed))
+        try:
+            found = directional(layer, x, mode, seed=seed)
+        except Exception as error:
+            raise DiagnosisFailed(f"{name}: {type(error).__name__}: {error}") from error
+        errors |= {f"{gradient}, {'training' if train else 'evaluation'}": value for gradient, value in found.items()}
+    gradient, error = max(errors.items(), key=lambda item: (math.isnan(item[1]), item[1]))
+    return Finding(name, shape, gradient, error, tolerance)
+
+
+class DiagnosisFailed(Exception):
+    """A layer's forward or backward pass raised an exception."""
+
+
+def away_from_kinks(shape: Shape, seed: int) -> Tensor:
+    """Values from -2 to 2 in random order, evenly spaced: no two alike, none at zero."""
+    count = math.prod(shape)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return ((order.double() + 0.5) * (4 / count) - 2).view(shape)

@@ -1,0 +1,100 @@
+"""What a network consists of and what it costs: shapes, parameters, operations and memory, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from cnn.graph import Graph
+from cnn.layer import Cache, Layer, Mode, Parameter, Shape
+
+EXAMPLES = 2  # a batch norm can't train on one
+
+
+@dataclass(frozen=True)
+class Row:
+    """A layer: its dotted name, its output's shape, its own parameters, and what one example costs.
+
+    `flops`: floating-point operations of a forward pass. `cache_bytes`: what training keeps for the backward pass; a
+    tensor that several layers keep is counted at the first.
+    """
+
+    name: str
+    output_shape: Shape
+    parameters: int
+    flops: int
+    cache_bytes: int
+
+
+def summarise(network: Graph) -> list[Row]:
+    """A row for each layer in the order of the forward pass, after a trial on two examples of zeros.
+
+    The network has to be bound. Graphs that compute something of their own, such as a residual's sum, follow their
+    layers.
+    """
+    device, dtype = network.flat.data.device, network.flat.data.dtype
+    x = torch.zeros(*network.input_shape, EXAMPLES, device=device, dtype=dtype)
+    generator = torch.Generator(device).manual_seed(0)
+    _, cache = network.rehearse(x, Mode(train=True, generator=generator))
+    return list(_rows("", network, network.input_shape, cache, counted=set()))
+
+
+def _rows(path: str, layer: Layer, input_shape: Shape, cache: Cache, counted: set[int]) -> Iterator[Row]:
+    inner_flops = 0
+    if isinstance(layer, Graph):
+        shapes: dict[str, Shape] = {}
+
+        def note(name: str, child: Layer, shape: Shape) -> Shape:
+            shapes[name] = shape
+            return child.output_shape(shape)
+
+        layer.trace(input_shape, note)
+        for (name, child), inner_cache in zip(layer.children().items(), cache.inner(), strict=True):
+            inner_flops += child.flops(shapes[name])
+            yield from _rows(f"{path}.{name}" if path else name, child, shapes[name], inner_cache, counted)
+    own_flops = layer.flops(input_shape) - inner_flops
+    if not isinstance(layer, Graph) or own_flops:
+        own = {id(value): value for value in vars(layer).values() if isinstance(value, Parameter)}
+        parameters = sum(parameter.numel for key, parameter in own.items() if key not in counted)
+        yield Row(path, layer.output_shape(input_shape), parameters, own_flops, _new_bytes(cache, counted) // EXAMPLES)
+        counted.update(own)
+
+
+def _new_bytes(cache: Cache, counted: set[int]) -> int:
+    """Bytes of the cache in storages that weren't counted yet."""
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in cache.tensors()}
+    new = {pointer: nbytes for pointer, nbytes in storages.items() if pointer not in counted}
+    counted.update(new)
+    return sum(new.values())
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows and their totals as text, columns aligned."""
+    parameters, flops, cache_bytes = (
+        sum(getattr(row, key) for row in rows) for key in ("parameters", "flops", "cache_bytes")
+    )
+    cells = [("layer", "output", "parameters", "FLOPs", "cache")]
+    cells += [
+        (row.name, str(list(row.output_shape)), f"{row.parameters:,}", f"{row.flops:,}", _size(row.cache_bytes))
+        for row in rows
+    ]
+    cells.append(("total, an example", "", f"{parameters:,}", f"{flops:,}", _size(cache_bytes)))
+    widths = [max(len(line[column]) for line in cells) for column in range(5)]
+    lines = [
+        "  ".join(
+            [
+                line[0].ljust(widths[0]),
+                line[1].ljust(widths[1]),
+                *(c.rjust(w) for c, w in zip(line[2:], widths[2:], strict=True)),
+            ]
+        )
+        for line in cells
+    ]
+    rule = "-" * len(lines[0])
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 1024:,.1f} KiB"
