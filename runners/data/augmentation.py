@@ -7,15 +7,18 @@ Images are [C, *S, N] with height and width last in S; the axes before them, suc
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from cnn.arguments import Fraction, NonNegative, NonNegativeFloat, PositiveFloat, UnitInterval
+from cnn.arguments import Fraction, NonNegative, PositiveFloat, UnitInterval
 
 Array = np.ndarray[Any, Any]
+Pixels = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
+Degrees = Annotated[float, Field(ge=0, le=180, allow_inf_nan=False)]
 
 
 class Augmentation:
@@ -36,10 +39,10 @@ class Augmentation:
 
     def __init__(
         self,
-        shift: NonNegativeFloat = 0.0,
-        rotation: NonNegativeFloat = 0.0,
+        shift: Pixels = 0.0,
+        rotation: Degrees = 0.0,
         scale: Fraction = 0.0,
-        elastic: NonNegativeFloat = 0.0,
+        elastic: Pixels = 0.0,
         elastic_sigma: PositiveFloat = 4.0,
         flip: UnitInterval = 0.0,
         crop: NonNegative = 0,

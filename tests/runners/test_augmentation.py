@@ -273,6 +273,31 @@ def test_black_moves_in(examples: Examples) -> None:
     assert torch.allclose(batch.x, torch.tensor(-0.1 / 0.3))
 
 
+def test_mistakes_in_amounts_are_told(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = {
+        "rotation=181": "a number >= 0 and <= 180",
+        "shift=nan": "a number >= 0 and <= 1000",
+        "scale=1": "a number >= 0 and < 1",
+        "flip=2": "a number >= 0 and <= 1",
+        "crop=1.5": "a whole number >= 0",
+        "elastic_sigma=0": "a number > 0",
+    }
+    assert run(*(f"augment.{override}" for override in wrong), "augment.cutoff=3") == 2
+    told = capsys.readouterr().err
+    for override, allowed in wrong.items():
+        key, value = override.split("=")
+        assert f"augment.{key}: {value} is not allowed, give {allowed}" in told
+    assert "augment.cutoff: unknown, did you mean cutout?" in told
+
+
+@pytest.mark.parametrize("amounts", [{"shift": 1000.0}, {"elastic": 1000.0}, {"crop": 2**31 - 1}])
+def test_the_largest_amounts_leave_finite_images(amounts: Any) -> None:
+    x = images(1, 5, 5, 40, dtype=torch.float32)
+    y = Augmentation(**amounts)(x, random())
+    assert y.isfinite().all()
+    assert (y == 0).any()
+
+
 def test_a_run_augments_its_training_images_and_no_others(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = []
 
