@@ -75,7 +75,7 @@ def evaluate(run: str, typed: Sequence[str] = (), which: str = "best") -> Evalua
     content = checkpoint.load(checkpoint.locate(run, which))
     network = checkpoint.rebuild(content)
     section = _data_section(content.config.get("data") or {}, typed)
-    _, test = schema.section({"data": section}, "data", SOURCES).read()
+    test = schema.section({"data": section}, "data", SOURCES).test_examples()
     names = content.class_names
     shape = list(test.images.shape[1:])
     if shape != content.input_shape:

@@ -19,6 +19,7 @@ from cnn.arguments import ConfigError, Fault
 from cnn.layers.conv import Conv
 from runners import checkpoint, metrics
 from runners.data import Dataset, Examples
+from runners.data.augmentation import Augmentation
 from runners.data.batches import Batches
 from runners.errors import CheckpointError
 from runners.loop import History, Plan, evaluate, train
@@ -164,8 +165,16 @@ def _train_and_test(
 ) -> Mapping[str, Any]:
     settings = config.settings
 
-    def batches(examples: Examples, size: int) -> Batches:
-        return Batches(examples, size, mean=dataset.mean, std=dataset.std, dtype=config.dtype, device=config.device)
+    def batches(examples: Examples, size: int, augmentation: Augmentation | None = None) -> Batches:
+        return Batches(
+            examples,
+            size,
+            mean=dataset.mean,
+            std=dataset.std,
+            dtype=config.dtype,
+            device=config.device,
+            augmentation=augmentation,
+        )
 
     def save(which: str, row: Row) -> None:
         checkpoint.save(directory.checkpoint(which), _checkpoint(config, network, dataset, row))
@@ -176,7 +185,7 @@ def _train_and_test(
     history = train(
         task,
         plan,
-        batches(dataset.train, settings.batch_size),
+        batches(dataset.train, settings.batch_size, config.augment),
         batches(dataset.val, EVALUATION_BATCH),
         directory,
         save,

@@ -65,7 +65,9 @@ class Predictor:
         content = checkpoint.load(checkpoint.locate(run, which))
         predictor = cls(checkpoint.rebuild(content), content)
         if len(predictor.input_shape) != 3:
-            raise CheckpointError(f"{run}: its network takes {list(predictor.input_shape)}, which no picture gives")
+            shape = list(predictor.input_shape)
+            problem = f"its network takes {shape}, pictures are [channels, height, width]"
+            raise CheckpointError(f"{run}: {problem}; python -m runners.evaluate {run} tests it on its own data")
         return predictor
 
     def prepare(self, picture: Image.Image) -> Prepared:

@@ -18,6 +18,7 @@ from cnn.optimizers import OPTIMIZERS, Optimizer
 from cnn.schedules import SCHEDULES, Schedule
 from runners.checkpoint import PRECISIONS
 from runners.data import SOURCES, Source
+from runners.data.augmentation import Augmentation
 from runners.tasks import TASKS, Classification
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -49,6 +50,7 @@ class Config:
     settings: Settings
     model: Mapping[str, Any]
     data: Source
+    augment: Augmentation
     optimizer: Optimizer
     loss: Loss
     schedule: Schedule
@@ -65,7 +67,7 @@ class Config:
         return self.settings.threads or available_threads()
 
 
-SECTIONS = ("data", "model", "optimizer", "loss", "schedule", "task")
+SECTIONS = ("data", "augment", "model", "optimizer", "loss", "schedule", "task")
 
 
 def parse(raw: Mapping[str, Any]) -> Config:
@@ -82,6 +84,7 @@ def parse(raw: Mapping[str, Any]) -> Config:
     settings = collect(lambda: check(Settings, _top_level(raw)))
     model = collect(lambda: _model(raw))
     data = collect(lambda: section(raw, "data", SOURCES))
+    augment = collect(lambda: construct(Augmentation, _mapping(raw, "augment"), "augment"))
     optimizer = collect(lambda: section(raw, "optimizer", OPTIMIZERS))
     loss = collect(lambda: section(raw, "loss", LOSSES))
     schedule = collect(lambda: section(raw, "schedule", SCHEDULES))
@@ -94,7 +97,7 @@ def parse(raw: Mapping[str, Any]) -> Config:
         faults.append(Fault("schedule", f"the learning rate grows beyond all bounds within {settings.epochs} epochs"))
     if faults:
         raise ConfigError(faults)
-    parts: Any = (settings, model, data, optimizer, loss, schedule, task, device, raw)
+    parts: Any = (settings, model, data, augment, optimizer, loss, schedule, task, device, raw)
     return Config(*parts)
 
 

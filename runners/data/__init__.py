@@ -2,7 +2,8 @@
 
 from runners.data.dataset import Dataset, Examples, Source
 from runners.data.idx import Idx, Mnist
+from runners.data.moving_mnist import MovingMnist
 
-SOURCES: dict[str, type[Source]] = {"mnist": Mnist, "idx": Idx}
+SOURCES: dict[str, type[Source]] = {"mnist": Mnist, "idx": Idx, "moving_mnist": MovingMnist}
 
 __all__ = ["SOURCES", "Dataset", "Examples", "Source"]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from runners.data.augmentation import Augmentation
 from runners.data.dataset import Examples
+
+AUGMENTATION = 1
+"""The stream of random numbers for augmentation. Not 0: numpy takes [seed, epoch, 0, 0] for [seed, epoch]."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Batch:
 class Batches:
     """Examples cut into batches; the last one holds what is left over.
 
-    Pixels are scaled to [0, 1], less `mean`, divided by `std`.
+    Pixels are scaled to [0, 1], less `mean`, divided by `std`. Shuffled batches are for training: they are augmented.
     """
 
     def __init__(
@@ -38,11 +42,13 @@ class Batches:
         std: float,
         dtype: torch.dtype,
         device: torch.device,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self.examples = examples
         self.batch_size = batch_size
         self.dtype = dtype
         self.device = device
+        self.augmentation = augmentation or Augmentation()
         self._rows = examples.images.flatten(1)
         self._scale, self._shift = 1 / (255 * std), -mean / std
 
@@ -54,14 +60,22 @@ class Batches:
         return self._cut(np.arange(len(self.examples)))
 
     def shuffled(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """The examples in an order that the seed and the epoch decide."""
-        return self._cut(np.random.default_rng([seed, epoch]).permutation(len(self.examples)))
+        """The examples in an order, and with an augmentation of each batch, that the seed and the epoch decide."""
 
-    def _cut(self, order: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Iterator[Batch]:
+        def augment(pixels: Tensor, number: int) -> Tensor:
+            return self.augmentation(pixels, np.random.default_rng([seed, epoch, number, AUGMENTATION]))
+
+        return self._cut(np.random.default_rng([seed, epoch]).permutation(len(self.examples)), augment)
+
+    def _cut(
+        self,
+        order: np.ndarray[tuple[int], np.dtype[np.int64]],
+        change: Callable[[Tensor, int], Tensor] = lambda pixels, number: pixels,
+    ) -> Iterator[Batch]:
         shape = self.examples.images.shape[1:]
-        for start in range(0, len(order), self.batch_size):
-            chosen = torch.from_numpy(order[start : start + self.batch_size])
+        for number in range(len(self)):
+            chosen = torch.from_numpy(order[number * self.batch_size : (number + 1) * self.batch_size])
             pixels = self._rows[chosen].to(self.device)  # [N, C S]
-            x = pixels.t().to(self.dtype, memory_format=torch.contiguous_format)
-            x = x.mul_(self._scale).add_(self._shift).view(*shape, len(chosen))
+            x = pixels.t().to(self.dtype, memory_format=torch.contiguous_format).view(*shape, len(chosen))
+            x = change(x, number).mul_(self._scale).add_(self._shift)
             yield Batch(x, self.examples.labels[chosen].to(self.device))

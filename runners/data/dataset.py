@@ -72,16 +72,25 @@ class Source:
         """The examples of the training file and of the test file. Raises DataError for whatever is wrong with them."""
         raise NotImplementedError
 
+    def render(self, examples: Examples) -> Examples:
+        """Examples that were read as a network sees them: here as they are. Only those that a run uses come here."""
+        return examples
+
+    def test_examples(self) -> Examples:
+        """All of the test file, rendered. Raises DataError as `read` does."""
+        return self.render(self.read()[1])
+
     def load(self) -> Dataset:
         """Read and divide. Raises DataError where the files can't be used or hold too few examples."""
-        training_file, test = self.read()
-        train, val = self._divide(training_file, test)
+        training_file, test_file = self.read()
+        train, val = map(self.render, self._divide(training_file, test_file))
+        test = self.render(test_file)
         mean, std = _moments(train.images)
         return Dataset(
             train,
             val,
             test,
-            self._names(training_file, test),
+            self._names(training_file, test_file),
             self.preparation,
             mean,
             std,

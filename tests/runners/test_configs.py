@@ -40,7 +40,11 @@ def test_conv3d(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "choice",
-    [f"{group}={name}" for group in ("optimizer", "loss", "schedule", "task") for name in overrides.choices(group)],
+    [
+        f"{group}={name}"
+        for group in ("augment", "optimizer", "loss", "schedule", "task")
+        for name in overrides.choices(group)
+    ],
 )
 def test_choices(choice: str) -> None:
     assert commands.train([choice, "model=blocks", "model.width=2", *BRIEF]) == 0

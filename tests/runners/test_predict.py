@@ -198,7 +198,8 @@ def test_volumes_take_no_pictures(run: Run, tmp_path: Path, capsys: pytest.Captu
     assert run("model=conv3d", "model.classes=3", f"data.path={folder}", "run_dir=first", "epochs=1") == 0
     capsys.readouterr()
     assert commands.predict(["first", "x.png"]) == 2
-    assert "its network takes [1, 8, 8, 8], which no picture gives" in capsys.readouterr().err
+    told = "its network takes [1, 8, 8, 8], pictures are [channels, height, width]; python -m runners.evaluate first"
+    assert told in capsys.readouterr().err
 
 
 def test_evaluate_repeats_the_runs_test(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,102 @@
+"""Clips of drifting digits, made from MNIST: to tell the direction takes more than one frame."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from cnn.arguments import ConfigError, Fault, NonNegative, Positive
+from runners.data.dataset import Examples, Source, ValSplit
+from runners.data.idx import Mnist
+
+Array = np.ndarray[Any, Any]
+Frames = Annotated[int, Field(ge=2, le=64)]
+Size = Annotated[int, Field(ge=14, le=128)]
+
+DIRECTIONS = {  # rows down and columns to the right, a frame
+    "right": (0, 1),
+    "down-right": (1, 1),
+    "down": (1, 0),
+    "down-left": (1, -1),
+    "left": (0, -1),
+    "up-left": (-1, -1),
+    "up": (-1, 0),
+    "up-right": (-1, 1),
+}
+
+
+class MovingMnist(Source):
+    """Clips [1, frames, size, size]: an MNIST digit, halved to 14x14, drifts in the direction that is its class.
+
+    The canvas is a torus, and the first offset is uniform on it and independent of the direction: so is that of every
+    later frame, and a single frame says nothing about the class. Classes are balanced. Training clips show the digits
+    of the training file, test clips those of the test file. After Srivastava et al. 2015, section 4.1, whose digits
+    bounce off walls. Raises ConfigError where the speed is half the size or more, at which opposite directions meet.
+    """
+
+    preparation = "plain"
+    known_classes = len(DIRECTIONS)
+
+    def __init__(
+        self,
+        num_examples: Positive | None = None,
+        val_examples: Positive = 2000,
+        val_split: ValSplit = "train",
+        split_seed: NonNegative = 0,
+        frames: Frames = 8,
+        size: Size = 20,
+        speed: Positive = 1,
+        clip_seed: NonNegative = 0,
+    ) -> None:
+        if 2 * speed >= size:
+            problem = f"{speed} is not allowed for a size of {size}, give at most {(size - 1) // 2}"
+            raise ConfigError([Fault("speed", problem)])
+        self.num_examples = num_examples
+        self.val_examples = val_examples
+        self.val_split = val_split
+        self.split_seed = split_seed
+        self.frames = frames
+        self.size = size
+        self.speed = speed
+        self.clip_seed = clip_seed
+        self.class_names = list(DIRECTIONS)
+        self.known_shape = (1, frames, size, size)
+
+    def read(self) -> tuple[Examples, Examples]:
+        """The first frames [count, 1, size, size] of all clips; with the direction they say all that `render` needs."""
+        train, test = Mnist().read()
+        return self._first_frames(train, 0), self._first_frames(test, 1)
+
+    def render(self, examples: Examples) -> Examples:
+        """First frames as clips [count, 1, frames, size, size]: frame t is the first one rolled by t times the step."""
+        first = examples.images
+        clips = first.new_zeros(len(first), 1, self.frames, self.size, self.size)
+        for label, step in enumerate(DIRECTIONS.values()):
+            chosen = examples.labels == label
+            shown = first[chosen]
+            for time in range(self.frames):
+                clips[chosen, :, time] = shown.roll([self.speed * time * pixels for pixels in step], (-2, -1))
+        return Examples(clips, examples.labels)
+
+    def _first_frames(self, digits: Examples, file: int) -> Examples:
+        small = _halved(digits.images[:, 0].numpy())
+        count, height, width = small.shape
+        generator = np.random.default_rng([self.clip_seed, file])
+        labels = generator.permutation(count) % len(DIRECTIONS)
+        top, left = generator.integers(0, self.size, (2, count, 1))
+        rows, columns = ((top + np.arange(height)) % self.size, (left + np.arange(width)) % self.size)
+        first = np.zeros((count, self.size, self.size), np.uint8)
+        first[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None]] = small
+        return Examples(torch.from_numpy(first[:, None]), torch.from_numpy(labels))
+
+
+def _halved(images: Array) -> Array:
+    """[count, H, W] as [count, H/2, W/2], each pixel the mean of four."""
+    four = images[:, ::2, ::2].astype(np.uint16)
+    for row, column in ((0, 1), (1, 0), (1, 1)):
+        four += images[:, row::2, column::2]
+    halved: Array = ((four + 2) // 4).astype(np.uint8)
+    return halved
