@@ -263,7 +263,7 @@ def test_a_training_step_runs_nothing_but_arithmetic(model: str, optimizer: str,
     task = Classification(network, construct(LOSSES[loss], WEIGHTED.get(loss, {})))
     batch = Batch(torch.randn(1, 28, 28, 4), torch.tensor([1, 2, 3, 4]))
     with OnlyArithmetic():
-        task.train_step(batch, construct(OPTIMIZERS[optimizer], EVERYTHING[optimizer]), 0.01, Totals())
+        task.train_step([batch], construct(OPTIMIZERS[optimizer], EVERYTHING[optimizer]), 0.01, Totals(), max_norm=1.0)
         task.evaluate(batch, Totals())
 
 
