@@ -45,7 +45,7 @@ def our_step(model: str, batch: Batch) -> Step:
     plain: Any = OmegaConf.to_container(config, resolve=True)
     network = build_model(plain["model"], (1, 28, 28))
     task, optimizer = Classification(network, CrossEntropy()), Adam(LR)
-    return lambda: task.train_step(batch, optimizer, LR, Totals())
+    return lambda: task.train_step([batch], optimizer, LR, Totals())
 
 
 def torch_step(model: str, batch: Batch) -> Step:

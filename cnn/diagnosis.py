@@ -40,9 +40,9 @@ class Finding:
 def diagnose(network: Graph, loss: Loss, target: Tensor, *, seed: int = 0) -> Iterator[Finding]:
     """Check each layer, then the loss, then all of it; yields what it finds as it goes.
 
-    Raises DiagnosisFailed where a pass breaks down. The network has to be bound in float64; its parameters and buffers are overwritten with random values, because those
-    that begin as constants, such as a scale of 1, hide mistakes. `target` is one for `EXAMPLES` examples, as the loss
-    wants it, and decides the output's shape where the loss compares classes.
+    The network has to be bound in float64; its parameters and buffers are overwritten with random values, because those
+    that begin as constants, such as a scale of 1, hide mistakes. `target` is what the loss compares the outputs of
+    `EXAMPLES` examples with. Raises DiagnosisFailed where a forward or backward pass breaks down.
     """
     _randomise(network, seed)
     for name, layer, shape in _leaves("", network, network.input_shape):
@@ -107,7 +107,7 @@ def _check(name: str, layer: Layer, shape: Shape, tolerance: float, seed: int) -
     parameters = [parameter for _, parameter in layer.named_parameters()]
     device = parameters[0].data.device if parameters else "cpu"
     x = away_from_kinks((*shape, EXAMPLES), seed).to(device)
-    errors = {}
+    errors: dict[str, float] = {}
     for train in (True, False):
         mode = Mode(train, generator=torch.Generator(device).manual_seed(seed))
         try:
@@ -115,8 +115,8 @@ def _check(name: str, layer: Layer, shape: Shape, tolerance: float, seed: int) -
         except Exception as error:
             raise DiagnosisFailed(f"{name}: {type(error).__name__}: {error}") from error
         errors |= {f"{gradient}, {'training' if train else 'evaluation'}": value for gradient, value in found.items()}
-    gradient, error = max(errors.items(), key=lambda item: (math.isnan(item[1]), item[1]))
-    return Finding(name, shape, gradient, error, tolerance)
+    gradient = max(errors, key=lambda name: (math.isnan(errors[name]), errors[name]))
+    return Finding(name, shape, gradient, errors[gradient], tolerance)
 
 
 class DiagnosisFailed(Exception):

@@ -8,12 +8,17 @@ Values are means, as PyTorch's with `reduction="mean"`: over all targets where t
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from cnn.arguments import ConfigError, Fault, NonNegativeFloat, PositiveFloat, UnitInterval
 from cnn.layer import Cache
+
+PerClass = Annotated[Sequence[NonNegativeFloat], Field(min_length=1)]
 
 
 class Loss:
@@ -21,6 +26,11 @@ class Loss:
 
     kind: ClassVar[str]
     targets: ClassVar[Literal["classes", "values"]]
+    contains: ClassVar[str | None] = None
+    """The kind of layer that the loss applies itself: a network that ends in one is trained on what goes into it."""
+
+    def require_classes(self, count: int) -> None:
+        """Raise ConfigError, with the argument as its place, where an argument doesn't fit so many outputs."""
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
         raise NotImplementedError
@@ -32,28 +42,90 @@ class Loss:
 class CrossEntropy(Loss):
     """The negative log-likelihood of the right class under the softmax of the logits, as `torch.nn.CrossEntropyLoss`.
 
-    Forward:  L = mean over n of (log sum over k of exp(z_k) - z_target), computed from z - max z: no overflow, no log 0
-    Backward: dz_k = (softmax(z)_k - [k = target]) / M, M being the number of targets
+    With w the class weights (1 if none are given), s the label smoothing, t_n the target at n and
+    q_nc = (1 - s) w_c [c = t_n] + s / K w_c:
 
-    Shapes: logits z [K, *S, N], target [*S, N] of integers in [0, K).
-    Source: Goodfellow, Bengio & Courville 2016, "Deep Learning", section 6.2.2.3.
+    Forward:  L = sum over n, c of q_nc (log sum over k of exp(z_nk) - z_nc) / W,   W = sum over n of w_(t_n)
+    Backward: dz_nc = (Q_n softmax(z_n)_c - q_nc) / W,   Q_n = sum over c of q_nc
+
+    Computed from z - max z: no overflow, no log 0. NaN where all targets have weight 0.
+
+    Shapes: logits z [K, *S, N], target [*S, N] of integers in [0, K), weight [K].
+    Source: Goodfellow, Bengio & Courville 2016, "Deep Learning", section 6.2.2.3; label smoothing: Szegedy et al. 2016,
+    "Rethinking the Inception architecture for computer vision", section 7.
     """
 
     kind = "cross_entropy"
     targets = "classes"
+    contains = "softmax"
+
+    def __init__(self, weight: PerClass | None = None, label_smoothing: UnitInterval = 0.0) -> None:
+        if weight is not None and not any(weight):
+            raise ConfigError([Fault("weight", "every weight is 0, give at least one above")])
+        self.weight = weight
+        self.label_smoothing = label_smoothing
+
+    def require_classes(self, count: int) -> None:
+        _require_length("weight", self.weight, count)
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
+        weight = _per_class(self.weight, prediction)  # [K, 1, ..., 1]
+        wanted = weight.view(-1)[target]  # w_(t_n), [*S, N]
+        hit = (1 - self.label_smoothing) * wanted
+        spread = self.label_smoothing / len(weight) * weight
         logits = prediction - prediction.amax(0)
         exponentials = torch.exp(logits)
         total = exponentials.sum(0)
-        value = (torch.log(total) - logits.gather(0, target[None])[0]).mean()
-        return value, Cache((exponentials.div_(total), target))
+        log_total = torch.log(total)
+        value = (hit * (log_total - logits.gather(0, target[None])[0])).sum()
+        if self.label_smoothing:
+            value = value + (spread * (log_total - logits)).sum()
+        norm = wanted.sum()
+        return value / norm, Cache((exponentials.div_(total), target, hit, spread, norm))
 
     def backward(self, cache: Cache) -> Tensor:
         probabilities: Tensor
-        probabilities, target = cache.take()
-        hit = torch.full_like(target[None], -1, dtype=probabilities.dtype)
-        return probabilities.scatter_add_(0, target[None], hit).div_(target.numel())
+        probabilities, target, hit, spread, norm = cache.take()
+        probabilities.mul_(hit + spread.sum()).sub_(spread)
+        return probabilities.scatter_add_(0, target[None], -hit[None]).div_(norm)
+
+
+class BCEWithLogits(Loss):
+    """The binary cross entropy of targets and the sigmoid of the logits, each value on its own, as
+    `torch.nn.BCEWithLogitsLoss`.
+
+    Forward:  L = mean of (1 - t) z + a log(1 + exp(-z)),   a = 1 + (pos_weight - 1) t,
+              log(1 + exp(-z)) = log(1 + exp(-|z|)) + max(-z, 0), so that nothing overflows
+    Backward: dz = ((1 - t) - a / (1 + exp(z))) / M, M being the number of values; without weights (sigmoid(z) - t) / M
+
+    Shapes: logits z and t [K, *S, N], t in [0, 1]; pos_weight [K], by which positive targets of a class count more.
+    Source: Goodfellow, Bengio & Courville 2016, "Deep Learning", section 6.2.2.2.
+    """
+
+    kind = "bce_with_logits"
+    targets = "values"
+    contains = "sigmoid"
+
+    def __init__(self, pos_weight: PerClass | None = None) -> None:
+        self.pos_weight = pos_weight
+
+    def require_classes(self, count: int) -> None:
+        _require_length("pos_weight", self.pos_weight, count)
+
+    def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
+        _require_shape(prediction, target)
+        factor = self._factor(target)
+        log_term = torch.log1p(torch.exp(-prediction.abs())) + (-prediction).clamp(min=0)
+        value = ((1 - target) * prediction + factor * log_term).mean()
+        return value, Cache((prediction, target, factor))
+
+    def backward(self, cache: Cache) -> Tensor:
+        prediction, target, factor = cache.take()
+        gradient: Tensor = (1 - target) - factor / (1 + torch.exp(prediction))
+        return gradient.div_(gradient.numel())
+
+    def _factor(self, target: Tensor) -> Tensor | float:
+        return 1.0 if self.pos_weight is None else 1 + (_per_class(self.pos_weight, target) - 1) * target
 
 
 class L2(Loss):
@@ -100,10 +172,55 @@ class L1(Loss):
         return difference.sign_().div_(difference.numel())
 
 
+class Huber(Loss):
+    """Squared for small errors, linear for large ones, as `torch.nn.HuberLoss`.
+
+    With d = y - t and c = d cut off at -delta and delta:
+
+    Forward:  L = mean of c (d - c / 2), which is d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2)
+    Backward: dy = c / M, M being the number of values
+
+    Shapes: y, t any, both alike; delta in the unit of y.
+    Source: Huber 1964, "Robust estimation of a location parameter".
+    """
+
+    kind = "huber"
+    targets = "values"
+
+    def __init__(self, delta: PositiveFloat = 1.0) -> None:
+        self.delta = delta
+
+    def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
+        difference = _difference(prediction, target)
+        cut = difference.clamp(-self.delta, self.delta)
+        return (cut * (difference - cut / 2)).mean(), Cache((cut,))
+
+    def backward(self, cache: Cache) -> Tensor:
+        cut: Tensor
+        (cut,) = cache.take()
+        return cut.div_(cut.numel())
+
+
 def _difference(prediction: Tensor, target: Tensor) -> Tensor:
-    if prediction.shape != target.shape:
-        raise ValueError(f"the prediction is {list(prediction.shape)}, the target {list(target.shape)}")
+    _require_shape(prediction, target)
     return prediction - target
 
 
-LOSSES: dict[str, type[Loss]] = {loss.kind: loss for loss in (CrossEntropy, L2, L1)}
+def _require_shape(prediction: Tensor, target: Tensor) -> None:
+    if prediction.shape != target.shape:
+        raise ValueError(f"the prediction is {list(prediction.shape)}, the target {list(target.shape)}")
+
+
+def _require_length(argument: str, values: Sequence[float] | None, count: int) -> None:
+    if values is not None and len(values) != count:
+        problem = f"{len(values)} numbers for {count} classes, give {count}, one for each"
+        raise ConfigError([Fault(argument, problem)])
+
+
+def _per_class(values: Sequence[float] | None, like: Tensor) -> Tensor:
+    """One number for each class, 1 if none are given, in a shape that broadcasts with `like` [K, *S, N]."""
+    numbers = [1.0] * len(like) if values is None else list(values)
+    return torch.tensor(numbers, dtype=like.dtype, device=like.device).view(-1, *[1] * (like.ndim - 1))
+
+
+LOSSES: dict[str, type[Loss]] = {loss.kind: loss for loss in (CrossEntropy, BCEWithLogits, L2, L1, Huber)}

@@ -1,12 +1,15 @@
 """Optimizers: one step on the flat vector of all parameters, whatever the depth of the network.
 
-step(parameters, gradients, lr)        both vectors [P]; `parameters` changes in place
+step(flat, lr)        flat.data [P] changes in place, flat.grad [P] stays as it is
+
+Weight decay concerns `flat.data[:flat.decayed]`, the weights; with `decay_all` biases and norms as well. Vectors for
+the time of one step come from the pool, so that a step allocates nothing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
 import torch
@@ -14,46 +17,112 @@ from pydantic import Field
 from torch import Tensor
 
 from cnn import ops
-from cnn.arguments import Fraction, PositiveFloat
+from cnn.arguments import ConfigError, Fault, Fraction, NonNegativeFloat, PositiveFloat
 from cnn.graph import FlatParameters
+
+Betas = Annotated[Sequence[Fraction], Field(min_length=2, max_length=2)]
 
 
 class Optimizer:
-    """The base of every optimizer. `lr` is the learning rate that the schedule starts from."""
+    """The base of every optimizer. `lr` is the learning rate that the schedule starts from.
+
+    `vectors`: the names of the vectors [P] that the rule keeps from step to step, with what each of them starts as.
+    """
 
     kind: ClassVar[str]
-    lr: float
+
+    def __init__(self, lr: float, weight_decay: float, decay_all: bool, vectors: Mapping[str, float]) -> None:
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.decay_all = decay_all
+        self.vectors = vectors
+        self.steps = 0
+        self.kept: dict[str, Tensor] = {}
 
     def step(self, flat: FlatParameters, lr: float) -> None:
         """Move `flat.data` against `flat.grad`."""
+        if not self.kept:
+            self.kept = {name: torch.full_like(flat.data, start) for name, start in self.vectors.items()}
+        self.steps += 1
+        self.move(flat.data, self._decay(flat, lr), lr)
+
+    def move(self, data: Tensor, gradient: Tensor, lr: float) -> None:
+        """The rule itself, after weight decay."""
         raise NotImplementedError
 
+    def _decay(self, flat: FlatParameters, lr: float) -> Tensor:
+        """The gradient of the loss and an L2 penalty, g + weight_decay * p; `flat.grad` itself where there is none."""
+        if not self.weight_decay:
+            return flat.grad
+        decayed = self._decayed(flat)
+        gradient = _scratch(flat.grad).copy_(flat.grad)
+        gradient[: len(decayed)].add_(decayed, alpha=self.weight_decay)
+        return gradient
+
+    def _decayed(self, flat: FlatParameters) -> Tensor:
+        return flat.data if self.decay_all else flat.data[: flat.decayed]
+
     def state(self) -> dict[str, Tensor | int]:
-        """What the next step depends on, beside the arguments."""
-        return {}
+        """What the next step depends on, beside the arguments (no copies)."""
+        return {"steps": self.steps, **self.kept}
+
+    def load_state(self, state: Mapping[str, Tensor | int]) -> None:
+        """Go on from a saved state, whose tensors are copied. Raises ValueError where it isn't one of this rule."""
+        steps = state.get("steps")
+        kept = {name: value.clone() for name, value in state.items() if isinstance(value, Tensor)}
+        fits = kept.keys() == (self.vectors.keys() if steps else set()) and len(state) == len(kept) + 1
+        if not isinstance(steps, int) or not fits:
+            raise ValueError(f"a saved state with {sorted(state)} doesn't fit {self.kind}")
+        self.steps, self.kept = steps, kept
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent.
+    """Stochastic gradient descent, with momentum if asked for.
 
-    Step: p <- p - lr * g
+    Step t = 1, 2, ...:  g <- g + weight_decay * p
+                         v <- momentum * v + (1 - dampening) g,   v = g in the first step
+                         p <- p - lr * v,   with nesterov p <- p - lr * (g + momentum * v)
 
-    Shapes: p, g [P]. Source: Robbins & Monro 1951, "A stochastic approximation method".
+    Shapes: p, g, v [P]. Source: Robbins & Monro 1951, "A stochastic approximation method"; momentum: Polyak 1964, "Some
+    methods of speeding up the convergence of iteration methods"; nesterov: Sutskever et al. 2013, "On the importance of
+    initialization and momentum in deep learning".
     """
 
     kind = "sgd"
 
-    def __init__(self, lr: PositiveFloat = 0.1) -> None:
-        self.lr = lr
+    def __init__(
+        self,
+        lr: PositiveFloat = 0.1,
+        momentum: Fraction = 0.0,
+        dampening: Fraction = 0.0,
+        nesterov: bool = False,
+        weight_decay: NonNegativeFloat = 0.0,
+        decay_all: bool = False,
+    ) -> None:
+        if nesterov and (not momentum or dampening):
+            raise ConfigError([Fault("nesterov", "true wants a momentum above 0 and a dampening of 0")])
+        super().__init__(lr, weight_decay, decay_all, {"velocity": 0.0} if momentum else {})
+        self.momentum = momentum
+        self.dampening = dampening
+        self.nesterov = nesterov
 
-    def step(self, flat: FlatParameters, lr: float) -> None:
-        flat.data.add_(flat.grad, alpha=-lr)
+    def move(self, data: Tensor, gradient: Tensor, lr: float) -> None:
+        if not self.momentum:
+            data.add_(gradient, alpha=-lr)
+            return
+        share = 1 if self.steps == 1 else 1 - self.dampening
+        velocity = self.kept["velocity"].mul_(self.momentum).add_(gradient, alpha=share)
+        if self.nesterov:
+            data.add_(gradient, alpha=-lr).add_(velocity, alpha=-lr * self.momentum)
+        else:
+            data.add_(velocity, alpha=-lr)
 
 
 class Adam(Optimizer):
     """Steps of about lr in each coordinate, from running means of the gradient and of its square.
 
-    Step t = 1, 2, ...:  m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) g^2,
+    Step t = 1, 2, ...:  g <- g + weight_decay * p
+                         m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) g^2,
                          p <- p - lr * mhat / (sqrt(vhat) + eps),   mhat = m / (1 - b1^t),  vhat = v / (1 - b2^t)
 
     Shapes: p, g, m, v [P]. Source: Kingma & Ba 2015, "Adam: a method for stochastic optimization", algorithm 1.
@@ -64,30 +133,141 @@ class Adam(Optimizer):
     def __init__(
         self,
         lr: PositiveFloat = 0.01,
-        betas: Annotated[Sequence[Fraction], Field(min_length=2, max_length=2)] = (0.9, 0.999),
+        betas: Betas = (0.9, 0.999),
         eps: PositiveFloat = 1e-8,
+        weight_decay: NonNegativeFloat = 0.0,
+        decay_all: bool = False,
     ) -> None:
-        self.lr = lr
+        super().__init__(lr, weight_decay, decay_all, {"mean": 0.0, "square": 0.0})
         self.betas = betas
         self.eps = eps
-        self.steps = 0
-        self.mean: Tensor | None = None
-        self.square: Tensor | None = None
 
-    def step(self, flat: FlatParameters, lr: float) -> None:
-        if self.mean is None or self.square is None:
-            self.mean, self.square = torch.zeros_like(flat.data), torch.zeros_like(flat.data)
+    def move(self, data: Tensor, gradient: Tensor, lr: float) -> None:
         b1, b2 = self.betas
-        self.steps += 1
-        self.mean.lerp_(flat.grad, 1 - b1)
-        self.square.mul_(b2).addcmul_(flat.grad, flat.grad, value=1 - b2)
-        deviation = torch.sqrt(self.square, out=ops.empty(tuple(self.square.shape), like=self.square))
+        mean = self.kept["mean"].lerp_(gradient, 1 - b1)
+        square = self.kept["square"].mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
+        deviation = torch.sqrt(square, out=_scratch(square))
         deviation.div_(math.sqrt(1 - b2**self.steps)).add_(self.eps)
-        flat.data.addcdiv_(self.mean, deviation, value=-lr / (1 - b1**self.steps))
-
-    def state(self) -> dict[str, Tensor | int]:
-        moments = {"mean": self.mean, "square": self.square}
-        return {"steps": self.steps, **{name: moment for name, moment in moments.items() if moment is not None}}
+        data.addcdiv_(mean, deviation, value=-lr / (1 - b1**self.steps))
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {optimizer.kind: optimizer for optimizer in (SGD, Adam)}
+class AdamW(Adam):
+    """Adam with a weight decay that stays out of the running means.
+
+    Step: p <- p - lr * weight_decay * p, then Adam's without weight decay
+
+    Shapes: p [P]. Source: Loshchilov & Hutter 2019, "Decoupled weight decay regularization", algorithm 2.
+    """
+
+    kind = "adamw"
+
+    def __init__(
+        self,
+        lr: PositiveFloat = 0.01,
+        betas: Betas = (0.9, 0.999),
+        eps: PositiveFloat = 1e-8,
+        weight_decay: NonNegativeFloat = 0.01,
+        decay_all: bool = False,
+    ) -> None:
+        super().__init__(lr, betas, eps, weight_decay, decay_all)
+
+    def _decay(self, flat: FlatParameters, lr: float) -> Tensor:
+        self._decayed(flat).mul_(1 - lr * self.weight_decay)
+        return flat.grad
+
+
+class Adagrad(Optimizer):
+    """Steps that shrink in each coordinate with the squares of all gradients so far.
+
+    Step t = 1, 2, ...:  g <- g + weight_decay * p,   s <- s + g^2,   s = initial_accumulator_value before the first
+                         p <- p - lr / (1 + (t - 1) lr_decay) * g / (sqrt(s) + eps)
+
+    Shapes: p, g, s [P]. Source: Duchi, Hazan & Singer 2011, "Adaptive subgradient methods for online learning and
+    stochastic optimization".
+    """
+
+    kind = "adagrad"
+
+    def __init__(
+        self,
+        lr: PositiveFloat = 0.01,
+        lr_decay: NonNegativeFloat = 0.0,
+        eps: PositiveFloat = 1e-10,
+        initial_accumulator_value: NonNegativeFloat = 0.0,
+        weight_decay: NonNegativeFloat = 0.0,
+        decay_all: bool = False,
+    ) -> None:
+        super().__init__(lr, weight_decay, decay_all, {"squares": initial_accumulator_value})
+        self.lr_decay = lr_decay
+        self.eps = eps
+
+    def move(self, data: Tensor, gradient: Tensor, lr: float) -> None:
+        squares = self.kept["squares"].addcmul_(gradient, gradient)
+        root = torch.sqrt(squares, out=_scratch(squares)).add_(self.eps)
+        data.addcdiv_(gradient, root, value=-lr / (1 + (self.steps - 1) * self.lr_decay))
+
+
+class RMSprop(Optimizer):
+    """The gradient over the root of the running mean of its square.
+
+    Step: g <- g + weight_decay * p,   s <- alpha s + (1 - alpha) g^2
+          centered: m <- alpha m + (1 - alpha) g,   d = sqrt(s - m^2) + eps,   else d = sqrt(s) + eps
+          v <- momentum * v + g / d,   p <- p - lr * v
+
+    Shapes: p, g, s, m, v [P]. Source: Tieleman & Hinton 2012, "Neural networks for machine learning", lecture 6.5;
+    centered: Graves 2013, "Generating sequences with recurrent neural networks", eq. 38 to 41 (eps under the root).
+    """
+
+    kind = "rmsprop"
+
+    def __init__(
+        self,
+        lr: PositiveFloat = 0.01,
+        alpha: Fraction = 0.99,
+        eps: PositiveFloat = 1e-8,
+        momentum: Fraction = 0.0,
+        centered: bool = False,
+        weight_decay: NonNegativeFloat = 0.0,
+        decay_all: bool = False,
+    ) -> None:
+        names = ["square", *(["mean"] if centered else []), *(["velocity"] if momentum else [])]
+        super().__init__(lr, weight_decay, decay_all, dict.fromkeys(names, 0.0))
+        self.alpha = alpha
+        self.eps = eps
+        self.momentum = momentum
+        self.centered = centered
+
+    def move(self, data: Tensor, gradient: Tensor, lr: float) -> None:
+        square = self.kept["square"].mul_(self.alpha).addcmul_(gradient, gradient, value=1 - self.alpha)
+        deviation = _scratch(square).copy_(square)
+        if self.centered:
+            mean = self.kept["mean"].lerp_(gradient, 1 - self.alpha)
+            deviation.addcmul_(mean, mean, value=-1).clamp_(min=0)  # rounding may leave it below zero
+        deviation.sqrt_().add_(self.eps)
+        if self.momentum:
+            velocity = self.kept["velocity"].mul_(self.momentum).addcdiv_(gradient, deviation)
+            data.add_(velocity, alpha=-lr)
+        else:
+            data.addcdiv_(gradient, deviation, value=-lr)
+
+
+def _scratch(like: Tensor) -> Tensor:
+    return ops.empty(tuple(like.shape), like=like)
+
+
+def clip_grad_norm(gradient: Tensor, max_norm: float) -> Tensor:
+    """Shorten a gradient in place to at most this Euclidean norm, and return the norm it had.
+
+    g <- g * min(1, max_norm / (|g| + 1e-6)), as `torch.nn.utils.clip_grad_norm_`.
+
+    Shapes: g [P]. Source: Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks",
+    algorithm 1.
+    """
+    norm = torch.sqrt(gradient.dot(gradient))
+    gradient.mul_((max_norm / (norm + 1e-6)).clamp(max=1))
+    return norm
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    optimizer.kind: optimizer for optimizer in (SGD, Adam, AdamW, Adagrad, RMSprop)
+}

@@ -38,6 +38,7 @@ class Checkpoint(BaseModel):
     epoch: NonNegative
     step: NonNegative
     optimizer: dict[str, Any]
+    schedule: dict[str, Any] = {}
 
 
 def save(file: Path, content: Checkpoint) -> None:

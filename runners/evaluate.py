@@ -17,7 +17,7 @@ import yaml
 
 from cnn import ConfigError
 from cnn.arguments import Fault, nearest, show
-from cnn.losses import LOSSES
+from cnn.losses import LOSSES, Loss
 from runners import checkpoint, overrides, schema
 from runners.commands import DONE, conclude, guarded
 from runners.data import SOURCES
@@ -90,11 +90,21 @@ def evaluate(run: str, typed: Sequence[str] = (), which: str = "best") -> Evalua
         dtype=network.flat.data.dtype,
         device=network.flat.data.device,
     )
-    task = Classification(network, LOSSES[content.loss]())
+    task = Classification(network, _loss(content))
     predicted, totals = run_through(task, batches)
     means = totals.means("test")
     matrix = confusion(test.labels, predicted, len(names))
     return Evaluation(section["name"], means["test/loss"], means["test/accuracy"], names, matrix)
+
+
+def _loss(content: checkpoint.Checkpoint) -> Loss:
+    """The loss that the run was trained with, its arguments included. Raises ConfigError."""
+    loss = schema.section({"loss": content.config.get("loss") or {"name": content.loss}}, "loss", LOSSES)
+    try:
+        loss.require_classes(len(content.class_names))
+    except ConfigError as error:
+        raise error.inside("loss") from None
+    return loss
 
 
 def _data_section(saved: Mapping[str, Any], typed: Sequence[str]) -> dict[str, Any]:

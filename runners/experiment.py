@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from torch import Tensor
 from cnn import Mode, Sequential, build_model, ops, plan_model
 from cnn.arguments import ConfigError, Fault
 from cnn.layers.conv import Conv
+from cnn.schedules import Clock
 from runners import checkpoint, metrics
 from runners.data import Dataset, Examples
 from runners.data.augmentation import Augmentation
@@ -61,6 +63,7 @@ def run(raw: Mapping[str, Any], overrides: Sequence[str] = (), sweep_job: int | 
         dataset = config.data.load()
         network = _build(config, dataset)
         _check_last_batch(config, network, dataset)
+        _check_schedule(config, _clock(config, dataset))
         watch.check()
         directory = RunDirectory(_path(config, sweep_job))
         with _recorded(directory, config, dataset, overrides):
@@ -70,7 +73,11 @@ def run(raw: Mapping[str, Any], overrides: Sequence[str] = (), sweep_job: int | 
 
 
 def _plan(config: Config, input_shape: tuple[int, ...], classes: int) -> None:
-    """Raise ConfigError where the network doesn't fit such inputs or so many classes."""
+    """Raise ConfigError where network or loss don't fit such inputs or so many classes."""
+    try:
+        config.loss.require_classes(classes)
+    except ConfigError as error:
+        raise error.inside("loss") from None
     try:
         network = plan_model(config.model, input_shape)
     except ConfigError as error:
@@ -114,6 +121,23 @@ def _check_last_batch(config: Config, network: Sequential, dataset: Dataset) -> 
         network.rehearse(x, Mode(train=True, keep_cache=False))
     except ValueError as error:
         raise ConfigError([Fault("batch_size", f"{size} leaves a last batch of one example: {error}")]) from None
+
+
+def _clock(config: Config, dataset: Dataset) -> Clock:
+    settings = config.settings
+    return Clock(-(-len(dataset.train) // (settings.batch_size * settings.accumulate)), settings.epochs)
+
+
+def _check_schedule(config: Config, clock: Clock) -> None:
+    """Refuse a warm-up that never ends, and a learning rate that overflows at the end of the run or of warm-up."""
+    warmup, lr = config.schedule.warmup_steps, config.optimizer.lr
+    if warmup >= clock.steps:
+        problem = f"{warmup} is not allowed, the run has {clock.steps} steps: give fewer"
+        raise ConfigError([Fault("schedule.warmup_steps", problem)])
+    if not all(math.isfinite(config.schedule(lr, step, clock)) for step in (warmup, clock.steps - 1)):
+        raise ConfigError(
+            [Fault("schedule", f"the learning rate grows beyond all bounds within {clock.epochs} epochs")]
+        )
 
 
 def _path(config: Config, sweep_job: int | None) -> Path:
@@ -180,7 +204,15 @@ def _train_and_test(
         checkpoint.save(directory.checkpoint(which), _checkpoint(config, network, dataset, row))
 
     task = config.task(network, config.loss)
-    plan = Plan(settings.epochs, settings.seed, config.optimizer, config.schedule)
+    plan = Plan(
+        _clock(config, dataset),
+        settings.seed,
+        config.optimizer,
+        config.schedule,
+        settings.accumulate,
+        settings.clip_grad_norm,
+        settings.patience,
+    )
     log.info("%d parameters, %d training examples", network.flat.data.numel(), len(dataset.train))
     history = train(
         task,
@@ -237,6 +269,7 @@ def _checkpoint(config: Config, network: Sequential, dataset: Dataset, row: Row)
         epoch=int(row["epoch"]),
         step=int(row["step"]),
         optimizer=checkpoint.arrays(config.optimizer.state()),
+        schedule=config.schedule.state(),
     )
 
 
@@ -250,6 +283,7 @@ def _summary(history: History, test: Row, network: Sequential) -> dict[str, Any]
         "test": test,
         "parameters": network.flat.data.numel(),
         "steps": history.final["step"],
+        "stopped_early": history.stopped_early,
         "seconds": history.seconds,
         "images_per_second": history.images_per_second,
     }

@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from cnn import Mode
 from cnn.optimizers import Optimizer
-from cnn.schedules import Schedule
+from cnn.schedules import Clock, Schedule
 from runners import metrics
-from runners.data.batches import Batches
+from runners.data.batches import Batch, Batches
 from runners.metrics import Row
 from runners.run_directory import RunDirectory
 from runners.signals import SignalWatch
@@ -32,10 +35,15 @@ SaveCheckpoint = Callable[[str, Row], None]
 class Plan:
     """What a training loop needs to know beside the data."""
 
-    epochs: int
+    clock: Clock
     seed: int
     optimizer: Optimizer
     schedule: Schedule
+    accumulate: int = 1
+    """Batches of one optimizer step."""
+    clip_grad_norm: float | None = None
+    patience: int | None = None
+    """After so many epochs without a better val/accuracy training stops."""
 
 
 @dataclass
@@ -46,6 +54,7 @@ class History:
     final: Row
     seconds: float
     images_per_second: float
+    stopped_early: bool
 
 
 def train(
@@ -59,16 +68,19 @@ def train(
 ) -> History:
     """Train for all epochs; after each, add a row, save `last`, and `best` where val/accuracy is the highest yet.
 
-    Raises Interrupted after the step in which a signal came, with `last` saved.
+    Stops earlier where the plan's patience is over. Raises Interrupted after the step in which a signal came, with
+    `last` saved.
     """
     metrics.start(directory.metrics)
     rows: list[Row] = []
     best: Row | None = None
+    stopped_early = False
     start = time.perf_counter()
-    with tqdm(total=plan.epochs * len(train_batches), unit="step", disable=None, leave=False, file=sys.stderr) as bar:
-        for epoch in range(plan.epochs):
+    with tqdm(total=plan.clock.steps, unit="step", disable=None, leave=False, file=sys.stderr) as bar:
+        for epoch in range(plan.clock.epochs):
             row = _train_epoch(task, plan, epoch, train_batches, watch, bar, lambda partial: save("last", partial))
             row |= evaluate(task, val_batches)[1].means("val")
+            plan.schedule.observe(row["val/loss"])
             row["seconds"] = time.perf_counter() - start - sum(earlier["seconds"] for earlier in rows)
             rows.append(row)
             metrics.append(directory.metrics, row)
@@ -76,11 +88,21 @@ def train(
             if best is None or row["val/accuracy"] > best["val/accuracy"]:
                 best = row
                 save("best", row)
-            _tell(row, plan.epochs, bar)
+            _tell(row, plan.clock.epochs, bar)
             watch.check()
+            stopped_early = _patience_is_over(plan, row, best)
+            if stopped_early:
+                log.info("stopped early: no better val/accuracy for %d epochs", plan.patience)
+                break
     assert best is not None
     spent = sum(row["step_seconds"] for row in rows)
-    return History(best, rows[-1], time.perf_counter() - start, len(rows) * len(train_batches.examples) / spent)
+    speed = len(rows) * len(train_batches.examples) / spent
+    return History(best, rows[-1], time.perf_counter() - start, speed, stopped_early)
+
+
+def _patience_is_over(plan: Plan, row: Row, best: Row) -> bool:
+    unchanged = row["epoch"] - best["epoch"]
+    return plan.patience is not None and unchanged >= plan.patience and row["epoch"] < plan.clock.epochs
 
 
 def _train_epoch(
@@ -92,12 +114,15 @@ def _train_epoch(
     bar: Any,
     save_last: Callable[[Row], None],
 ) -> Row:
-    lr = plan.schedule(plan.optimizer.lr, epoch)
-    row: Row = {"epoch": epoch, "step": epoch * len(batches), "lr": lr}  # epochs completed, until this one is
+    row: Row = {"epoch": epoch, "step": epoch * plan.clock.steps_per_epoch}  # epochs completed, until this one is
     totals = Totals()
+    generator = torch.Generator(device=task.network.flat.data.device)
+    mode = Mode(train=True, generator=generator)
     start = time.perf_counter()
-    for batch in batches.shuffled(plan.seed, epoch):
-        task.train_step(batch, plan.optimizer, lr, totals)
+    for step, group in enumerate(in_groups(batches.shuffled(plan.seed, epoch), plan.accumulate)):
+        row["lr"] = plan.schedule(plan.optimizer.lr, int(row["step"]), plan.clock)
+        generator.manual_seed(_noise_seed(plan.seed, epoch, step))
+        task.train_step(group, plan.optimizer, row["lr"], totals, mode=mode, max_norm=plan.clip_grad_norm)
         row["step"] += 1
         bar.update()
         if watch.received is not None:
@@ -108,6 +133,17 @@ def _train_epoch(
     row["step_seconds"] = time.perf_counter() - start
     row["images_per_second"] = totals.count / row["step_seconds"]
     return row
+
+
+def in_groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+    """Each `size` batches that follow one another, fewer at the end."""
+    while group := list(islice(batches, size)):
+        yield group
+
+
+def _noise_seed(seed: int, epoch: int, step: int) -> int:
+    """The seed of a step's noise: the same whichever steps were run before it."""
+    return int(np.random.SeedSequence([seed, epoch, step]).generate_state(1, np.uint64)[0])
 
 
 def evaluate(task: Classification, batches: Batches) -> tuple[Tensor, Totals]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
@@ -10,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import torch
 from pydantic import BaseModel, Field
 
-from cnn.arguments import STRICT, ConfigError, Fault, Positive, check, construct, nearest, show
+from cnn.arguments import STRICT, ConfigError, Fault, Positive, PositiveFloat, check, construct, nearest, show
 from cnn.builder import make_network
 from cnn.losses import LOSSES, Loss
 from cnn.ops.threads import available_threads
@@ -41,6 +40,9 @@ class Settings(BaseModel):
     run_dir: Text | None = None
     sweep_dir: Text | None = None
     init_from: Text | None = None
+    accumulate: Positive = 1
+    clip_grad_norm: PositiveFloat | None = None
+    patience: Positive | None = None
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,6 @@ def parse(raw: Mapping[str, Any]) -> Config:
     if settings and settings.threads and settings.threads > available_threads():
         problem = f"{settings.threads} is more than the {available_threads()} that this process may use"
         faults.append(Fault("threads", problem))
-    if settings and optimizer and schedule and not math.isfinite(schedule(optimizer.lr, settings.epochs - 1)):
-        faults.append(Fault("schedule", f"the learning rate grows beyond all bounds within {settings.epochs} epochs"))
     if faults:
         raise ConfigError(faults)
     parts: Any = (settings, model, data, augment, optimizer, loss, schedule, task, device, raw)

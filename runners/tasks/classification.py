@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from cnn import Graph, Layer, Mode, Sequential
-from cnn.layers.activation import Softmax
-from cnn.losses import CrossEntropy, Loss
-from cnn.optimizers import Optimizer
+from cnn import Mode, Sequential
+from cnn.layers import LAYERS
+from cnn.losses import LOSSES, Loss
+from cnn.optimizers import Optimizer, clip_grad_norm
 from runners.data.batches import Batch
+
+TRAINING = Mode(train=True)
+EVALUATION = Mode(train=False, keep_cache=False)
 
 
 @dataclass
@@ -35,28 +39,46 @@ class Totals:
 class Classification:
     """Training steps and evaluation of a classifier.
 
-    Cross entropy takes logits: a network that ends in softmax is trained and evaluated on what goes into it. Other
-    losses compare the network's whole output with the one-hot target.
+    Some losses take logits: a network that ends in the layer that such a loss contains is trained and evaluated on what
+    goes into it. Losses of values compare with the one-hot target.
     """
 
     def __init__(self, network: Sequential, loss: Loss) -> None:
         self.network = network
         self.loss = loss
-        self.scored: Graph = without_softmax(network) if isinstance(loss, CrossEntropy) else network
+        self.scored = without_last(network, loss.contains)
 
-    def train_step(self, batch: Batch, optimizer: Optimizer, lr: float, totals: Totals) -> None:
-        """Forward, loss, backward, one step of the optimizer."""
+    def train_step(
+        self,
+        batches: Sequence[Batch],
+        optimizer: Optimizer,
+        lr: float,
+        totals: Totals,
+        *,
+        mode: Mode = TRAINING,
+        max_norm: float | None = None,
+    ) -> None:
+        """Forward, loss and backward of each batch, then one step of the optimizer, as if they were one large batch.
+
+        Each gradient counts with its batch's share of the examples, the losses being means. `max_norm`: the length to
+        which the whole gradient is clipped.
+        """
         flat = self.network.flat
         flat.grad.zero_()
-        y, cache = self.scored.forward(batch.x, Mode(train=True))
-        loss, loss_cache = self.loss.forward(y, self._target(batch.labels, y))
-        self.scored.backward(self.loss.backward(loss_cache), cache, need_dx=False)
+        count = sum(map(len, batches))
+        for batch in batches:
+            y, cache = self.scored.forward(batch.x, mode)
+            loss, loss_cache = self.loss.forward(y, self._target(batch.labels, y))
+            dy = self.loss.backward(loss_cache).mul_(len(batch) / count)
+            self.scored.backward(dy, cache, need_dx=False)
+            totals.add(loss, (y.argmax(0) == batch.labels).sum(), len(batch))
+        if max_norm is not None:
+            clip_grad_norm(flat.grad, max_norm)
         optimizer.step(flat, lr)
-        totals.add(loss, (y.argmax(0) == batch.labels).sum(), len(batch))
 
     def evaluate(self, batch: Batch, totals: Totals) -> Tensor:
         """Add a batch's loss and hits to the totals; returns the predicted classes [N]."""
-        y, _ = self.scored.forward(batch.x, Mode(train=False, keep_cache=False))
+        y, _ = self.scored.forward(batch.x, EVALUATION)
         loss, _ = self.loss.forward(y, self._target(batch.labels, y))
         predicted = y.argmax(0)
         totals.add(loss, (predicted == batch.labels).sum(), len(batch))
@@ -76,23 +98,23 @@ def confusion(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
     return torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes)
 
 
-def without_softmax(network: Sequential) -> Sequential:
-    """The network, sharing its layers, without a softmax at its end."""
-    layers: list[tuple[str, Layer]] = list(network.layers.items())
-    if isinstance(layers[-1][1], Softmax) and len(layers) > 1:
-        layers.pop()
-    return Sequential(dict(layers))
+def without_last(network: Sequential, kind: str | None) -> Sequential:
+    """The network, sharing its layers, without a layer of this kind at its end, or at the end of a graph there."""
+    *earlier, (name, last) = network.layers.items()
+    if last.kind == kind:
+        return Sequential(dict(earlier))
+    return Sequential({**dict(earlier), name: without_last(last, kind) if isinstance(last, Sequential) else last})
 
 
 def probabilities(network: Sequential, loss: str, x: Tensor) -> Tensor:
     """The probability of each class, [K, N].
 
-    Where the network was trained on logits, their softmax. Else its outputs estimate one-hot targets, whose mean is the
-    probability: they are cut off at zero and scaled to 1 in sum.
+    Where the network was trained on logits, what the loss makes of them: their softmax or sigmoid. Else its outputs
+    estimate one-hot targets, whose mean is the probability. Cut off at zero and scaled to 1 in sum.
     """
-    if loss == CrossEntropy.kind:
-        logits, _ = without_softmax(network).forward(x, Mode(train=False, keep_cache=False))
-        return Softmax().forward(logits, Mode(train=False, keep_cache=False))[0]
-    estimates, _ = network.forward(x, Mode(train=False, keep_cache=False))
+    contained = LOSSES[loss].contains
+    estimates, _ = without_last(network, contained).forward(x, EVALUATION)
+    if contained:
+        estimates, _ = LAYERS[contained]().forward(estimates, EVALUATION)
     positive = estimates.clamp(min=torch.finfo(estimates.dtype).tiny)
     return positive / positive.sum(0)

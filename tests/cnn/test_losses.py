@@ -1,29 +1,72 @@
-"""Every loss: float64 gradients against finite differences, float32 values and gradients against torch's."""
+"""Every loss: float64 gradients against finite differences, values and gradients against torch's."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from cnn.arguments import ConfigError, construct
 from cnn.gradcheck import finite_differences, relative_error
-from cnn.losses import LOSSES
+from cnn.losses import LOSSES, Loss
 from tests.cnn.oracle import ours, theirs
 
-PEERS = {"cross_entropy": nn.CrossEntropyLoss(), "l2": nn.MSELoss(), "l1": nn.L1Loss()}
+PEERS = {
+    "cross_entropy": nn.CrossEntropyLoss,
+    "bce_with_logits": nn.BCEWithLogitsLoss,
+    "l2": nn.MSELoss,
+    "l1": nn.L1Loss,
+    "huber": nn.HuberLoss,
+}
+Case = tuple[Tensor, Tensor, dict[str, Any]]
 
 
 @st.composite
-def pairs(draw: st.DrawFn, kind: str) -> tuple[Tensor, Tensor]:
+def cases(draw: st.DrawFn, kind: str) -> Case:
+    """A prediction, a target and arguments; no difference lies at a kink of l1 or huber."""
     shape = (draw(st.integers(2, 6)), *draw(st.lists(st.integers(1, 3), max_size=2)), draw(st.integers(1, 5)))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 1000)))
     prediction = torch.randn(shape, generator=generator, dtype=torch.float64) * draw(st.sampled_from([0.1, 3.0]))
+    per_class = st.none() | st.lists(st.floats(0.1, 5) | st.just(0.0), min_size=shape[0], max_size=shape[0])
     if kind == "cross_entropy":
-        return prediction, torch.randint(0, shape[0], shape[1:], generator=generator)
+        target = torch.randint(0, shape[0], shape[1:], generator=generator)
+        weight = draw(per_class)
+        if weight is not None:
+            weight[int(target.flatten()[0])] = 1.5  # some target counts, or the mean is 0 / 0
+        smoothing = draw(st.just(0.0) | st.floats(0, 1))
+        return prediction, target, {"weight": weight, "label_smoothing": smoothing}
+    if kind == "bce_with_logits":
+        target = torch.rand(shape, generator=generator, dtype=torch.float64)
+        target = target.round() if draw(st.booleans()) else target
+        return prediction, target, {"pos_weight": draw(per_class)}
     difference = torch.randn(shape, generator=generator, dtype=torch.float64)
-    return prediction, prediction + difference + 0.1 * difference.sign()
+    difference += 0.1 * difference.sign()
+    if kind == "huber":
+        delta = draw(st.floats(0.1, 3))
+        difference[(difference.abs() - delta).abs() < 1e-3] += 0.01
+        return prediction, prediction - difference, {"delta": delta}
+    return prediction, prediction - difference, {}
+
+
+def peer_of(kind: str, arguments: dict[str, Any], prediction: Tensor) -> nn.Module:
+    """Torch's loss; its pos_weight broadcasts against [N, K, *S]."""
+    tensors = {
+        name: torch.tensor(value, dtype=prediction.dtype) if isinstance(value, list) else value
+        for name, value in arguments.items()
+    }
+    if tensors.get("pos_weight") is not None:
+        tensors["pos_weight"] = tensors["pos_weight"].view(-1, *[1] * (prediction.ndim - 2))
+    module: nn.Module = PEERS[kind](**tensors)
+    return module
+
+
+def make(kind: str, arguments: dict[str, Any]) -> Loss:
+    loss: Loss = construct(LOSSES[kind], arguments)
+    return loss
 
 
 def test_every_loss_has_a_peer() -> None:
@@ -33,34 +76,34 @@ def test_every_loss_has_a_peer() -> None:
 @pytest.mark.parametrize("kind", PEERS)
 @given(data=st.data())
 def test_gradients_against_finite_differences(kind: str, data: st.DataObject) -> None:
-    prediction, target = data.draw(pairs(kind))
-    loss = LOSSES[kind]()
+    prediction, target, arguments = data.draw(cases(kind))
+    loss = make(kind, arguments)
     _, cache = loss.forward(prediction, target)
     found = loss.backward(cache)
-    assert (
-        relative_error(found, finite_differences(lambda: float(loss.forward(prediction, target)[0]), prediction))
-        <= 1e-6
-    )
+    expected = finite_differences(lambda: float(loss.forward(prediction, target)[0]), prediction)
+    assert relative_error(found, expected, noise=1e-9) <= 1e-6
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-9)])
 @pytest.mark.parametrize("kind", PEERS)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_against_torch(kind: str, dtype: torch.dtype, tolerance: float, data: st.DataObject) -> None:
-    prediction, target = data.draw(pairs(kind))
+    prediction, target, arguments = data.draw(cases(kind))
     prediction, target = prediction.to(dtype), target if kind == "cross_entropy" else target.to(dtype)
     kept = prediction.clone(), target.clone()
-    loss = LOSSES[kind]()
+    loss = make(kind, arguments)
     value, cache = loss.forward(prediction, target)
     gradient = loss.backward(cache)
     assert torch.equal(prediction, kept[0])
     assert torch.equal(target, kept[1])
     leaf = theirs(prediction).requires_grad_()
-    expected = PEERS[kind](leaf, target.movedim(-1, 0))
+    expected = peer_of(kind, arguments, prediction)(leaf, target.movedim(-1, 0))
     expected.backward()
     assert leaf.grad is not None
     assert relative_error(value, expected.detach()) <= tolerance
-    assert relative_error(gradient, ours(leaf.grad)) <= tolerance
+    noise = torch.finfo(dtype).eps  # a class whose targets have no weight gets no gradient
+    assert relative_error(gradient, ours(leaf.grad), noise) <= tolerance
 
 
 def test_cross_entropy_of_huge_logits_is_finite() -> None:
@@ -70,15 +113,49 @@ def test_cross_entropy_of_huge_logits_is_finite() -> None:
     assert loss.backward(cache).flatten().tolist() == [1.0, -1.0, 0.0]
 
 
-@pytest.mark.parametrize("kind", ["l1", "l2"])
+def test_bce_of_huge_logits_is_finite() -> None:
+    loss = LOSSES["bce_with_logits"]()
+    value, cache = loss.forward(torch.tensor([[1e4], [-1e4], [1e4]]), torch.tensor([[1.0], [1.0], [0.0]]))
+    assert value == pytest.approx(2e4 / 3)
+    assert loss.backward(cache).flatten().tolist() == pytest.approx([0.0, -1 / 3, 1 / 3])
+
+
+@pytest.mark.parametrize("kind", ["l1", "l2", "huber", "bce_with_logits"])
 def test_other_shapes_are_refused(kind: str) -> None:
     with pytest.raises(ValueError, match=r"the prediction is \[3, 2\], the target \[3, 1\]"):
         LOSSES[kind]().forward(torch.zeros(3, 2), torch.zeros(3, 1))
 
 
-def test_a_loss_cache_is_consumed_once() -> None:
-    loss = LOSSES["l2"]()
-    _, cache = loss.forward(torch.ones(2), torch.zeros(2))
+@pytest.mark.parametrize(("kind", "argument"), [("cross_entropy", "weight"), ("bce_with_logits", "pos_weight")])
+def test_another_number_of_classes_is_refused(kind: str, argument: str) -> None:
+    loss = make(kind, {argument: [1.0, 2.0]})
+    loss.require_classes(2)
+    with pytest.raises(ConfigError, match=f"{argument}: 2 numbers for 3 classes, give 3, one for each"):
+        loss.require_classes(3)
+    LOSSES[kind]().require_classes(3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "place"),
+    [
+        ("cross_entropy", {"weight": [0, 0]}, "weight: every weight is 0"),
+        ("cross_entropy", {"weight": []}, "weight"),
+        ("cross_entropy", {"weight": [1, -1]}, "weight"),
+        ("cross_entropy", {"label_smoothing": 1.1}, "label_smoothing"),
+        ("bce_with_logits", {"pos_weight": 2.0}, "pos_weight"),
+        ("huber", {"delta": 0}, "delta"),
+    ],
+)
+def test_bad_arguments_are_named(kind: str, arguments: dict[str, Any], place: str) -> None:
+    with pytest.raises(ConfigError, match=place):
+        make(kind, arguments)
+
+
+@pytest.mark.parametrize("kind", PEERS)
+def test_a_loss_cache_is_consumed_once(kind: str) -> None:
+    loss = LOSSES[kind]()
+    target = torch.zeros(1, dtype=torch.int64) if loss.targets == "classes" else torch.zeros(2, 1)
+    _, cache = loss.forward(torch.ones(2, 1), target)
     loss.backward(cache)
     with pytest.raises(RuntimeError, match="consumed"):
         loss.backward(cache)

@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from cnn import build_model
+from cnn.arguments import construct
 from cnn.losses import CrossEntropy
 from cnn.ops.memory import SMALL, Pool
-from cnn.optimizers import Adam
+from cnn.optimizers import OPTIMIZERS
 from runners.data.batches import Batch
 from runners.tasks import Classification
 from runners.tasks.classification import Totals
+from tests.cnn.test_optimizers import EVERYTHING
 from tests.cnn.test_trajectory import shipped
 
 
@@ -54,15 +56,17 @@ def test_idle_memory_is_bounded() -> None:
     del kept
 
 
-@pytest.mark.parametrize("model", ["seed8", "lenet"])
-def test_training_allocates_nothing_large_after_two_steps(model: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "optimizer"), [("seed8", "adam"), *(("lenet", optimizer) for optimizer in OPTIMIZERS)]
+)
+def test_training_allocates_nothing_large_after_two_steps(model: str, optimizer: str) -> None:
     """As torch's profiler sees it: every operator's own allocations, by whatever name they are called."""
     network = build_model(shipped(model), (1, 28, 28))
-    task, optimizer = Classification(network, CrossEntropy()), Adam()
+    task, rule = Classification(network, CrossEntropy()), construct(OPTIMIZERS[optimizer], EVERYTHING[optimizer])
     batch = Batch(torch.randn(1, 28, 28, 32), torch.arange(32) % 10)
     for _ in range(3):
-        task.train_step(batch, optimizer, 0.01, Totals())
+        task.train_step([batch], rule, 0.01, Totals(), max_norm=1.0)
     with torch.profiler.profile(profile_memory=True) as profile:
-        task.train_step(batch, optimizer, 0.01, Totals())
+        task.train_step([batch], rule, 0.01, Totals(), max_norm=1.0)
     large = [event.name for event in profile.events() if event.self_cpu_memory_usage >= SMALL]
     assert large == []

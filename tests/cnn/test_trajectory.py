@@ -54,6 +54,6 @@ def test_ten_steps(model: str, optimizer: str, digits: Examples, kernel_set: str
         expected.backward()
         peer_step.step()
         totals = Totals()
-        task.train_step(batch, ours, lr, totals)
+        task.train_step([batch], ours, lr, totals)
         found = totals.means("train")["train/loss"]
         assert abs(found - expected.item()) <= 1e-4 * abs(expected.item())

@@ -44,7 +44,15 @@ CONFIGS = {
     "~optimizer": ["optimizer: null is not allowed, choose one with optimizer=NAME"],
     "schedule.rate=1000": ["schedule: the learning rate grows beyond all bounds within 2 epochs"],
     "schedule.rate=nan": ["schedule.rate: nan is not allowed"],
+    "schedule.warmup_steps=16": ["schedule.warmup_steps: 16 is not allowed, the run has 16 steps: give fewer"],
+    "schedule.unit=batches": ["schedule.unit: 'batches' is not allowed, give one of steps, epochs"],
     "loss=l3": ["loss: unknown 'l3'"],
+    "loss.weight=[1,2]": ["loss.weight: 2 numbers for 3 classes, give 3, one for each"],
+    "loss.weight=[0,0,0]": ["loss.weight: every weight is 0, give at least one above"],
+    "loss.label_smoothing=2": ["loss.label_smoothing: 2 is not allowed, give a number >= 0 and <= 1"],
+    "accumulate=0": ["accumulate: 0 is not allowed, give a whole number >= 1"],
+    "clip_grad_norm=0": ["clip_grad_norm: 0 is not allowed, give a number > 0 or null"],
+    "patience=0": ["patience: 0 is not allowed, give a whole number >= 1 or null"],
     "task.name=gan": ["task.name: unknown 'gan'"],
     "model=lennet": ["model: unknown 'lennet', did you mean lenet?"],
     "model.widht=8": ["model.widht: unknown, no layer uses ${model.widht}"],
@@ -86,6 +94,18 @@ def test_bad_configs(override: str, run: Run, capsys: pytest.CaptureFixture[str]
     assert all(line.startswith("error: ") for line in lines)
     assert out == ""
     assert list(Path().iterdir()) == []
+
+
+def test_arguments_that_contradict_one_another(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("optimizer=sgd", "optimizer.nesterov=true") == 2
+    assert "optimizer.nesterov: true wants a momentum above 0" in capsys.readouterr().err
+
+
+def test_class_weights_are_checked_before_data_is_opened(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    layers = "model.layers=[flatten,{linear:{out_features:10}}]"
+    too_many = "data.num_examples=1000000"  # a fault that shows once data is there
+    assert run("data=mnist", layers, too_many, "loss=bce_with_logits", "loss.pos_weight=[1]") == 2
+    assert capsys.readouterr().err == "error: loss.pos_weight: 1 numbers for 10 classes, give 10, one for each\n"
 
 
 def test_all_mistakes_are_told_together(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -167,10 +167,11 @@ def test_validation_on_test_examples_as_the_original_did(run: Run, capsys: pytes
     assert "chosen on test examples" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("loss", ["l1", "l2", "cross_entropy"])
-def test_a_network_that_ends_in_softmax(run: Run, loss: str) -> None:
-    softmax = "[flatten,{linear:{out_features:3}},softmax]"
-    assert run("run_dir=first", "epochs=12", f"loss={loss}", f"model.layers={softmax}") == 0
+@pytest.mark.parametrize("loss", ["l1", "l2", "huber", "cross_entropy", "bce_with_logits"])
+def test_a_network_that_ends_in_probabilities(run: Run, loss: str) -> None:
+    end = "sigmoid" if loss == "bce_with_logits" else "softmax"
+    layers = f"[flatten,{{linear:{{out_features:3}}}},{end}]"
+    assert run("run_dir=first", "epochs=12", f"loss={loss}", f"model.layers={layers}") == 0
     assert read(Path("first/summary.json"))["test"]["test/accuracy"] > 0.9
 
 

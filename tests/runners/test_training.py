@@ -1,0 +1,200 @@
+"""What happens between two rows of metrics.csv: accumulation, clipping, learning rates, noise, and when it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cnn import Cache, Layer, Mode, Sequential, build_model
+from cnn.layers import LAYERS
+from cnn.layers.activation import Sigmoid, Softmax
+from cnn.losses import LOSSES
+from cnn.optimizers import SGD
+from cnn.schedules import Clock, Cosine
+from runners import checkpoint, evaluate, metrics
+from runners.data.batches import Batch
+from runners.tasks import Classification
+from runners.tasks.classification import Totals, probabilities, without_last
+from tests.runners.conftest import Run
+
+PLAIN_MODEL = "model.layers=[flatten,{linear:{out_features:3}}]"
+
+
+def network(*end: str) -> Sequential:
+    layers = [{"conv2d": {"out_channels": 2, "kernel_size": 3}}, "relu", "flatten", {"linear": {"out_features": 4}}]
+    return build_model({"layers": [*layers, *end]}, (1, 5, 5), seed=1, dtype=torch.float64)
+
+
+def examples(count: int) -> Batch:
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(1, 5, 5, count, generator=generator, dtype=torch.float64)
+    return Batch(x, torch.randint(0, 4, (count,), generator=generator))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_batches_that_are_accumulated_equal_one_large_batch(loss: str) -> None:
+    whole = examples(12)
+    cuts = [slice(0, 5), slice(5, 10), slice(10, 12)]
+    parts = [Batch(whole.x[..., cut].contiguous(), whole.labels[cut]) for cut in cuts]
+    found = []
+    for batches in (parts, [whole]):
+        task, totals = Classification(network(), LOSSES[loss]()), Totals()
+        task.train_step(batches, SGD(), 0.1, totals)
+        found.append((task.network.flat, totals.means("train")))
+    (ours, our_means), (expected, expected_means) = found
+    assert torch.allclose(ours.grad, expected.grad, rtol=1e-9, atol=1e-12)
+    assert torch.allclose(ours.data, expected.data, rtol=1e-9, atol=1e-12)
+    assert our_means == pytest.approx(expected_means)
+
+
+def test_the_whole_gradient_is_clipped() -> None:
+    gradients = []
+    for max_norm in (None, 1e-3):
+        task = Classification(network(), LOSSES["cross_entropy"]())
+        task.train_step([examples(3), examples(7)], SGD(), 0.1, Totals(), max_norm=max_norm)
+        gradients.append(task.network.flat.grad)
+    free, clipped = gradients
+    assert float(free.norm()) > 0.01
+    assert torch.allclose(clipped, free * 1e-3 / (free.norm() + 1e-6), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("loss", "kind"), [("cross_entropy", "softmax"), ("bce_with_logits", "sigmoid")])
+def test_the_layer_that_a_loss_contains_is_left_out_in_training(loss: str, kind: str) -> None:
+    assert LOSSES[loss].contains == kind
+    flats = []
+    for end in ([], [kind]):
+        task = Classification(network(*end), LOSSES[loss]())
+        task.train_step([examples(6)], SGD(), 0.1, Totals())
+        flats.append(task.network.flat.data)
+    assert torch.equal(*flats)
+    other = {"softmax": "sigmoid", "sigmoid": "softmax"}[kind]
+    assert list(Classification(network(other), LOSSES[loss]()).scored.layers)[-1] == f"{other}_1"
+
+
+def test_a_last_layer_is_found_in_nested_graphs() -> None:
+    x = torch.randn(3, 4, dtype=torch.float64)
+    nets = [
+        Sequential([Sigmoid(), Softmax()]),
+        Sequential([Sigmoid(), Sequential([Softmax()])]),
+        Sequential([Sequential([Sigmoid(), Sequential([Softmax()])])]),
+    ]
+    for net in nets:
+        y, _ = without_last(net, "softmax").forward(x, Mode(train=False))
+        assert torch.equal(y, Sigmoid().forward(x, Mode(train=False))[0])
+        assert torch.equal(
+            without_last(net, "sigmoid").forward(x, Mode(train=False))[0], net.forward(x, Mode(False))[0]
+        )
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("end", [[], ["softmax"], ["sigmoid"]])
+def test_probabilities(loss: str, end: list[str]) -> None:
+    net = network(*end)
+    x = examples(5).x
+    found = probabilities(net, loss, x)
+    assert (found >= 0).all()
+    assert torch.allclose(found.sum(0), torch.ones(5, dtype=torch.float64))
+    contained = LOSSES[loss].contains
+    logits, _ = net.forward(x, Mode(train=False))
+    if contained and end != [contained]:
+        logits = {"softmax": torch.softmax, "sigmoid": lambda z, _: torch.sigmoid(z)}[contained](logits, 0)
+    positive = logits.clamp(min=1e-300)
+    assert torch.allclose(found, positive / positive.sum(0))
+
+
+def rows(run_dir: str) -> list[dict[str, float]]:
+    return metrics.read(Path(run_dir, "metrics.csv"))
+
+
+def summary(run_dir: str) -> Any:
+    return json.loads(Path(run_dir, "summary.json").read_text())
+
+
+def test_a_run_with_accumulation_takes_the_steps_of_large_batches(run: Run) -> None:
+    common = [PLAIN_MODEL, "dtype=float64", "optimizer=sgd", "optimizer.momentum=0.9", "clip_grad_norm=0.5"]
+    assert run("run_dir=large", "batch_size=16", *common) == 0
+    assert run("run_dir=small", "batch_size=4", "accumulate=4", *common) == 0
+    assert [row["step"] for row in rows("small")] == [8, 16]  # 120 examples: the last step has two batches of four
+    for large, small in zip(rows("large"), rows("small"), strict=True):
+        for name in ("train/loss", "train/accuracy", "val/loss", "lr"):
+            assert small[name] == pytest.approx(large[name], rel=1e-9)
+
+
+def test_the_lr_of_a_row_is_that_of_its_last_step(run: Run) -> None:
+    assert run("run_dir=first", "schedule=cosine", "schedule.warmup_steps=3", "accumulate=3", "epochs=3") == 0
+    clock = Clock(steps_per_epoch=3, epochs=3)  # 8 batches
+    schedule = Cosine(warmup_steps=3)
+    assert [row["lr"] for row in rows("first")] == [schedule(0.01, step, clock) for step in (2, 5, 8)]
+
+
+def test_a_plateau_is_seen_and_saved(run: Run) -> None:
+    choices = ["schedule=reduce_on_plateau", "schedule.patience=0", "schedule.threshold=0.999"]
+    assert run("run_dir=first", "epochs=3", "optimizer=sgd", "optimizer.momentum=0.9", *choices) == 0
+    assert [row["lr"] for row in rows("first")] == pytest.approx([0.1, 0.1, 0.01])
+    saved = checkpoint.load(Path("first/checkpoints/last.pkl"))
+    assert saved.schedule["reductions"] == 2
+    assert saved.schedule["best"] == rows("first")[0]["val/loss"]
+    assert saved.optimizer["steps"] == 24
+    assert np.any(saved.optimizer["velocity"])
+
+
+def test_patience_stops_a_run(run: Run) -> None:
+    assert run("run_dir=first", "epochs=10", "optimizer=sgd", "optimizer.lr=1e-9", "patience=2") == 0
+    assert len(rows("first")) == 3
+    assert summary("first")["stopped_early"] is True
+    assert summary("first")["best"]["epoch"] == 1
+    assert "stopped early: no better val/accuracy for 2 epochs" in Path("first/run.log").read_text()
+
+
+def test_patience_over_in_the_last_epoch_stops_nothing(run: Run) -> None:
+    assert run("run_dir=first", "epochs=3", "optimizer=sgd", "optimizer.lr=1e-9", "patience=2") == 0
+    assert len(rows("first")) == 3
+    assert summary("first")["stopped_early"] is False
+
+
+def test_evaluation_uses_the_losses_own_arguments(run: Run) -> None:
+    assert run("run_dir=first", "loss.label_smoothing=0.3", "loss.weight=[1,2,0.5]") == 0
+    again = evaluate.evaluate("first")
+    assert again.loss == pytest.approx(summary("first")["test"]["test/loss"], rel=1e-6)
+
+
+class Noise(Layer):
+    """y = x; keeps what it draws."""
+
+    kind = "noise"
+    drawn: list[float]
+
+    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        if mode.train and mode.generator is not None:
+            self.drawn.append(float(torch.rand((), generator=mode.generator)))
+        return x, mode.keep()
+
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
+        cache.take()
+        return dy if need_dx else None
+
+
+def test_noise_depends_on_seed_epoch_and_step_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LAYERS, "noise", Noise)
+    model = "model.layers=[noise,flatten,{linear:{out_features:3}}]"
+
+    def drawn(*overrides: str) -> list[float]:
+        Noise.drawn = []
+        assert run(model, *overrides) == 0
+        return Noise.drawn
+
+    first = drawn("seed=1")
+    assert len(first) == len(set(first)) == 16  # two epochs of eight steps
+    assert drawn("seed=1") == first
+    assert not set(drawn("seed=2")) & set(first)
+    short = drawn("seed=1", "data.num_examples=64")  # epochs of four steps
+    assert short == first[:4] + first[8:12]
+    halves = drawn("seed=1", "batch_size=8", "accumulate=2")
+    assert len(halves) == len(set(halves)) == 30  # each batch of a step has noise of its own
+    assert halves[0:16:2] == first[:8]
