@@ -37,19 +37,20 @@ class Finding:
         return not self.error <= self.tolerance  # NaN is wrong, too
 
 
-def diagnose(network: Graph, loss: Loss, target: Tensor, *, seed: int = 0) -> Iterator[Finding]:
+def diagnose(network: Graph, scored: Graph, loss: Loss, target: Tensor, *, seed: int = 0) -> Iterator[Finding]:
     """Check each layer, then the loss, then all of it; yields what it finds as it goes.
 
     The network has to be bound in float64; its parameters and buffers are overwritten with random values, because those
-    that begin as constants, such as a scale of 1, hide mistakes. `target` is what the loss compares the outputs of
-    `EXAMPLES` examples with. Raises DiagnosisFailed where a forward or backward pass breaks down.
+    that begin as constants, such as a scale of 1, hide mistakes. `scored` is the part of the network that the loss
+    looks at, `target` what it compares the outputs of `EXAMPLES` examples with. Raises DiagnosisFailed where a forward
+    or backward pass breaks down.
     """
     _randomise(network, seed)
     for name, layer, shape in _leaves("", network, network.input_shape):
         yield _check(name, layer, shape, LAYER_TOLERANCE, seed)
-    output_shape = network.output_shape(network.input_shape)
+    output_shape = scored.output_shape(network.input_shape)
     yield _check("loss", _Scored(None, loss, target), output_shape, LAYER_TOLERANCE, seed)
-    yield _check("network and loss", _Scored(network, loss, target), network.input_shape, NETWORK_TOLERANCE, seed)
+    yield _check("network and loss", _Scored(scored, loss, target), network.input_shape, NETWORK_TOLERANCE, seed)
 
 
 def _randomise(network: Graph, seed: int) -> None:
@@ -66,14 +67,17 @@ def _randomise(network: Graph, seed: int) -> None:
 
 
 def _leaves(path: str, graph: Graph, input_shape: Shape) -> Iterator[tuple[str, Layer, Shape]]:
-    """Each layer with its dotted name and its input's shape, graphs that branch after what they are made of."""
+    """Each layer with its dotted name and its input's shape, graphs after what they are made of.
+
+    Sequences that no config names, bodies and branches, are checked with the graph they belong to.
+    """
     found: list[tuple[str, Layer, Shape]] = []
 
     def note(name: str, layer: Layer, shape: Shape) -> Shape:
         inner = f"{path}.{name}" if path else name
         if isinstance(layer, Graph):
             found.extend(_leaves(inner, layer, shape))
-        if not isinstance(layer, Sequential):
+        if layer.place or not isinstance(layer, Sequential):
             found.append((inner, layer, shape))
         return layer.output_shape(shape)
 
@@ -111,7 +115,7 @@ def _check(name: str, layer: Layer, shape: Shape, tolerance: float, seed: int) -
     for train in (True, False):
         mode = Mode(train, generator=torch.Generator(device).manual_seed(seed))
         try:
-            found = directional(layer, x, mode, seed=seed)
+            found = directional(layer, x, mode, seed=seed, together=isinstance(layer, Graph))
         except Exception as error:
             raise DiagnosisFailed(f"{name}: {type(error).__name__}: {error}") from error
         errors |= {f"{gradient}, {'training' if train else 'evaluation'}": value for gradient, value in found.items()}

@@ -6,6 +6,7 @@ few forward passes however large the network is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,8 +18,8 @@ from cnn.layer import Layer, Mode
 STEP = 1e-5
 """Half the width of a central difference: its error is of the order STEP^2, its rounding noise 1e-16 / STEP."""
 
-DIRECTION_STEP = 1e-6
-"""The same along a direction, where all entries move at once: smaller, so that fewer kinks are crossed."""
+DIRECTION_STEPS = (1e-6, 1e-8)
+"""The same along a direction, where all entries move: a kink that the first step crosses, the second may not."""
 
 NOISE_ERROR = 1e-6
 """What a difference as small as rounding noise may at most count for."""
@@ -40,27 +41,41 @@ def gradcheck(layer: Layer, x: Tensor, mode: Mode, *, seed: int = 0) -> dict[str
     }
 
 
-def directional(layer: Layer, x: Tensor, mode: Mode, *, seed: int = 0, tries: int = 3) -> dict[str, float]:
+def directional(
+    layer: Layer, x: Tensor, mode: Mode, *, seed: int = 0, tries: int = 3, together: bool = False
+) -> dict[str, float]:
     """As `gradcheck`, but of the slopes along random directions v, relative to the gradient's length.
 
-    The error is |<found, v> - slope| / max(|found|, |slope|), v ~ N(0, 1), and the smallest of a few tries counts: a
-    wrong gradient is wrong along every direction, a kink inside of a network is crossed along one. What makes up a
-    share s of the gradient's length and is wrong shows as an error of about s.
+    The error is |<found, v> - slope| / max(|found|, |slope|), v ~ N(0, 1). What makes up a share s of the gradient's
+    length and is wrong shows as an error of about s. Where it isn't small, other directions are tried and the smallest
+    counts: a wrong gradient is wrong along all of them, a kink inside of a network is crossed along one. `together`
+    takes all parameters for one vector.
     """
     probe = _probe(layer, x, mode, seed)
     generator = torch.Generator().manual_seed(seed)
-    errors = {}
-    for name, (tensor, found) in probe.gradients.items():
-        tried = []
-        for _ in range(tries):
-            direction = torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype).to(tensor.device)
-            slope = slope_along(probe.value, tensor, direction)
-            difference = abs(float((found * direction).sum()) - slope)
-            noise = probe.rounding / DIRECTION_STEP
-            scale = max(float(found.square().sum().sqrt()), abs(slope), noise / NOISE_ERROR)
-            tried.append(difference / scale if difference else 0.0)
-        errors[name] = min(tried)
-    return errors
+    groups = {name: [pair] for name, pair in probe.gradients.items()}
+    if together:
+        groups = {"x": groups.pop("x"), "parameters": [pair for group in groups.values() for pair in group]}
+    return {name: _worst(probe, group, generator, tries) for name, group in groups.items() if group}
+
+
+def _worst(probe: _Probe, group: list[tuple[Tensor, Tensor]], generator: torch.Generator, tries: int) -> float:
+    """The error of some tensors' gradient, found along directions in which all of them move."""
+    smallest = math.inf
+    for _ in range(tries):
+        directions = [
+            torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype).to(tensor.device) for tensor, _ in group
+        ]
+        expected = sum(float((found * v).sum()) for (_, found), v in zip(group, directions, strict=True))
+        length = math.sqrt(sum(float(found.square().sum()) for _, found in group))
+        for step in DIRECTION_STEPS:
+            slope = slope_along(probe.value, [tensor for tensor, _ in group], directions, step)
+            scale = max(length, abs(slope), probe.rounding / step / NOISE_ERROR, torch.finfo(torch.float64).tiny)
+            error = abs(expected - slope) / scale
+            if error <= NOISE_ERROR / 10 or math.isnan(error):
+                return error
+            smallest = min(smallest, error)
+    return smallest
 
 
 @dataclass(frozen=True)
@@ -104,15 +119,19 @@ def finite_differences(value: Callable[[], float], tensor: Tensor) -> Tensor:
     return gradient.view(tensor.shape)
 
 
-def slope_along(value: Callable[[], float], tensor: Tensor, direction: Tensor) -> float:
-    """The derivative of `value()` as the tensor moves along a direction, by a central difference; it is restored."""
-    before = tensor.clone()
-    tensor.add_(direction, alpha=DIRECTION_STEP)
-    above = value()
-    tensor.copy_(before).sub_(direction, alpha=DIRECTION_STEP)
-    below = value()
-    tensor.copy_(before)
-    return (above - below) / (2 * DIRECTION_STEP)
+def slope_along(value: Callable[[], float], tensors: list[Tensor], directions: list[Tensor], step: float) -> float:
+    """The derivative of `value()` as tensors move along directions, by a central difference; they are restored."""
+    before = [tensor.clone() for tensor in tensors]
+
+    def at(distance: float) -> float:
+        for tensor, start, direction in zip(tensors, before, directions, strict=True):
+            tensor.copy_(start).add_(direction, alpha=distance)
+        return value()
+
+    above, below = at(step), at(-step)
+    for tensor, start in zip(tensors, before, strict=True):
+        tensor.copy_(start)
+    return (above - below) / (2 * step)
 
 
 def relative_error(found: Tensor, expected: Tensor, noise: float = 0.0) -> float:

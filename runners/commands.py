@@ -22,7 +22,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnn import ConfigError
 from cnn.arguments import Fault
-from runners import experiment, overrides, schema
+from runners import debug, experiment, overrides, schema
+from runners.debug import DebugFailed
 from runners.errors import ImageError, InputError
 from runners.inference import Predictor, find_pictures
 from runners.run_directory import new_name
@@ -40,6 +41,9 @@ def conclude(error: BaseException) -> int:
         return BAD_INPUT
     if isinstance(error, experiment.RunFailed):
         print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    if isinstance(error, DebugFailed):
+        print(error)
         return FAILED
     if isinstance(error, KeyboardInterrupt):
         error = Interrupted(signal.SIGINT)
@@ -92,7 +96,8 @@ class _Jobs:
         if isinstance(error, SystemExit):  # --help and the like
             raise error
         if not self.codes:
-            known = isinstance(error, ConfigError | InputError | experiment.RunFailed | Interrupted | KeyboardInterrupt)
+            ours = ConfigError | InputError | DebugFailed | experiment.RunFailed | Interrupted | KeyboardInterrupt
+            known = isinstance(error, ours)
             if not known and isinstance(error, Exception):
                 error = ConfigError([*self.faults, *overrides.from_hydra(error).faults])
             self.codes.append(conclude(error))
@@ -120,6 +125,9 @@ def _run(composed: DictConfig, faults: Sequence[Fault]) -> str:
     known = [*faults, *unresolved]
     if known:
         _raise_with_all(raw, known)
+    mode = raw.get("debug")
+    if mode in debug.REPORTS:
+        return debug.run(raw, str(mode))
     return _told(experiment.run(raw, typed, number), typed if number is not None else [])
 
 

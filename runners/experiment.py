@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 import platform
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,24 +15,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnn import Mode, Sequential, build_model, ops, plan_model
-from cnn.arguments import ConfigError, Fault
+from cnn import Sequential
 from cnn.layers.conv import Conv
-from cnn.schedules import Clock
-from runners import checkpoint, metrics
+from cnn.summary import summarise, table
+from runners import checkpoint, metrics, preparation
 from runners.data import Dataset, Examples
 from runners.data.augmentation import Augmentation
 from runners.data.batches import Batches
-from runners.errors import CheckpointError
 from runners.loop import History, Plan, evaluate, train
 from runners.metrics import Row
 from runners.run_directory import RunDirectory, new_name, now
-from runners.schema import Config, parse
+from runners.schema import Config
 from runners.signals import Interrupted, SignalWatch, watch_signals
 from runners.tasks.classification import confusion
 
 log = logging.getLogger(__name__)
-EVALUATION_BATCH = 256
 MOST_CLASSES_DRAWN = 40
 
 
@@ -54,90 +51,18 @@ def run(raw: Mapping[str, Any], overrides: Sequence[str] = (), sweep_job: int | 
 
     Raises ConfigError or InputError before a run directory is made; whatever comes later is written into it first.
     """
-    config = parse(raw)
-    ops.use_kernels(config.settings.kernels)
-    ops.set_threads(config.threads)
-    if config.data.known_shape and config.data.known_classes:
-        _plan(config, config.data.known_shape, config.data.known_classes)  # config faults come before data is opened
+    config = preparation.prepare(raw)
     with watch_signals() as watch:
         dataset = config.data.load()
-        network = _build(config, dataset)
-        _check_last_batch(config, network, dataset)
-        _check_schedule(config, _clock(config, dataset))
+        if config.settings.debug == "fast":
+            dataset = preparation.shortened(config, dataset)
+        network = preparation.build(config, dataset)
         watch.check()
         directory = RunDirectory(_path(config, sweep_job))
         with _recorded(directory, config, dataset, overrides):
             summary = _train_and_test(config, network, dataset, directory, watch)
         watch.check()
     return Result(directory.path, summary, config.data.val_split == "test")
-
-
-def _plan(config: Config, input_shape: tuple[int, ...], classes: int) -> None:
-    """Raise ConfigError where network or loss don't fit such inputs or so many classes."""
-    try:
-        config.loss.require_classes(classes)
-    except ConfigError as error:
-        raise error.inside("loss") from None
-    try:
-        network = plan_model(config.model, input_shape)
-    except ConfigError as error:
-        raise error.inside("model") from None
-    given = network.output_shape(input_shape)
-    if given != (classes,):
-        last = list(network.layers)[-1]
-        problem = f"the last, {last}, gives {list(given)}, the data have {classes} classes: give [{classes}]"
-        raise ConfigError([Fault("model.layers", problem)])
-
-
-def _build(config: Config, dataset: Dataset) -> Sequential:
-    _plan(config, dataset.input_shape, len(dataset.class_names))
-    seed, dtype = config.settings.seed, config.dtype
-    try:
-        network = build_model(config.model, dataset.input_shape, seed=seed, dtype=dtype, device=config.device)
-    except ConfigError as error:
-        raise error.inside("model") from None
-    if config.settings.init_from:
-        _start_from(network, config.settings.init_from)
-    return network
-
-
-def _start_from(network: Sequential, run: str) -> None:
-    try:
-        file = checkpoint.locate(run)
-        network.load_state(checkpoint.tensors(checkpoint.load(file).weights))
-    except CheckpointError as error:
-        raise CheckpointError(f"init_from: {error}") from None
-    except ValueError as error:
-        raise CheckpointError(f"init_from: {file}: {error}") from None
-
-
-def _check_last_batch(config: Config, network: Sequential, dataset: Dataset) -> None:
-    """Refuse a last batch of one example where a layer can't train on it, before it fails in mid-epoch."""
-    size = config.settings.batch_size
-    if len(dataset.train) % size != 1 and size != 1:
-        return
-    x = torch.zeros(*dataset.input_shape, 1, dtype=config.dtype, device=config.device)
-    try:
-        network.rehearse(x, Mode(train=True, keep_cache=False))
-    except ValueError as error:
-        raise ConfigError([Fault("batch_size", f"{size} leaves a last batch of one example: {error}")]) from None
-
-
-def _clock(config: Config, dataset: Dataset) -> Clock:
-    settings = config.settings
-    return Clock(-(-len(dataset.train) // (settings.batch_size * settings.accumulate)), settings.epochs)
-
-
-def _check_schedule(config: Config, clock: Clock) -> None:
-    """Refuse a warm-up that never ends, and a learning rate that overflows at the end of the run or of warm-up."""
-    warmup, lr = config.schedule.warmup_steps, config.optimizer.lr
-    if warmup >= clock.steps:
-        problem = f"{warmup} is not allowed, the run has {clock.steps} steps: give fewer"
-        raise ConfigError([Fault("schedule.warmup_steps", problem)])
-    if not all(math.isfinite(config.schedule(lr, step, clock)) for step in (warmup, clock.steps - 1)):
-        raise ConfigError(
-            [Fault("schedule", f"the learning rate grows beyond all bounds within {clock.epochs} epochs")]
-        )
 
 
 def _path(config: Config, sweep_job: int | None) -> Path:
@@ -205,7 +130,7 @@ def _train_and_test(
 
     task = config.task(network, config.loss)
     plan = Plan(
-        _clock(config, dataset),
+        preparation.clock(config, dataset),
         settings.seed,
         config.optimizer,
         config.schedule,
@@ -213,18 +138,18 @@ def _train_and_test(
         settings.clip_grad_norm,
         settings.patience,
     )
-    log.info("%d parameters, %d training examples", network.flat.data.numel(), len(dataset.train))
+    _tell_summary(network, len(dataset.train))
     history = train(
         task,
         plan,
         batches(dataset.train, settings.batch_size, config.augment),
-        batches(dataset.val, EVALUATION_BATCH),
+        batches(dataset.val, preparation.EVALUATION_BATCH),
         directory,
         save,
         watch,
     )
     network.load_state(checkpoint.tensors(checkpoint.load(directory.checkpoint("best")).weights))
-    predicted, totals = evaluate(task, batches(dataset.test, EVALUATION_BATCH))
+    predicted, totals = evaluate(task, batches(dataset.test, preparation.EVALUATION_BATCH))
     test = totals.means("test")
     summary = _summary(history, test, network)
     directory.write_json("summary.json", summary)
@@ -234,6 +159,14 @@ def _train_and_test(
         log.exception("the figures could not be drawn")
     log.info("best val accuracy %.4f, test accuracy %.4f", history.best["val/accuracy"], test["test/accuracy"])
     return summary
+
+
+def _tell_summary(network: Sequential, examples: int) -> None:
+    """What is trained: into the log, and where somebody watches also onto the terminal."""
+    text = table(summarise(network))
+    log.info("%d parameters, %d training examples\n%s", network.flat.data.numel(), examples, text)
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr)
 
 
 def _draw(directory: RunDirectory, network: Sequential, dataset: Dataset, predicted: Tensor) -> None:

@@ -36,6 +36,7 @@ class Settings(BaseModel):
     dtype: Literal["float32", "float64"]
     device: Literal["auto", "cpu", "cuda", "mps"]
     kernels: Literal["compiled", "reference"]
+    debug: Literal["summary", "gradcheck", "overfit", "fast"] | None = None
     threads: Positive | None = None
     run_dir: Text | None = None
     sweep_dir: Text | None = None

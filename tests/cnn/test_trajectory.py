@@ -1,9 +1,11 @@
-"""Ten training steps follow torch's losses from the same weights."""
+"""Training steps follow torch's losses from the same weights."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -13,12 +15,13 @@ from benchmarks.peers import PEERS
 from cnn import Sequential, build_model
 from cnn.losses import CrossEntropy
 from cnn.optimizers import OPTIMIZERS
+from runners import overrides  # noqa: F401  (its resolvers)
 from runners.data import Examples
 from runners.data.batches import Batches
 from runners.data.idx import read_idx
 from runners.tasks import Classification
 from runners.tasks.classification import Totals
-from tests.cnn.oracle import copy_state, theirs
+from tests.cnn.oracle import copy_state, sequence, theirs
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,23 +35,19 @@ def shipped(name: str) -> dict[str, object]:
 @pytest.fixture(scope="module")
 def digits() -> Examples:
     folder = ROOT / "runners" / "data" / "mnist"
-    images = torch.from_numpy(read_idx(folder / "t10k-images-idx3-ubyte.gz")[:320, None])
-    return Examples(images, torch.from_numpy(read_idx(folder / "t10k-labels-idx1-ubyte.gz")[:320]).long())
+    images = torch.from_numpy(read_idx(folder / "t10k-images-idx3-ubyte.gz")[:640, None])
+    return Examples(images, torch.from_numpy(read_idx(folder / "t10k-labels-idx1-ubyte.gz")[:640]).long())
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize("model", PEERS)
-def test_ten_steps(model: str, optimizer: str, digits: Examples, kernel_set: str) -> None:
-    torch.manual_seed(0)
-    network: Sequential = build_model(shipped(model), (1, 28, 28), seed=1)
-    peer = PEERS[model]()
+def follow(network: Sequential, peer: nn.Module, optimizer: str, lr: float, digits: Examples) -> Iterator[float]:
+    """The relative difference of the two losses, step after step."""
     copy_state(network, peer)
-    lr = 0.01
+    peer.train()
     peer_step = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer](peer.parameters(), lr)
     ours = OPTIMIZERS[optimizer](lr=lr)  # type: ignore[call-arg]
     task = Classification(network, CrossEntropy())
-    device = torch.device("cpu")
-    for batch in Batches(digits, 32, mean=0.13, std=0.31, dtype=torch.float32, device=device).in_order():
+    dtype = network.flat.data.dtype
+    for batch in Batches(digits, 32, mean=0.13, std=0.31, dtype=dtype, device=torch.device("cpu")).in_order():
         peer_step.zero_grad()
         expected = nn.functional.cross_entropy(peer(theirs(batch.x)), batch.labels)
         expected.backward()
@@ -56,4 +55,37 @@ def test_ten_steps(model: str, optimizer: str, digits: Examples, kernel_set: str
         totals = Totals()
         task.train_step([batch], ours, lr, totals)
         found = totals.means("train")["train/loss"]
-        assert abs(found - expected.item()) <= 1e-4 * abs(expected.item())
+        yield abs(found - expected.item()) / abs(expected.item())
+
+
+@pytest.mark.parametrize(("optimizer", "lr"), [("adam", 0.001), ("sgd", 0.01)])
+@pytest.mark.parametrize("model", PEERS)
+def test_ten_steps(model: str, optimizer: str, lr: float, digits: Examples, kernel_set: str) -> None:
+    """Larger steps of Adam differ more: where a gradient is nothing but rounding, its sign decides the step."""
+    network = build_model(shipped(model), (1, 28, 28), seed=1)
+    differences = follow(network, PEERS[model](), optimizer, lr, digits.select(np.arange(320)))
+    assert max(differences) <= 1e-4
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("model", PEERS)
+def test_ten_larger_steps_in_double_precision(model: str, optimizer: str, digits: Examples) -> None:
+    network = build_model(shipped(model), (1, 28, 28), seed=1, dtype=torch.float64)
+    assert max(follow(network, PEERS[model]().double(), optimizer, 0.01, digits.select(np.arange(320)))) <= 1e-9
+
+
+@pytest.mark.parametrize(("optimizer", "lr"), [("adam", 0.0003), ("sgd", 0.01)])
+def test_twenty_steps_of_resnet13(optimizer: str, lr: float, digits: Examples, kernel_set: str) -> None:
+    """As far as single precision goes: over these steps torch differs from itself, in another layout, by 3e-3."""
+    assert max(follow(*resnet13(torch.float32), optimizer, lr, digits)) <= 1e-3
+
+
+@pytest.mark.parametrize(("optimizer", "lr"), [("adam", 0.001), ("sgd", 0.1)])
+def test_twenty_larger_steps_of_resnet13_in_double_precision(optimizer: str, lr: float, digits: Examples) -> None:
+    assert max(follow(*resnet13(torch.float64), optimizer, lr, digits)) <= 1e-9
+
+
+def resnet13(dtype: torch.dtype) -> tuple[Sequential, nn.Module]:
+    model = shipped("resnet13")
+    network = build_model(model, (1, 28, 28), seed=1, dtype=dtype)
+    return network, sequence(model["layers"], (1, 28, 28)).to(dtype)  # type: ignore[arg-type]
