@@ -21,6 +21,9 @@ from cnn.arguments import ConfigError, Fault, nearest, show
 CONFIGS = Path(__file__).parent.parent / "configs"
 MULTIRUN = ("-m", "--multirun")
 OVERRIDE = re.compile(r"(?P<prefix>\+\+|\+|~|)(?P<key>[A-Za-z_][\w./@-]*)(?:=(?P<value>.*))?", re.DOTALL)
+OPTIONAL = ("experiment", "debug")
+"""Groups of which nothing may be chosen."""
+
 PATHS = ("run_dir", "sweep_dir", "init_from", "data.path")
 REFERENCE = re.compile(r"\$\{\s*model\.(\w+)")
 
@@ -52,6 +55,8 @@ def prepare(arguments: Sequence[str]) -> tuple[list[str], list[Fault]]:
             else:
                 faults.append(Fault(argument, "a key needs a value, give key=value"))
         elif match["key"] in groups() and re.fullmatch(r"[\w,-]*", match["value"]):
+            if match["key"] in OPTIONAL and match["value"] == "null":
+                continue
             known = choices(match["key"])
             unknown = [name for name in match["value"].split(",") if name not in known]
             faults += [Fault(match["key"], f"unknown {show(name)}, {nearest(name, known)}") for name in unknown]

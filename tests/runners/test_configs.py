@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,10 @@ from cnn.arguments import model_of
 from cnn.losses import LOSSES
 from cnn.optimizers import OPTIMIZERS
 from cnn.schedules import SCHEDULES
-from runners import commands, overrides, schema
+from runners import commands, debug, overrides, schema
 from runners.data import SOURCES
 from runners.tasks import TASKS
-from tests.runners.conftest import Run, write_dataset
-
-IMAGE_MODELS = [name for name in overrides.choices("model") if name != "conv3d"]
+from tests.runners.conftest import Run
 
 
 @pytest.fixture(autouse=True)
@@ -26,18 +25,18 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["run.py"])
 
 
-BRIEF = ["epochs=1", "data.num_examples=64", "data.val_examples=64"]
-
-
-@pytest.mark.parametrize("name", IMAGE_MODELS)
+@pytest.mark.parametrize("name", overrides.choices("model"))
 def test_models(name: str) -> None:
-    assert commands.train([f"model={name}", "model.width=3", *BRIEF]) == 0
+    """Two batches of training, validation and test."""
+    clips = ["data=moving_mnist", "model.classes=8"] if name == "conv3d" else []
+    assert commands.train([f"model={name}", "model.width=3", "debug=fast", "batch_size=8", *clips]) == 0
 
 
-def test_conv3d(tmp_path: Path) -> None:
-    folder = write_dataset(tmp_path / "volumes", (8, 8, 8))
-    data = ["data=idx", f"data.path={folder}", "model.classes=3", "data.num_examples=64", "data.val_examples=64"]
-    assert commands.train(["model=conv3d", "epochs=1", *data]) == 0
+@pytest.mark.parametrize("name", overrides.choices("experiment"))
+def test_experiments(name: str) -> None:
+    assert commands.train([f"experiment={name}", "debug=fast", "batch_size=8"]) == 0
+    (summary,) = Path("outputs").rglob("summary.json")
+    assert json.loads(summary.read_text(encoding="utf-8"))["steps"] == 2
 
 
 @pytest.mark.parametrize(
@@ -64,7 +63,8 @@ def test_a_config_lists_every_argument_with_its_default(group: str, name: str) -
 
 
 def test_every_group_and_name_is_known_to_the_schema() -> None:
-    assert set(overrides.groups()) == set(schema.SECTIONS)
+    assert set(overrides.groups()) == {*schema.SECTIONS, "experiment", "debug"}
+    assert set(overrides.choices("debug")) == {*debug.REPORTS, "fast"}
     registries: dict[str, Any] = {"data": SOURCES, "optimizer": OPTIMIZERS, "loss": LOSSES}
     registries |= {"schedule": SCHEDULES, "task": TASKS}
     for group, registry in registries.items():

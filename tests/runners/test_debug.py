@@ -1,0 +1,270 @@
+"""debug=summary, gradcheck, overfit and fast; and gradcheck against a broken copy of every layer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+from cnn import Cache, Layer
+from cnn.branches import GRAPHS, Concat, Residual
+from cnn.layers import LAYERS
+from cnn.layers.activation import ReLU
+from tests.runners.conftest import Run
+
+Broken = Callable[[type[Layer]], type[Layer]]
+
+
+def sign_flipped(kind: type[Layer]) -> type[Layer]:
+    class Copy(kind):  # type: ignore[valid-type, misc]
+        def backward(self, dy: Tensor, cache: Cache, **needs: bool) -> Tensor | None:
+            dx = super().backward(dy, cache, **needs)
+            return None if dx is None else -dx
+
+    return Copy
+
+
+def index_off_by_one(kind: type[Layer]) -> type[Layer]:
+    """The gradient of each value goes to its neighbour: along the longest axis, or the only one that isn't constant."""
+
+    class Copy(kind):  # type: ignore[valid-type, misc]
+        def backward(self, dy: Tensor, cache: Cache, **needs: bool) -> Tensor | None:
+            dx = super().backward(dy, cache, **needs)
+            if dx is None:
+                return None
+            axes = range(1 if self.kind == "global_avg_pool" else dx.dim() - 1)
+            shifted: Tensor = dx.roll(1, max(axes, key=lambda axis: dx.shape[axis]))
+            return shifted
+
+    return Copy
+
+
+def one_channel_dropped(kind: type[Layer]) -> type[Layer]:
+    class Copy(kind):  # type: ignore[valid-type, misc]
+        def backward(self, dy: Tensor, cache: Cache, **needs: bool) -> Tensor | None:
+            dx: Tensor | None = super().backward(dy, cache, **needs)
+            if dx is not None:
+                dx = dx.clone()
+                dx[-1] = 0
+            return dx
+
+    return Copy
+
+
+def gradient_dropped(name: str) -> Broken:
+    """The term that belongs to one parameter is missing."""
+
+    def broken(kind: type[Layer]) -> type[Layer]:
+        class Copy(kind):  # type: ignore[valid-type, misc]
+            def backward(self, dy: Tensor, cache: Cache, **needs: bool) -> Tensor | None:
+                parameter = getattr(self, name)
+                before = parameter.grad.clone()
+                dx: Tensor | None = super().backward(dy, cache, **needs)
+                parameter.grad.copy_(before)
+                return dx
+
+        return Copy
+
+    return broken
+
+
+def gradient_shifted(name: str) -> Broken:
+    """One parameter's gradient is off by one place."""
+
+    def broken(kind: type[Layer]) -> type[Layer]:
+        class Copy(kind):  # type: ignore[valid-type, misc]
+            def backward(self, dy: Tensor, cache: Cache, **needs: bool) -> Tensor | None:
+                parameter = getattr(self, name)
+                before = parameter.grad.clone()
+                dx: Tensor | None = super().backward(dy, cache, **needs)
+                parameter.grad.copy_(before + (parameter.grad - before).roll(1))
+                return dx
+
+        return Copy
+
+    return broken
+
+
+def shortcut_forgotten(kind: type[Layer]) -> type[Layer]:
+    class Copy(Residual):
+        def backward(self, dy: Tensor, cache: Cache, **needs: bool) -> Tensor | None:
+            return self.layers["body"].backward(dy, cache.inner()[0], **needs)
+
+    return Copy
+
+
+def branches_swapped(kind: type[Layer]) -> type[Layer]:
+    class Copy(Concat):
+        def backward(self, dy: Tensor, cache: Cache, **needs: bool) -> Tensor | None:
+            return super().backward(dy.roll(1, 0), cache, **needs)
+
+    return Copy
+
+
+def last_layer_skipped(kind: type[Layer]) -> type[Layer]:
+    class Copy(kind):  # type: ignore[valid-type, misc]
+        def backward(self, dy: Tensor, cache: Cache, **needs: bool) -> Tensor | None:
+            layers, caches = list(self.layers.values()), cache.inner()
+            for layer, inner_cache in reversed(list(zip(layers, caches, strict=True))[:-1]):
+                dy = layer.backward(dy, inner_cache, **needs)
+            return dy
+
+    return Copy
+
+
+GENERAL: list[Broken] = [sign_flipped, index_off_by_one, one_channel_dropped]
+WINDOW: dict[str, Any] = {"kernel_size": 3, "stride": 2, "padding": 1}
+TANH: list[Any] = [{"batch_norm": {}}, "tanh"]
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    **{f"conv{n}d": {"out_channels": 4, "groups": 2, **WINDOW} for n in (1, 2, 3)},
+    **{f"conv_transpose{n}d": {"out_channels": 4, "groups": 2, "output_padding": 1, **WINDOW} for n in (1, 2, 3)},
+    **{f"{kind}_pool{n}d": WINDOW for kind in ("max", "avg") for n in (1, 2, 3)},
+    "linear": {"out_features": 5},
+    "group_norm": {"num_groups": 2},
+    "reshape": {"shape": [2, -1]},
+    "upsample": {"scale_factor": 2},
+    "dropout": {"p": 0.4},
+    "dropout2d": {"p": 0.4},
+    "sequential": {"layers": TANH},
+    "repeat": {"times": 2, "layers": TANH},
+    "residual": {"body": TANH},
+    "concat": {"branches": [["identity"], TANH]},
+}
+SHAPES: dict[str, list[int]] = {
+    **{
+        f"{kind}{n}d": [4, *(25,) * (n == 1), *(5, 5) * (n == 2), *(1, 5, 5) * (n == 3)]
+        for n in (1, 2, 3)
+        for kind in ("conv", "conv_transpose", "max_pool", "avg_pool")
+    },
+    "linear": [100],
+}
+OF_GRAPHS: dict[str, list[Broken]] = {
+    "residual": [sign_flipped, shortcut_forgotten],
+    "concat": [sign_flipped, branches_swapped],
+    "sequential": [sign_flipped, last_layer_skipped],
+    "repeat": [sign_flipped, last_layer_skipped],
+}
+
+
+def mistakes(kind: str) -> list[Broken]:
+    if kind in GRAPHS:
+        return OF_GRAPHS[kind]
+    names = ("weight", "bias") if kind.startswith("conv") or kind == "linear" or kind.endswith("norm") else ()
+    return [*GENERAL, *(how(name) for name in names for how in (gradient_dropped, gradient_shifted))]
+
+
+def typed(value: Any) -> str:
+    """A value as one types it on the command line."""
+    return re.sub(r'"', "", json.dumps(value)).replace(" ", "")
+
+
+def layers_with(kind: str) -> str:
+    """A small network for 10x10 pixels and three classes around one layer of this kind."""
+    layers: list[Any] = [
+        {"sigmoid": {"name": "around_1"}},
+        {"reshape": {"shape": SHAPES.get(kind, [4, 5, 5]), "name": "around_2"}},
+        {kind: {**ARGUMENTS.get(kind, {}), "name": "tested"}},
+        {"flatten": {"name": "around_3"}},
+        {"linear": {"out_features": 3, "name": "around_4"}},
+    ]
+    return typed(layers)
+
+
+@pytest.fixture(autouse=True)
+def undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Repeat` and the others stay what they are for the layers around the broken one."""
+    for registry in (LAYERS, GRAPHS):
+        for kind in list(registry):
+            monkeypatch.setitem(registry, kind, registry[kind])
+
+
+@pytest.mark.parametrize("kind", [*LAYERS, *GRAPHS])
+def test_a_broken_copy_of_every_layer_is_caught_and_named(
+    kind: str, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = [f"model.layers={layers_with(kind)}", "debug=gradcheck", "threads=1", "kernels=reference"]
+    assert run(*network) == 0, capsys.readouterr().out
+    registry: dict[str, Any] = LAYERS if kind in LAYERS else GRAPHS
+    sound = registry[kind]
+    for broken in mistakes(kind):
+        registry[kind] = broken(sound)
+        capsys.readouterr()
+        assert run(*network) == 1
+        report = capsys.readouterr().out
+        (verdict,) = [line for line in report.splitlines() if line.startswith("wrong: ")]
+        names = verdict.removeprefix("wrong: ").split(", ")
+        assert "tested" in names, report
+        assert all(name in ("tested", "network and loss") or "around" in name for name in names), report
+        assert kind in ("sigmoid", "reshape", "flatten", "linear") or not any("around" in name for name in names)
+        registry[kind] = sound
+    assert not Path("outputs").exists()
+
+
+def test_a_layer_that_breaks_down_is_named(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Copy(ReLU):
+        def backward(self, dy: Tensor, cache: Cache, **needs: bool) -> Tensor | None:
+            raise ValueError("no such gradient")
+
+    monkeypatch.setitem(LAYERS, "relu", Copy)
+    assert run("debug=gradcheck") == 1
+    assert "relu_1: ValueError: no such gradient" in capsys.readouterr().out
+
+
+def test_summary(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("debug=summary") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if line[0].isalpha()] == [
+        *("layer", "conv2d_1", "batch_norm_1", "relu_1", "flatten_1", "linear_1", "total,")
+    ]
+    conv = next(line for line in lines if line.startswith("conv2d_1"))
+    assert conv.split()[1:] == ["[4,", "8,", "8]", "40", f"{4 * 64 * 2 * 9:,}", "0.4", "KiB"]
+    assert lines[-1].split()[3:5] == [f"{40 + 8 + 256 * 3 + 3:,}", f"{4608 + 512 + 256 + 256 * 2 * 3 + 3:,}"]
+    assert not Path("outputs").exists()
+
+
+def test_the_summary_is_in_the_log_of_a_run(run: Run) -> None:
+    assert run("epochs=1", "run_dir=here") == 0
+    assert "total, an example" in Path("here/run.log").read_text(encoding="utf-8")
+
+
+def test_overfit_learns_one_batch_without_regularisers(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    layers = ["{conv2d:{out_channels:8,kernel_size:3}}", "batch_norm", "relu", "{dropout:{p:0.5}}", "flatten"]
+    noisy = f"model.layers=[{','.join(layers)},{{linear:{{out_features:3}}}}]"
+    regularised = ["optimizer=adamw", "optimizer.weight_decay=0.5", "loss.label_smoothing=0.2"]
+    assert run("debug=overfit", noisy, *regularised) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    found = re.fullmatch(r"one batch of 16 examples learnt: loss (\S+) after (\d+) steps", line)
+    assert found
+    assert float(found[1]) <= 1e-3
+    assert not Path("outputs").exists()
+
+
+def test_overfit_says_when_a_network_cannot_learn(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    constant = "model.layers=[global_avg_pool,{linear:{out_features:3}}]"
+    assert run("debug=overfit", constant, "optimizer.lr=1e-5") == 1
+    assert "one batch of 16 examples not learnt: loss " in capsys.readouterr().out
+
+
+def test_fast_runs_two_batches_of_everything(run: Run) -> None:
+    assert run("debug=fast", "schedule=cosine", "schedule.warmup_steps=500", "epochs=9", "run_dir=here") == 0
+    summary = json.loads(Path("here/summary.json").read_text(encoding="utf-8"))
+    assert summary["steps"] == 9 * 2
+    assert {file.name for file in Path("here/figures").iterdir()} >= {"curves.png", "confusion.png"}
+
+
+def test_unknown_modes_and_null(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("debug=gradchek") == 2
+    assert "debug: unknown 'gradchek', did you mean gradcheck?" in capsys.readouterr().err
+    assert run("debug=null", "experiment=null", "epochs=1") == 0
+
+
+def test_faults_come_before_a_report(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("debug=summary", "model.layers=[flatten,{linear:{out_features:7}}]") == 2
+    assert "model.layers: the last, linear_1, gives [7], the data have 3 classes" in capsys.readouterr().err
