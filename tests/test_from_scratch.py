@@ -42,7 +42,7 @@ ALLOWED = {
     *("arange", "empty", "empty_like", "from_numpy", "full", "full_like", "ones", "ones_like", "rand", "randn"),
     *("tensor", "zeros", "zeros_like"),
     # arithmetic and reductions
-    *("add", "exp", "expm1", "erf", "log", "log1p", "sqrt", "where", "mm", "bmm", "bincount", "cat"),
+    *("add", "div", "exp", "expm1", "erf", "log", "log1p", "sqrt", "where", "mm", "bmm", "bincount", "cat"),
 }
 READY_MADE = set(
     """

@@ -112,7 +112,10 @@ class AvgPool(Pool):
 
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         (size,) = cache.take()
-        return ops.window_sum_backward(dy / self._places(size, like=dy), size, self._window(size)) if need_dx else None
+        if not need_dx:
+            return None
+        share = torch.div(dy, self._places(size, like=dy), out=ops.empty(tuple(dy.shape), like=dy))
+        return ops.window_sum_backward(share, size, self._window(size))
 
     def _places(self, size: Shape, like: Tensor) -> Tensor:
         """How many places each window has: the product of those along each axis, [*So, 1]."""

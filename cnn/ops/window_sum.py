@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from cnn.ops.memory import empty
 from cnn.ops.padding import CHANNELS, inside, pad, room
 from cnn.ops.window import Sizes, Window
 
@@ -15,7 +16,7 @@ def window_sum(x: Tensor, window: Window) -> Tensor:
     """
     output_size = window.output_size(tuple(x.shape[1:-1]))
     padded = pad(x, window, fill=0)
-    y = x.new_zeros((x.shape[0], *output_size, x.shape[-1]))
+    y = empty((x.shape[0], *output_size, x.shape[-1]), like=x).zero_()
     for tap in window.taps():
         y += padded[CHANNELS + window.reach(tap, output_size)]
     return y
@@ -26,7 +27,7 @@ def window_sum_backward(dy: Tensor, size: Sizes, window: Window) -> Tensor:
 
     dy [C, *So, N] -> dx [C, *S, N], S being `size`.
     """
-    padded = dy.new_zeros((dy.shape[0], *room(size, window), dy.shape[-1]))
+    padded = empty((dy.shape[0], *room(size, window), dy.shape[-1]), like=dy).zero_()
     for tap in window.taps():
         padded[CHANNELS + window.reach(tap, window.output_size(size))] += dy
     return padded[CHANNELS + inside(size, window)].contiguous()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
+import torch
+
 TOLERANCES = {"float64 vs torch": 1e-9, "float32 vs torch": 1e-4, "finite differences": 1e-6}
 
 drawn: Counter[str] = Counter()
@@ -15,6 +17,11 @@ def check(family: str, comparison: str, errors: dict[str, float]) -> None:
     largest = max(errors.values(), default=0.0)
     worst[family][comparison] = max(worst[family][comparison], largest)
     assert largest <= TOLERANCES[comparison], f"{comparison}: {errors}"
+
+
+def against_torch(dtype: torch.dtype) -> str:
+    """The name of a comparison with torch in this precision."""
+    return f"{str(dtype).removeprefix('torch.')} vs torch"
 
 
 def table() -> list[str]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import weakref
+from typing import ClassVar
+
 import pytest
 import torch
+from torch import Tensor
 
-from cnn import build_model
+from cnn import Cache, Layer, Mode, build_model
 from cnn.arguments import construct
+from cnn.layers import LAYERS
 from cnn.losses import CrossEntropy
 from cnn.ops.memory import SMALL, Pool
 from cnn.optimizers import OPTIMIZERS
 from runners.data.batches import Batch
 from runners.tasks import Classification
 from runners.tasks.classification import Totals
+from tests.cnn.test_models import IMAGES
 from tests.cnn.test_optimizers import EVERYTHING
 from tests.cnn.test_trajectory import shipped
 
@@ -57,7 +63,11 @@ def test_idle_memory_is_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "optimizer"), [("seed8", "adam"), *(("lenet", optimizer) for optimizer in OPTIMIZERS)]
+    ("model", "optimizer"),
+    [
+        *((model, "adam") for model in IMAGES),
+        *(("lenet", optimizer) for optimizer in OPTIMIZERS if optimizer != "adam"),
+    ],
 )
 def test_training_allocates_nothing_large_after_two_steps(model: str, optimizer: str) -> None:
     """As torch's profiler sees it: every operator's own allocations, by whatever name they are called."""
@@ -70,3 +80,36 @@ def test_training_allocates_nothing_large_after_two_steps(model: str, optimizer:
         task.train_step([batch], rule, 0.01, Totals(), max_norm=1.0)
     large = [event.name for event in profile.events() if event.self_cpu_memory_usage >= SMALL]
     assert large == []
+
+
+class Witness(Layer):
+    """Passes a copy on and counts how many of the inputs it ever had are still alive."""
+
+    kind = "witness"
+    seen: ClassVar[list[weakref.ref[Tensor]]] = []
+    most: ClassVar[int] = 0
+
+    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        Witness.seen.append(weakref.ref(x))
+        Witness.most = max(Witness.most, sum(reference() is not None for reference in Witness.seen))
+        return x + 1, mode.keep()
+
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
+        cache.take()
+        return self.forward(dy, Mode(train=False, keep_cache=False))[0]
+
+
+def test_values_are_freed_after_their_last_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a deep net few values live at a time, forward and backward: one for each graph that is being run."""
+    monkeypatch.setitem(LAYERS, "witness", Witness)
+    block = {"residual": {"body": ["witness", "witness"], "shortcut": ["witness"]}}
+    branches = {"concat": {"branches": [["witness"], ["witness", "witness"]]}}
+    network = build_model({"layers": [{"repeat": {"times": 10, "layers": [block, branches, "witness"]}}]}, (1, 2))
+    y, cache = network.forward(torch.ones(1, 2, 3), Mode(train=False))
+    assert len(Witness.seen) == 70
+    assert Witness.most <= 8
+    Witness.seen.clear()
+    monkeypatch.setattr(Witness, "most", 0)
+    network.backward(torch.ones_like(y), cache)
+    assert len(Witness.seen) == 70
+    assert Witness.most <= 8

@@ -14,6 +14,7 @@ from torch.optim import lr_scheduler
 
 from cnn.arguments import construct
 from cnn.schedules import SCHEDULES, Clock, Schedule
+from tests.cnn import ledger
 
 LR = st.floats(1e-3, 1)
 UNITS = st.sampled_from(["steps", "epochs"])
@@ -98,9 +99,12 @@ def test_against_torch(kind: str, data: st.DataObject, lr: float, clock: Clock) 
     schedule = make(kind, given)
     in_epochs = given.get("unit") == "epochs"
     expected = expected_rates(kind, given, lr, clock.epochs if in_epochs else clock.steps)
-    for step in range(clock.steps):
-        wanted = expected[step // clock.steps_per_epoch if in_epochs else step]
-        assert schedule(lr, step, clock) == pytest.approx(wanted, rel=1e-9)
+    found = [schedule(lr, step, clock) for step in range(clock.steps)]
+    wanted = [expected[step // clock.steps_per_epoch if in_epochs else step] for step in range(clock.steps)]
+    assert found == pytest.approx(wanted, rel=1e-9)
+    ledger.drawn["schedule"] += 1
+    error = max(abs(a - b) / b if b else abs(a) for a, b in zip(found, wanted, strict=True))
+    ledger.check("schedule", "float64 vs torch", {kind: error})
 
 
 @pytest.mark.parametrize("kind", KINDS)
