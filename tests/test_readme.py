@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from cnn import build_model
+from cnn.builder import known
 from runners import commands, overrides
 
 ROOT = Path(__file__).parents[1]
@@ -30,14 +32,15 @@ def test_the_two_commands_are_single_lines() -> None:
 
 
 def test_the_model_of_ones_own() -> None:
-    (text,) = blocks("yaml")
-    model = yaml.safe_load(text.replace("${model.width}", "16").replace("${model.classes}", "10"))
-    for layer in model["layers"]:
-        if "conv2d" in layer:
-            layer["conv2d"]["out_channels"] = 16
-        if "linear" in layer:
-            layer["linear"]["out_features"] = 10
-    assert build_model(model, (1, 28, 28)).output_shape((1, 28, 28)) == (10,)
+    for text in blocks("yaml"):
+        composed = OmegaConf.create({"model": yaml.safe_load(text)})
+        model = OmegaConf.to_container(composed, resolve=True)["model"]  # type: ignore[call-overload, index]
+        assert build_model(model, (1, 28, 28)).output_shape((1, 28, 28)) == (10,)  # type: ignore[arg-type]
+
+
+def test_every_layer_is_listed() -> None:
+    table = README.split("| convolution |")[1].split("\n\n")[0]
+    assert not [kind for kind in known() if f"`{kind}`" not in table]
 
 
 def test_the_python_code(tmp_path: Path) -> None:
