@@ -296,4 +296,4 @@ def test_help_names_the_choices(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     with pytest.raises(SystemExit) as end:
         commands.train(["--help"])
     assert end.value.code == 0
-    assert "model: blocks, conv3d, lenet, seed8" in capsys.readouterr().out
+    assert "model: blocks, conv3d, densenet, inception_block, lenet, resnet13," in capsys.readouterr().out
