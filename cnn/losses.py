@@ -4,6 +4,7 @@
     backward(cache) -> dL/dprediction
 
 Values are means, as PyTorch's with `reduction="mean"`: over all targets where these are classes, else over all values.
+The gradients are derived in docs/losses.md.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class CrossEntropy(Loss):
     Forward:  L = sum over n, c of q_nc (log sum over k of exp(z_nk) - z_nc) / W,   W = sum over n of w_(t_n)
     Backward: dz_nc = (Q_n softmax(z_n)_c - q_nc) / W,   Q_n = sum over c of q_nc
 
-    Computed from z - max z: no overflow, no log 0. NaN where all targets have weight 0.
+    Computed from z - max z: no overflow, no log 0. Where all targets have weight 0 there is no mean: NaN,
+    or infinity with label smoothing.
 
     Shapes: logits z [K, *S, N], target [*S, N] of integers in [0, K), weight [K].
     Source: Goodfellow, Bengio & Courville 2016, "Deep Learning", section 6.2.2.3; label smoothing: Szegedy et al. 2016,
