@@ -3,7 +3,7 @@
 step(flat, lr)        flat.data [P] changes in place, flat.grad [P] stays as it is
 
 Weight decay concerns `flat.data[:flat.decayed]`, the weights; with `decay_all` biases and norms as well. Vectors for
-the time of one step come from the pool, so that a step allocates nothing.
+the time of one step come from the pool, so that a step allocates nothing. Explained in docs/optimizers.md.
 """
 
 from __future__ import annotations

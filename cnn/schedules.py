@@ -6,6 +6,7 @@ Formulas are in t, what has gone by of the schedule's unit, steps or whole epoch
 With `warmup_steps` W the rate first rises in a line, lr(0) (step + 1) / (W + 1) for step < W, as torch's `LinearLR`
 with start_factor 1 / (W + 1); then t starts at 0, and T is what is left, as in torch's `SequentialLR`.
 Source of warm-up: Goyal et al. 2017, "Accurate, large minibatch SGD: training ImageNet in 1 hour", section 2.2.
+All of them side by side: docs/optimizers.md.
 """
 
 from __future__ import annotations
