@@ -1,5 +1,5 @@
 """How parameters begin: float64 tensors on the CPU, so that one seed gives the same numbers whatever the device and the
-precision of the network."""
+precision of the network. Derived in docs/initialisation.md."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ def weights(
 
 
 def gain_of(activation: Callable[[Tensor], Tensor]) -> float:
-    """1 / sqrt(E f(z)^2) for z ~ N(0, 1): what weights must be scaled by for f(weights @ x) to be as large as x.
+    """1 / sqrt(E f(z)^2) for z ~ N(0, 1): what weights must be scaled by for weights @ f(z) to be as large as z.
 
-    The expectation is a sum over a fine grid. For GELU and SiLU the balance is an unstable one: very deep nets of them
-    want a normalisation.
+    The expectation is a sum over a fine grid. In a stack of one f this is a balance in which sizes stay: at once where
+    f(a z) = a f(z) for a > 0, as for ReLU; else they drift towards it, or for GELU and SiLU, where it is unstable, away
+    from it: very deep nets of them want a normalisation.
     """
     z = torch.arange(-8, 8, 1 / 256, dtype=torch.float64) + 1 / 512
     density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)

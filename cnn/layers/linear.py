@@ -1,4 +1,4 @@
-"""The fully connected layer."""
+"""The fully connected layer. Derived in docs/linear.md."""
 
 from __future__ import annotations
 
