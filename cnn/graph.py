@@ -1,6 +1,6 @@
 """Graphs: layers made of layers. The root of a graph owns the two flat vectors in which all parameters lie.
 
-Graphs with branches are in branches.py.
+Graphs with branches are in branches.py. How gradients pass through graphs is derived in docs/graphs.md.
 """
 
 from __future__ import annotations

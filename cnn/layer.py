@@ -7,7 +7,8 @@ A layer owns parameters and buffers, never activations: what backward needs trav
 twice in a network, and several forward passes can wait for their backward. `x` and `dy` are read-only; gradients of
 parameters are added to `Parameter.grad`, never assigned.
 
-Activations are [C, *spatial, N]: features first, the batch last and contiguous.
+Activations are [C, *spatial, N]: features first, the batch last and contiguous. docs/how-a-batch-flows.md follows one
+batch through a whole training step.
 """
 
 from __future__ import annotations

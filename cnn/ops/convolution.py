@@ -2,6 +2,7 @@
 
 With G groups, the input channels and the filters are cut into G parts that know nothing of each other:
 weight [O, C/G, *K] is seen as [G, O/G, C/G K], the columns as [G, C/G K, So N], y and dy as [G, O/G, So N].
+Derived in docs/convolution.md.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def conv_backward_input(dy: Tensor, weight: Tensor, size: Sizes, window: Window,
 def add_conv_backward_weight(x: Tensor, dy: Tensor, window: Window, dweight: Tensor, groups: int = 1) -> None:
     """dweight += dy @ im2col(x)^T.
 
-    x [C, *S, N], dy [O, *So, N], dweight [O, C/G, *K]. The columns are made anew: to keep them takes prod(K) times x.
+    x [C, *S, N], dy [O, *So, N], dweight [O, C/G, *K]. The columns are made anew: to keep them takes up to
+    prod(K) times x.
     """
     _matrices(dweight, groups).baddbmm_(_matrices(dy, groups), _columns(x, window, groups).transpose(1, 2))
 
