@@ -100,15 +100,18 @@ def _problem(model: type[BaseModel], values: Mapping[str, Any], name: str) -> st
     if name not in model.model_fields:
         return f"unknown, {nearest(name, model.model_fields)}"
     allowed = describe(model, name)
+    if isinstance(values.get(name), int) and values[name] > LARGEST:
+        allowed += f", at most {LARGEST:,}"
     return f"{show(values[name])} is not allowed, give {allowed}" if name in values else f"missing, give {allowed}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for an unknown name: the most similar known ones, or all of them."""
     known = sorted(known)
-    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    lower = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
     if close:
-        return f"did you mean {close[0]}? (known: {', '.join(known)})"
+        return f"did you mean {lower[close[0]]}? (known: {', '.join(known)})"
     return f"known: {', '.join(known)}" if known else "nothing is known here"
 
 
@@ -154,4 +157,6 @@ def _in_words(schema: Mapping[str, Any]) -> str:
 def _list_in_words(schema: Mapping[str, Any]) -> str:
     shortest, longest = schema.get("minItems"), schema.get("maxItems")
     count = str(shortest) if shortest == longest else f"{shortest} to {longest}" if longest else f"{shortest} or more"
+    if shortest is None:
+        return f"a list of values, each {_in_words(schema.get('items', {}))}"
     return f"a list of {count} values, each {_in_words(schema.get('items', {}))}"

@@ -42,13 +42,19 @@ class Residual(Graph):
         super().__init__(parts)
         self.automatic = shortcut == "auto"
 
+    def build(self, input_shape: Shape) -> Shape:
+        shape = self.output_shape(input_shape)
+        if self.automatic and shape != input_shape:
+            self.layers.setdefault("shortcut", projection(input_shape, shape))
+        return super().build(input_shape)
+
     def trace(self, input_shape: Shape, visit: Visit) -> Shape:
         shape = inside("body", visit, self.layers["body"], input_shape)
-        if self.automatic and shape != input_shape and "shortcut" not in self.layers:
-            self.layers["shortcut"] = projection(input_shape, shape)
         other = input_shape
         if "shortcut" in self.layers:
             other = inside("shortcut", visit, self.layers["shortcut"], input_shape)
+        elif self.automatic and shape != input_shape:  # not built yet
+            other = projection(input_shape, shape).output_shape(input_shape)
         if other != shape:
             raise ShapeError(f"has a body that gives {list(shape)} and a shortcut that gives {list(other)}")
         return shape
@@ -112,6 +118,8 @@ class Concat(Graph):
     kind = "concat"
 
     def __init__(self, branches: Branches) -> None:
+        if not branches:
+            raise ValueError("a concatenation needs at least one branch")
         super().__init__({str(number): Sequential(branch) for number, branch in enumerate(branches, start=1)})
 
     def trace(self, input_shape: Shape, visit: Visit) -> Shape:

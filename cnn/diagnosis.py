@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cnn.gradcheck import directional
+from cnn.gradcheck import contract, directional
 from cnn.graph import Graph, Sequential
 from cnn.layer import Cache, Layer, Mode, Shape
 from cnn.layers.shape import Identity
 from cnn.losses import Loss
 
 LAYER_TOLERANCE = 1e-6
-NETWORK_TOLERANCE = 1e-5
-"""Of a whole network, where inputs of inner layers can't be drawn away from kinks and ties."""
+GRAPH_TOLERANCE = 1e-5
+"""Of graphs, where the inputs of inner layers can't be drawn away from kinks and ties."""
 
 EXAMPLES = 4
 
@@ -46,11 +46,13 @@ def diagnose(network: Graph, scored: Graph, loss: Loss, target: Tensor, *, seed:
     or backward pass breaks down.
     """
     _randomise(network, seed)
-    for name, layer, shape in _leaves("", network, network.input_shape):
-        yield _check(name, layer, shape, LAYER_TOLERANCE, seed)
+    device = network.flat.data.device
+    for name, layer, shape in network.walk(network.input_shape):
+        if layer.place or not isinstance(layer, Sequential):  # bodies and branches are checked with their graph
+            yield _check(name, layer, shape, device, seed)
     output_shape = scored.output_shape(network.input_shape)
-    yield _check("loss", _Scored(None, loss, target), output_shape, LAYER_TOLERANCE, seed)
-    yield _check("network and loss", _Scored(scored, loss, target), network.input_shape, NETWORK_TOLERANCE, seed)
+    yield _check("loss", _Scored(None, loss, target), output_shape, device, seed)
+    yield _check("network and loss", _Scored(scored, loss, target), network.input_shape, device, seed)
 
 
 def _randomise(network: Graph, seed: int) -> None:
@@ -64,25 +66,6 @@ def _randomise(network: Graph, seed: int) -> None:
         parameter.data.add_((0.3 * size * noise(parameter.shape)).to(parameter.data.device))
     for _, buffer in network.named_buffers():  # variances stay positive
         buffer.data.add_((0.3 * noise(buffer.shape).abs()).to(buffer.data.device))
-
-
-def _leaves(path: str, graph: Graph, input_shape: Shape) -> Iterator[tuple[str, Layer, Shape]]:
-    """Each layer with its dotted name and its input's shape, graphs after what they are made of.
-
-    Sequences that no config names, bodies and branches, are checked with the graph they belong to.
-    """
-    found: list[tuple[str, Layer, Shape]] = []
-
-    def note(name: str, layer: Layer, shape: Shape) -> Shape:
-        inner = f"{path}.{name}" if path else name
-        if isinstance(layer, Graph):
-            found.extend(_leaves(inner, layer, shape))
-        if layer.place or not isinstance(layer, Sequential):
-            found.append((inner, layer, shape))
-        return layer.output_shape(shape)
-
-    graph.trace(input_shape, note)
-    yield from found
 
 
 class _Scored(Graph):
@@ -106,21 +89,20 @@ class _Scored(Graph):
         return self.layers["network"].backward(gradient, network_cache, need_dx=need_dx, need_dparams=need_dparams)
 
 
-def _check(name: str, layer: Layer, shape: Shape, tolerance: float, seed: int) -> Finding:
+def _check(name: str, layer: Layer, shape: Shape, device: torch.device, seed: int) -> Finding:
     """The worst of a layer's gradients, in both modes."""
-    parameters = [parameter for _, parameter in layer.named_parameters()]
-    device = parameters[0].data.device if parameters else "cpu"
     x = away_from_kinks((*shape, EXAMPLES), seed).to(device)
+    kinks = isinstance(layer, Graph)
     errors: dict[str, float] = {}
     for train in (True, False):
         mode = Mode(train, generator=torch.Generator(device).manual_seed(seed))
         try:
-            found = directional(layer, x, mode, seed=seed, together=isinstance(layer, Graph))
+            found = directional(layer, x, mode, seed=seed, kinks=kinks) | contract(layer, x, mode, seed=seed)
         except Exception as error:
             raise DiagnosisFailed(f"{name}: {type(error).__name__}: {error}") from error
         errors |= {f"{gradient}, {'training' if train else 'evaluation'}": value for gradient, value in found.items()}
     gradient = max(errors, key=lambda name: (math.isnan(errors[name]), errors[name]))
-    return Finding(name, shape, gradient, errors[gradient], tolerance)
+    return Finding(name, shape, gradient, errors[gradient], GRAPH_TOLERANCE if kinks else LAYER_TOLERANCE)
 
 
 class DiagnosisFailed(Exception):

@@ -1,7 +1,7 @@
 """Any layer or network against finite differences: is the hand-written backward the derivative of the forward?
 
 `gradcheck` compares every entry of every gradient; `directional` compares slopes along random directions, which takes a
-few forward passes however large the network is.
+few forward passes however large the network is; `contract` checks what else a layer promises.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from cnn.layer import Layer, Mode
 STEP = 1e-5
 """Half the width of a central difference: its error is of the order STEP^2, its rounding noise 1e-16 / STEP."""
 
-DIRECTION_STEPS = (1e-6, 1e-8)
-"""The same along a direction, where all entries move: a kink that the first step crosses, the second may not."""
+DIRECTION_STEP = 1e-6
+"""The same along a direction, where all entries move at once."""
+
+KINK_STEP = 1e-8
+"""The same where kinks can't be avoided, inside of networks: few are crossed by so short a step."""
 
 NOISE_ERROR = 1e-6
 """What a difference as small as rounding noise may at most count for."""
@@ -41,41 +44,77 @@ def gradcheck(layer: Layer, x: Tensor, mode: Mode, *, seed: int = 0) -> dict[str
     }
 
 
-def directional(
-    layer: Layer, x: Tensor, mode: Mode, *, seed: int = 0, tries: int = 3, together: bool = False
-) -> dict[str, float]:
+def directional(layer: Layer, x: Tensor, mode: Mode, *, seed: int = 0, kinks: bool = False) -> dict[str, float]:
     """As `gradcheck`, but of the slopes along random directions v, relative to the gradient's length.
 
     The error is |<found, v> - slope| / max(|found|, |slope|), v ~ N(0, 1). What makes up a share s of the gradient's
-    length and is wrong shows as an error of about s. Where it isn't small, other directions are tried and the smallest
-    counts: a wrong gradient is wrong along all of them, a kink inside of a network is crossed along one. `together`
-    takes all parameters for one vector.
+    length and is wrong shows as an error of about s. `kinks` is for networks, inside of which they can't be avoided: it
+    takes all parameters for one vector, short steps, and the smallest error along several directions. A wrong gradient
+    is wrong along all of them, a kink is crossed along one.
     """
     probe = _probe(layer, x, mode, seed)
     generator = torch.Generator().manual_seed(seed)
     groups = {name: [pair] for name, pair in probe.gradients.items()}
-    if together:
+    if kinks:
         groups = {"x": groups.pop("x"), "parameters": [pair for group in groups.values() for pair in group]}
-    return {name: _worst(probe, group, generator, tries) for name, group in groups.items() if group}
+    step, tries = (KINK_STEP, 8) if kinks else (DIRECTION_STEP, 2)
+    return {name: _smallest(probe, group, generator, step, tries) for name, group in groups.items() if group}
 
 
-def _worst(probe: _Probe, group: list[tuple[Tensor, Tensor]], generator: torch.Generator, tries: int) -> float:
-    """The error of some tensors' gradient, found along directions in which all of them move."""
+def _smallest(
+    probe: _Probe, group: list[tuple[Tensor, Tensor]], generator: torch.Generator, step: float, tries: int
+) -> float:
+    """The smallest error of some tensors' gradient, along directions in which all of them move."""
     smallest = math.inf
+    length = math.sqrt(sum(float(found.square().sum()) for _, found in group))
     for _ in range(tries):
         directions = [
             torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype).to(tensor.device) for tensor, _ in group
         ]
         expected = sum(float((found * v).sum()) for (_, found), v in zip(group, directions, strict=True))
-        length = math.sqrt(sum(float(found.square().sum()) for _, found in group))
-        for step in DIRECTION_STEPS:
-            slope = slope_along(probe.value, [tensor for tensor, _ in group], directions, step)
-            scale = max(length, abs(slope), probe.rounding / step / NOISE_ERROR, torch.finfo(torch.float64).tiny)
-            error = abs(expected - slope) / scale
-            if error <= NOISE_ERROR / 10 or math.isnan(error):
-                return error
-            smallest = min(smallest, error)
+        slope = slope_along(probe.value, [tensor for tensor, _ in group], directions, step)
+        scale = max(length, abs(slope), probe.rounding / step / NOISE_ERROR, torch.finfo(torch.float64).tiny)
+        error = abs(expected - slope) / scale
+        if error <= NOISE_ERROR / 10 or math.isnan(error):
+            return error
+        smallest = min(smallest, error)
     return smallest
+
+
+def contract(layer: Layer, x: Tensor, mode: Mode, *, seed: int = 0) -> dict[str, float]:
+    """How far a layer departs from what every layer promises, 0 where it doesn't.
+
+    x and dy stay as they are; gradients are added to what was there; `need_dx` and `need_dparams` leave out what isn't
+    needed and change nothing else. The layer has to be bound in float64.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    parameters = [parameter for _, parameter in layer.named_parameters()]
+    start = [torch.randn(p.shape, generator=generator, dtype=x.dtype).to(x.device) for p in parameters]
+
+    def run(**needs: bool) -> tuple[Tensor | None, Tensor, float]:
+        """dx, everything that was added to gradients, and whether an input was overwritten."""
+        given = x.clone()
+        y, cache = layer.rehearse(given, mode)
+        dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(DY_STREAM + seed), dtype=x.dtype).to(x.device)
+        handed = dy.clone()
+        for parameter, values in zip(parameters, start, strict=True):
+            parameter.grad.copy_(values)
+        dx = layer.backward(handed, cache, **needs)
+        added = [(p.grad - values).flatten() for p, values in zip(parameters, start, strict=True)]
+        return dx, torch.cat([*added, x.new_zeros(1)]), float(not torch.equal(given, x) or not torch.equal(handed, dy))
+
+    dx, added, overwritten = run()
+    alone, untouched, _ = run(need_dparams=False)
+    nothing, spared, _ = run(need_dx=False)
+    assert dx is not None
+    departures = {
+        "x or dy, overwritten": overwritten,
+        "x, with need_dparams=False": 1.0 if alone is None else relative_error(alone, dx, NOISE_ERROR * 1e-9),
+        "parameters, with need_dparams=False": float(untouched.any()),
+        "parameters, with need_dx=False": relative_error(spared, added, NOISE_ERROR * 1e-6),
+        "x, with need_dx=False": float(nothing is not None),
+    }
+    return departures
 
 
 @dataclass(frozen=True)
@@ -88,12 +127,14 @@ class _Probe:
 
 
 def _probe(layer: Layer, x: Tensor, mode: Mode, seed: int) -> _Probe:
+    if x.dtype != torch.float64:
+        raise ValueError(f"gradients are checked in float64, x is {x.dtype}: finite differences need its digits")
     x = x.clone(memory_format=torch.contiguous_format)
     y, cache = layer.rehearse(x, mode)
     dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(DY_STREAM + seed), dtype=x.dtype).to(x.device)
     for _, parameter in layer.named_parameters():
         parameter.grad.zero_()
-    dx = layer.backward(dy, cache)
+    dx = layer.backward(dy.clone(), cache)
     assert dx is not None
     quiet = Mode(mode.train, keep_cache=False, generator=mode.generator)
 

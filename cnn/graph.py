@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import torch
 from pydantic import Field, WithJsonSchema
 from torch import Tensor
 
+from cnn.arguments import ConfigError, Fault
 from cnn.layer import Cache, Layer, Mode, Parameter, Shape, ShapeError
 
 Layers = Annotated[Mapping[str, Layer] | Sequence[Layer], WithJsonSchema({"description": "a list of layers"})]
 """Layers by name, or layers that are named after their kind; in a config a list."""
 
 Times = Annotated[int, Field(ge=1, le=1000)]
+
+MOST_LAYERS = 100_000
+"""Where layers repeat layers that repeat layers, a slip of the finger fills the memory."""
 
 Visit = Callable[[str, Layer, Shape], Shape]
 """Given a layer, its name and its input's shape, its output's shape."""
@@ -62,6 +66,20 @@ class Graph(Layer):
     def trace(self, input_shape: Shape, visit: Visit) -> Shape:
         """Visit each layer with its input's shape, in the order of a forward pass, and return the output's shape."""
         raise NotImplementedError
+
+    def walk(self, input_shape: Shape, path: str = "") -> Iterator[tuple[str, Layer, Shape]]:
+        """Every layer below with its dotted name and its input's shape, as they run; a graph follows its layers."""
+        found: list[tuple[str, Layer, Shape]] = []
+
+        def note(name: str, layer: Layer, shape: Shape) -> Shape:
+            inner = f"{path}.{name}" if path else name
+            if isinstance(layer, Graph):
+                found.extend(layer.walk(shape, inner))
+            found.append((inner, layer, shape))
+            return layer.output_shape(shape)
+
+        self.trace(input_shape, note)
+        yield from found
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return self.trace(input_shape, lambda _, layer, shape: layer.output_shape(shape))
@@ -164,6 +182,18 @@ class Sequential(Graph):
             gradient = layers[index].backward(gradient, caches.pop(), need_dx=wanted, need_dparams=need_dparams)
         return gradient if need_dx else None
 
+    def without_last(self, kind: str | None) -> Sequential:
+        """The same layers without one of this kind at the end, or at the end of a sequence there."""
+        *earlier, (name, last) = self.layers.items()
+        rest = dict(earlier)
+        if isinstance(last, Sequential):
+            rest[name] = last.without_last(kind)
+        elif last.kind != kind:
+            rest[name] = last
+        shortened = Sequential(rest)
+        shortened.place = self.place
+        return shortened
+
     @staticmethod
     def _first_with_parameters(layers: list[Layer], need_dparams: bool) -> int:
         """Below this index nobody asks for a gradient."""
@@ -181,6 +211,9 @@ class Repeat(Sequential):
 
     def __init__(self, times: Times, layers: Layers) -> None:
         once = Sequential(layers)
+        count = sum(1 for _ in once.named_layers())
+        if times * count > MOST_LAYERS:
+            raise ConfigError([Fault("times", f"{times} times {count} layers are more than {MOST_LAYERS:,}")])
         super().__init__({str(number): copy.deepcopy(once) for number in range(1, times + 1)})
 
 

@@ -90,13 +90,20 @@ class Cache:
     @property
     def nbytes(self) -> int:
         """Bytes kept, a storage that several tensors share counted once."""
+        return sum(self.storages().values())
+
+    def storages(self) -> dict[int, int]:
+        """The bytes of each storage kept, by its address."""
         storages = [tensor.untyped_storage() for tensor in self.tensors()]
-        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+        return {storage.data_ptr(): storage.nbytes() for storage in storages}
 
 
 @dataclass(frozen=True)
 class Mode:
-    """How a forward pass runs. `train` chooses batch statistics and noise; `keep_cache` whether backward may follow."""
+    """How a forward pass runs. `train` chooses batch statistics and noise; `keep_cache` whether backward may follow.
+
+    Noise is drawn from `generator`, which is on the device of x, or from torch's own.
+    """
 
     train: bool
     keep_cache: bool = True

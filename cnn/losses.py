@@ -33,6 +33,10 @@ class Loss:
     def require_classes(self, count: int) -> None:
         """Raise ConfigError, with the argument as its place, where an argument doesn't fit so many outputs."""
 
+    def share(self, labels: Tensor) -> Tensor | int:
+        """How much a batch with these classes [N] counts in the mean over several batches."""
+        return len(labels)
+
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
         raise NotImplementedError
 
@@ -49,8 +53,8 @@ class CrossEntropy(Loss):
     Forward:  L = sum over n, c of q_nc (log sum over k of exp(z_nk) - z_nc) / W,   W = sum over n of w_(t_n)
     Backward: dz_nc = (Q_n softmax(z_n)_c - q_nc) / W,   Q_n = sum over c of q_nc
 
-    Computed from z - max z: no overflow, no log 0. Where all targets have weight 0 there is no mean: NaN,
-    or infinity with label smoothing.
+    Computed from z - max z: no overflow, no log 0. Where all targets have weight 0 there is no mean: L and dz are 0, so
+    that such a batch teaches nothing (torch has NaN).
 
     Shapes: logits z [K, *S, N], target [*S, N] of integers in [0, K), weight [K].
     Source: Goodfellow, Bengio & Courville 2016, "Deep Learning", section 6.2.2.3; label smoothing: Szegedy et al. 2016,
@@ -70,6 +74,11 @@ class CrossEntropy(Loss):
     def require_classes(self, count: int) -> None:
         _require_length("weight", self.weight, count)
 
+    def share(self, labels: Tensor) -> Tensor | int:
+        if self.weight is None:
+            return len(labels)
+        return torch.tensor(self.weight, dtype=torch.float64, device=labels.device)[labels].sum()
+
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
         weight = _per_class(self.weight, prediction)  # [K, 1, ..., 1]
         wanted = weight.view(-1)[target]  # w_(t_n), [*S, N]
@@ -83,6 +92,7 @@ class CrossEntropy(Loss):
         if self.label_smoothing:
             value = value + (spread * (log_total - logits)).sum()
         norm = wanted.sum()
+        norm = norm.masked_fill(norm == 0, torch.inf)
         return value / norm, Cache((exponentials.div_(total), target, hit, spread, norm))
 
     def backward(self, cache: Cache) -> Tensor:

@@ -139,7 +139,7 @@ class MultiStep(Schedule):
 
     def __init__(
         self,
-        milestones: Sequence[Positive] = (5, 8),
+        milestones: Annotated[Sequence[Positive], Field(min_length=1)] = (5, 8),
         gamma: PositiveFloat = 0.1,
         unit: Unit = "epochs",
         warmup_steps: NonNegative = 0,

@@ -38,10 +38,10 @@ def summarise(network: Graph) -> list[Row]:
     x = torch.zeros(*network.input_shape, EXAMPLES, device=device, dtype=dtype)
     generator = torch.Generator(device).manual_seed(0)
     _, cache = network.rehearse(x, Mode(train=True, generator=generator))
-    return list(_rows("", network, network.input_shape, cache, counted=set()))
+    return list(_rows("", network, network.input_shape, cache, _Counted()))
 
 
-def _rows(path: str, layer: Layer, input_shape: Shape, cache: Cache, counted: set[int]) -> Iterator[Row]:
+def _rows(path: str, layer: Layer, input_shape: Shape, cache: Cache, counted: _Counted) -> Iterator[Row]:
     inner_flops = 0
     if isinstance(layer, Graph):
         shapes: dict[str, Shape] = {}
@@ -56,18 +56,31 @@ def _rows(path: str, layer: Layer, input_shape: Shape, cache: Cache, counted: se
             yield from _rows(f"{path}.{name}" if path else name, child, shapes[name], inner_cache, counted)
     own_flops = layer.flops(input_shape) - inner_flops
     if not isinstance(layer, Graph) or own_flops:
-        own = {id(value): value for value in vars(layer).values() if isinstance(value, Parameter)}
-        parameters = sum(parameter.numel for key, parameter in own.items() if key not in counted)
-        yield Row(path, layer.output_shape(input_shape), parameters, own_flops, _new_bytes(cache, counted) // EXAMPLES)
-        counted.update(own)
+        yield Row(
+            path,
+            layer.output_shape(input_shape),
+            counted.parameters_of(layer),
+            own_flops,
+            counted.bytes_of(cache) // EXAMPLES,
+        )
 
 
-def _new_bytes(cache: Cache, counted: set[int]) -> int:
-    """Bytes of the cache in storages that weren't counted yet."""
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in cache.tensors()}
-    new = {pointer: nbytes for pointer, nbytes in storages.items() if pointer not in counted}
-    counted.update(new)
-    return sum(new.values())
+class _Counted:
+    """What was counted already: a parameter or a tensor that stands in several places counts at the first."""
+
+    def __init__(self) -> None:
+        self.parameters: set[Parameter] = set()
+        self.storages: set[int] = set()
+
+    def parameters_of(self, layer: Layer) -> int:
+        new = {value for value in vars(layer).values() if isinstance(value, Parameter)} - self.parameters
+        self.parameters |= new
+        return sum(parameter.numel for parameter in new)
+
+    def bytes_of(self, cache: Cache) -> int:
+        new = {address: size for address, size in cache.storages().items() if address not in self.storages}
+        self.storages |= set(new)
+        return sum(new.values())
 
 
 def table(rows: Sequence[Row]) -> str:

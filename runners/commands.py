@@ -123,11 +123,23 @@ def _run(composed: DictConfig, faults: Sequence[Fault]) -> str:
     typed = [override.lstrip("+") for override in context.overrides.task]
     raw, unresolved = overrides.resolve(composed, typed)
     known = [*faults, *unresolved]
-    if known:
-        _raise_with_all(raw, known)
+    try:
+        if known:
+            _raise_with_all(raw, known)
+        return _carry_out(raw, typed, number)
+    except ConfigError as error:
+        raise overrides.at_variables(composed, error) from None
+
+
+def _carry_out(raw: Mapping[str, Any], typed: Sequence[str], number: int | None) -> str:
+    """Train, or make the report that `debug` asks for."""
     mode = raw.get("debug")
     if mode in debug.REPORTS:
-        return debug.run(raw, str(mode))
+        heading = f"{_typed(typed)}\n" if number is not None else ""
+        try:
+            return heading + debug.run(raw, str(mode))
+        except DebugFailed as error:
+            raise DebugFailed(f"{heading}{error}") from None
     return _told(experiment.run(raw, typed, number), typed if number is not None else [])
 
 
@@ -141,11 +153,16 @@ def _raise_with_all(raw: Mapping[str, Any], known: Sequence[Fault]) -> NoReturn:
     raise ConfigError(known)
 
 
+def _typed(overrides: Sequence[str]) -> str:
+    """What makes a job of a sweep different, as it was typed."""
+    return " ".join(override for override in overrides if not override.startswith("sweep_dir="))
+
+
 def _told(result: experiment.Result, overrides: Sequence[str]) -> str:
     """How a run went and where it lies, in a few lines."""
     summary = result.summary
     best, test = summary["best"], summary["test"]
-    lines = [" ".join(override for override in overrides if not override.startswith("sweep_dir="))] if overrides else []
+    lines = [_typed(overrides)] if overrides else []
     if result.validated_on_test:
         lines.append("note: the best weights were chosen on test examples, so the test accuracy flatters them")
     lines += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,14 +13,14 @@ import torch
 from tqdm import tqdm
 
 from cnn import Mode, Sequential, build_model
-from cnn.arguments import ConfigError
+from cnn.arguments import ConfigError, Fault
 from cnn.diagnosis import EXAMPLES, DiagnosisFailed, Finding, diagnose
 from cnn.layers.dropout import Dropout
 from cnn.summary import summarise, table
 from runners import preparation
 from runners.data.batches import Batches
 from runners.schema import Config
-from runners.tasks.classification import Totals, one_hot, without_last
+from runners.tasks.classification import Totals, one_hot
 
 ENOUGH = 1e-3
 MOST_STEPS = 2000
@@ -46,9 +47,12 @@ def _shape_and_classes(config: Config) -> tuple[tuple[int, ...], int]:
 
 def _network(config: Config, input_shape: tuple[int, ...], dtype: torch.dtype) -> Sequential:
     try:
-        return build_model(config.model, input_shape, seed=config.settings.seed, dtype=dtype, device=config.device)
+        network = build_model(config.model, input_shape, seed=config.settings.seed, dtype=dtype, device=config.device)
     except ConfigError as error:
         raise error.inside("model") from None
+    if config.settings.init_from:
+        preparation.start_from(network, config.settings.init_from)
+    return network
 
 
 def _summary(config: Config) -> str:
@@ -58,12 +62,17 @@ def _summary(config: Config) -> str:
 
 def _gradcheck(config: Config) -> str:
     """A line for each layer, the loss, and all of it together."""
+    if config.device.type == "mps":
+        raise ConfigError([Fault("device", "mps has no float64, which gradcheck needs: give cpu")])
     input_shape, classes = _shape_and_classes(config)
     network = _network(config, input_shape, torch.float64)
-    labels = (torch.arange(EXAMPLES, device=config.device) * 7 + 3) % classes
+    counting = [
+        c for c in range(classes) if config.loss.share(torch.tensor([c])) > 0
+    ]  # classes of weight 0 teach nothing
+    labels = torch.tensor([counting[(7 * n + 3) % len(counting)] for n in range(EXAMPLES)], device=config.device)
     like = torch.empty(classes, EXAMPLES, dtype=torch.float64, device=config.device)
     target = labels if config.loss.targets == "classes" else one_hot(labels, like)
-    scored = without_last(network, config.loss.contains)
+    scored = network.without_last(config.loss.contains)
     findings: list[Finding] = []
     try:
         for finding in _with_progress(
@@ -96,6 +105,7 @@ def _findings(findings: Sequence[Finding]) -> str:
 
 def _overfit(config: Config) -> str:
     """Train on one batch until its loss is small: a network that can't even learn that by heart has a fault."""
+    config.schedule.warmup_steps = 0
     dataset = config.data.load()
     count = min(config.settings.batch_size, len(dataset.train))
     alone = replace(dataset, train=dataset.train.select(np.arange(count)))
@@ -105,17 +115,20 @@ def _overfit(config: Config) -> str:
     batch = next(batches.in_order())
     task = config.task(network, config.loss)
     mode = Mode(train=True, generator=torch.Generator(config.device).manual_seed(config.settings.seed))
-    loss = float("nan")
+    step, loss = 0, math.inf
     with tqdm(total=MOST_STEPS, unit="step", disable=None, leave=False, file=sys.stderr) as bar:
         for step in range(MOST_STEPS):
             totals = Totals()
-            task.train_step([batch], config.optimizer, config.optimizer.lr, totals, mode=mode)
+            lr = config.optimizer.lr * (1 + math.cos(math.pi * step / MOST_STEPS)) / 2
+            task.train_step([batch], config.optimizer, lr, totals, mode=mode)
             loss = totals.means("train")["train/loss"]
             if loss < ENOUGH:
                 return f"one batch of {count} examples learnt: loss {loss:.1e} after {step} steps"
+            if not math.isfinite(loss):
+                break
             bar.update()
     raise DebugFailed(
-        f"one batch of {count} examples not learnt: loss {loss:.3g} after {MOST_STEPS} steps, wanted below {ENOUGH:g}; "
+        f"one batch of {count} examples not learnt: loss {loss:.3g} after {step} steps, wanted below {ENOUGH:g}; "
         "try another optimizer.lr, then debug=gradcheck"
     )
 

@@ -143,13 +143,13 @@ def _train_and_test(
         task,
         plan,
         batches(dataset.train, settings.batch_size, config.augment),
-        batches(dataset.val, preparation.EVALUATION_BATCH),
+        batches(dataset.val, preparation.evaluation_batch(dataset.input_shape)),
         directory,
         save,
         watch,
     )
     network.load_state(checkpoint.tensors(checkpoint.load(directory.checkpoint("best")).weights))
-    predicted, totals = evaluate(task, batches(dataset.test, preparation.EVALUATION_BATCH))
+    predicted, totals = evaluate(task, batches(dataset.test, preparation.evaluation_batch(dataset.input_shape)))
     test = totals.means("test")
     summary = _summary(history, test, network)
     directory.write_json("summary.json", summary)

@@ -35,6 +35,7 @@ def curves(rows: Sequence[Row]) -> Figure:
         for part, colour in (("train", BLUE), ("val", ORANGE)):
             axes.plot(epochs, [row[f"{part}/{name}"] for row in rows], color=colour, marker="o", ms=3, label=part)
         axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_title(name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)

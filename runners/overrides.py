@@ -35,7 +35,12 @@ def _times(factor: object, value: object) -> object:
     return value
 
 
-OmegaConf.register_new_resolver("times", _times, replace=True)
+def register_resolvers() -> None:
+    """Teach OmegaConf the one function that configs may use, a product of two whole numbers."""
+    OmegaConf.register_new_resolver("times", _times, replace=True)
+
+
+register_resolvers()
 
 
 def prepare(arguments: Sequence[str]) -> tuple[list[str], list[Fault]]:
@@ -56,6 +61,9 @@ def prepare(arguments: Sequence[str]) -> tuple[list[str], list[Fault]]:
                 faults.append(Fault(argument, "a key needs a value, give key=value"))
         elif match["key"] in groups() and re.fullmatch(r"[\w,-]*", match["value"]):
             if match["key"] in OPTIONAL and match["value"] == "null":
+                continue
+            if "," in match["value"] and not any(argument in MULTIRUN for argument in arguments):
+                faults.append(Fault(match["key"], f"{match['value']} are several choices, put -m before them to sweep"))
                 continue
             known = choices(match["key"])
             unknown = [name for name in match["value"].split(",") if name not in known]
@@ -109,6 +117,9 @@ def from_hydra(error: Exception) -> ConfigError:
         return ConfigError([Fault(group, f"unknown {show(name)}, {nearest(name, error.options)}")])
     text = " ".join(str(error).split("\nSee https")[0].split())
     place = ""
+    if text.startswith("Error merging override ++") and error.__cause__:
+        place = text.removeprefix("Error merging override ++").split("=")[0]
+        text = f"can't be set: {str(error.__cause__).splitlines()[0]}"
     if isinstance(error, OverrideParseException):
         place = error.override.removeprefix("++")
         text = text.removeprefix(f"Error parsing override '{error.override}' ")
@@ -142,3 +153,19 @@ def _unused_variables(composed: DictConfig, typed: Sequence[str]) -> list[Fault]
         for key in keys
         if key not in used and key not in ("name", "layers", "init")
     ]
+
+
+def at_variables(composed: DictConfig, error: ConfigError) -> ConfigError:
+    """Faults of values that stand for a variable of the model, told once and at the variable."""
+    unresolved = OmegaConf.to_container(composed, resolve=False)
+    return ConfigError(dict.fromkeys(_at_variable(unresolved, fault) for fault in error.faults))
+
+
+def _at_variable(node: Any, fault: Fault) -> Fault:
+    for part in fault.place.split("."):
+        try:
+            node = node[int(part) if isinstance(node, list) else part]
+        except (KeyError, IndexError, ValueError, TypeError):
+            return fault
+    named = REFERENCE.findall(node) if isinstance(node, str) else []
+    return Fault(f"model.{named[0]}", fault.problem) if len(named) == 1 else fault

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,8 +18,6 @@ from runners import checkpoint
 from runners.data import Dataset, Examples
 from runners.errors import CheckpointError
 from runners.schema import Config, parse
-
-EVALUATION_BATCH = 256
 
 
 def prepare(raw: Mapping[str, Any]) -> Config:
@@ -38,11 +37,12 @@ def shortened(config: Config, dataset: Dataset) -> Dataset:
         return examples.select(np.arange(min(count, len(examples))))
 
     size = 2 * config.settings.batch_size * config.settings.accumulate
+    few = 2 * evaluation_batch(dataset.input_shape)
     short = replace(
         dataset,
         train=first(dataset.train, size),
-        val=first(dataset.val, 2 * EVALUATION_BATCH),
-        test=first(dataset.test, 2 * EVALUATION_BATCH),
+        val=first(dataset.val, few),
+        test=first(dataset.test, few),
     )
     config.schedule.warmup_steps = min(config.schedule.warmup_steps, clock(config, short).steps - 1)
     return short
@@ -58,11 +58,36 @@ def plan(config: Config, input_shape: tuple[int, ...], classes: int) -> None:
         network = plan_model(config.model, input_shape)
     except ConfigError as error:
         raise error.inside("model") from None
+    _require_memory(config, network, input_shape)
     given = network.output_shape(input_shape)
     if given != (classes,):
         last = list(network.layers)[-1]
         problem = f"the last, {last}, gives {list(given)}, the data have {classes} classes: give [{classes}]"
         raise ConfigError([Fault("model.layers", problem)])
+
+
+def _require_memory(config: Config, network: Sequential, input_shape: tuple[int, ...]) -> None:
+    """Raise ConfigError where the output of one layer alone is larger than the machine's memory."""
+    memory = physical_memory()
+    for _, layer, shape in network.walk(input_shape):
+        output = layer.output_shape(shape)
+        size = math.prod(output) * config.settings.batch_size * config.dtype.itemsize
+        if size > memory:
+            problem = f"a batch of its output {list(output)} takes {size / 2**30:,.0f} GiB, more than there is"
+            raise ConfigError([Fault(f"model.{layer.place}" if layer.place else "model.layers", problem)])
+
+
+def physical_memory() -> int:
+    """The machine's memory in bytes; where the system doesn't tell, more than any machine has."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 2**60
+
+
+def evaluation_batch(input_shape: tuple[int, ...]) -> int:
+    """How many examples are evaluated at once: 256, fewer of large ones."""
+    return max(1, min(256, 2**22 // math.prod(input_shape)))
 
 
 def build(config: Config, dataset: Dataset) -> Sequential:
@@ -74,13 +99,14 @@ def build(config: Config, dataset: Dataset) -> Sequential:
     except ConfigError as error:
         raise error.inside("model") from None
     if config.settings.init_from:
-        _start_from(network, config.settings.init_from)
+        start_from(network, config.settings.init_from)
     _check_last_batch(config, network, dataset)
     _check_schedule(config, clock(config, dataset))
     return network
 
 
-def _start_from(network: Sequential, run: str) -> None:
+def start_from(network: Sequential, run: str) -> None:
+    """Load a saved run's weights. Raises CheckpointError where they can't be read or don't fit."""
     try:
         file = checkpoint.locate(run)
         network.load_state(checkpoint.tensors(checkpoint.load(file).weights))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -25,6 +26,9 @@ def kernel_set(request: pytest.FixtureRequest) -> Iterator[str]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The table of gradients: how many cases each family was tried on, and its worst relative errors."""
     if ledger.drawn:
-        terminalreporter.section("gradients: cases drawn and worst relative errors")
+        terminalreporter.section("gradients: cases drawn and worst relative errors (build/gradients.md)")
         for line in ledger.table():
             terminalreporter.write_line(line)
+        folder = Path(__file__).parents[1] / "build"
+        folder.mkdir(exist_ok=True)
+        (folder / "gradients.md").write_text("\n".join(ledger.table()) + "\n", encoding="utf-8")

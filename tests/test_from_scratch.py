@@ -39,8 +39,20 @@ ALLOWED = {
     *("bool", "float32", "float64", "int64", "int32", "uint8", "inf", "__version__"),
     *("cuda.is_available", "backends.mps.is_available", "set_num_threads"),
     # creation and views
-    *("arange", "empty", "empty_like", "from_numpy", "full", "full_like", "ones", "ones_like", "rand", "randn"),
-    *("tensor", "zeros", "zeros_like"),
+    *(
+        "arange",
+        "empty",
+        "empty_like",
+        "from_numpy",
+        "full",
+        "full_like",
+        "ones",
+        "ones_like",
+        "rand",
+        "randn",
+        "randperm",
+    ),
+    *("as_tensor", "equal", "tensor", "zeros", "zeros_like"),
     # arithmetic and reductions
     *("add", "div", "exp", "expm1", "erf", "log", "log1p", "sqrt", "where", "mm", "bmm", "bincount", "cat"),
 }

@@ -163,29 +163,34 @@ class GELU(Activation):
     """
 
     kind = "gelu"
+    SCALE, CUBIC = math.sqrt(2 / math.pi), 0.044715
 
     def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
         self.approximate = approximate
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        return x * self._probability(x)[0], mode.keep(x)
+        return x * self._probability(x), mode.keep(x)
 
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         (x,) = cache.take()
         if not need_dx:
             return None
-        probability, slope = self._probability(x)
-        dx: Tensor = dy * (probability + x * slope)
+        dx: Tensor = dy * (self._probability(x) + x * self._density(x))
         return dx
 
-    def _probability(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """P and its derivative."""
+    def _probability(self, x: Tensor) -> Tensor:
+        """P."""
+        return (1 + (torch.erf(x / math.sqrt(2)) if self.approximate == "none" else self._bent(x))) / 2
+
+    def _density(self, x: Tensor) -> Tensor:
+        """P', the derivative of P."""
         if self.approximate == "none":
-            density = torch.exp(x.square() / -2) / math.sqrt(2 * math.pi)
-            return (1 + torch.erf(x / math.sqrt(2))) / 2, density
-        scale, cubic = math.sqrt(2 / math.pi), 0.044715
-        bent = hyperbolic_tangent(scale * (x + cubic * x**3))
-        return (1 + bent) / 2, (1 - bent * bent) / 2 * scale * (1 + 3 * cubic * x.square())
+            return torch.exp(x.square() / -2) / math.sqrt(2 * math.pi)
+        return (1 - self._bent(x).square()) / 2 * self.SCALE * (1 + 3 * self.CUBIC * x.square())
+
+    def _bent(self, x: Tensor) -> Tensor:
+        """tanh u."""
+        return hyperbolic_tangent(self.SCALE * (x + self.CUBIC * x**3))
 
 
 class Softmax(Layer):

@@ -93,25 +93,28 @@ class Conv(Weighted):
         return (2 * terms - 1 + self.has_bias) * math.prod(self.output_shape(input_shape))
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        if self.padding_mode != "zeros":
-            x = ops.continued(x, self.window.before, self.window.after, self.padding_mode)
         bias = None if self.bias is None else self.bias.data
-        return ops.conv(x, self.weight.data, bias, self._bare, self.groups), mode.keep(x)
+        return ops.conv(self._padded(x), self.weight.data, bias, self._bare, self.groups), mode.keep(x)
+
+    def _padded(self, x: Tensor) -> Tensor:
+        """x as the window without padding sees it."""
+        if self.padding_mode == "zeros":
+            return x
+        return ops.continued(x, self.window.before, self.window.after, self.padding_mode)
 
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         (x,) = cache.take()
         if need_dparams:
-            ops.add_conv_backward_weight(x, dy, self._bare, self.weight.grad, self.groups)
+            ops.add_conv_backward_weight(self._padded(x), dy, self._bare, self.weight.grad, self.groups)
             if self.bias is not None:
                 self.bias.grad += dy.flatten(1).sum(1)
         if not need_dx:
             return None
-        dx = ops.conv_backward_input(dy, self.weight.data, tuple(x.shape[1:-1]), self._bare, self.groups)
+        size = tuple(x.shape[1:-1])
         if self.padding_mode == "zeros":
-            return dx
-        before, after = self.window.before, self.window.after
-        size = tuple(s - b - a for s, b, a in zip(x.shape[1:-1], before, after, strict=True))
-        return ops.continued_backward(dx, size, before, after, self.padding_mode)
+            return ops.conv_backward_input(dy, self.weight.data, size, self.window, self.groups)
+        dx = ops.conv_backward_input(dy, self.weight.data, self.window.padded(size), self._bare, self.groups)
+        return ops.continued_backward(dx, size, self.window.before, self.window.after, self.padding_mode)
 
 
 def require_divisible(out_channels: int, groups: int) -> None:

@@ -22,6 +22,7 @@ class BatchNorm(Layer):
               in training    dx = weight / sqrt(var + eps) * (dy - dbias / L - xhat * dweight / L),
               in evaluation  dx = weight / sqrt(var + eps) * dy
 
+    Without `affine` there are no weight and bias: they count as 1 and 0.
     Shapes: x, y [C, *S, N]; weight, bias, running_mean, running_var [C].
     Raises ValueError in training for a single value a channel, which has no variance.
     Source: Ioffe & Szegedy 2015, "Batch normalization", algorithm 1 and section 3.
@@ -33,31 +34,42 @@ class BatchNorm(Layer):
     running_mean: Buffer
     running_var: Buffer
 
-    def __init__(self, eps: PositiveFloat = 1e-5, momentum: UnitInterval = 0.1) -> None:
+    def __init__(self, eps: PositiveFloat = 1e-5, momentum: UnitInterval = 0.1, affine: bool = True) -> None:
         self.eps = eps
         self.momentum = momentum
+        self.affine = affine
 
     def declare(self, input_shape: Shape) -> dict[str, Parameter | Buffer]:
         channels = (input_shape[0],)
-        return {
+        learned: dict[str, Parameter | Buffer] = {
             "weight": Parameter(channels, initializers.ones, decay=False),
             "bias": Parameter(channels, initializers.zeros, decay=False),
+        }
+        return {
+            **(learned if self.affine else {}),
             "running_mean": Buffer(channels, fill=0.0),
             "running_var": Buffer(channels, fill=1.0),
         }
+
+    def _scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """weight and bias, or 1 and 0 where nothing is learned; [C] each."""
+        if self.affine:
+            return self.weight.data, self.bias.data
+        return x.new_ones(x.shape[0]), x.new_zeros(x.shape[0])
 
     def flops(self, input_shape: Shape) -> int:
         return 2 * math.prod(input_shape)  # in evaluation, where all but a scale and a shift is constant
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
         rows = x.flatten(1)  # [C, L]
+        weight, bias = self._scale_and_shift(x)
         if mode.train:
-            y, mean, var = ops.batch_norm(rows, self.weight.data, self.bias.data, self.eps)
+            y, mean, var = ops.batch_norm(rows, weight, bias, self.eps)
             self._follow(mean, var, rows.shape[1])
             rstd = (var + self.eps).rsqrt()
         else:
             mean, rstd = self.running_mean.data.clone(), (self.running_var.data + self.eps).rsqrt()
-            y = (rows - mean[:, None]).mul_((self.weight.data * rstd)[:, None]).add_(self.bias.data[:, None])
+            y = (rows - mean[:, None]).mul_((weight * rstd)[:, None]).add_(bias[:, None])
         return y.view(x.shape), mode.keep(rows, mean, rstd, mode.train)
 
     def _follow(self, mean: Tensor, var: Tensor, length: int) -> None:
@@ -70,13 +82,14 @@ class BatchNorm(Layer):
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         rows, mean, rstd, batch_statistics = cache.take()
         gradient = dy.flatten(1)
+        weight, _ = self._scale_and_shift(dy)
         if batch_statistics:
-            dx, dweight, dbias = ops.batch_norm_backward(gradient, rows, mean, rstd, self.weight.data)
+            dx, dweight, dbias = ops.batch_norm_backward(gradient, rows, mean, rstd, weight)
         else:
-            dx = gradient * (self.weight.data * rstd)[:, None]
+            dx = gradient * (weight * rstd)[:, None]
             dweight = (gradient * (rows - mean[:, None])).sum(1) * rstd
             dbias = gradient.sum(1)
-        if need_dparams:
+        if need_dparams and self.affine:
             self.weight.grad += dweight
             self.bias.grad += dbias
         return dx.view(dy.shape) if need_dx else None
@@ -116,8 +129,9 @@ class StandardisedExamples(Layer):
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
         grouped = x.reshape(self.groups, -1, x.shape[-1])  # [G, M, N]
         mean = grouped.mean(1, keepdim=True)
-        rstd = ((grouped - mean).square().mean(1, keepdim=True) + self.eps).rsqrt()
-        xhat = ((grouped - mean) * rstd).view(x.shape)
+        centred = grouped - mean
+        rstd = (centred.square().mean(1, keepdim=True) + self.eps).rsqrt()
+        xhat = centred.mul_(rstd).view(x.shape)
         y = xhat * self._spread(self.weight, x) + self._spread(self.bias, x) if self.affine else xhat
         return y, mode.keep(x, mean, rstd)
 
@@ -126,14 +140,14 @@ class StandardisedExamples(Layer):
         xhat = (x.reshape(self.groups, -1, x.shape[-1]) - mean) * rstd
         if need_dparams and self.affine:
             shape = self.weight.shape
-            self.weight.grad += (dy * xhat.view(x.shape)).flatten(len(shape)).sum(-1)
+            self.weight.grad += (dy * xhat.reshape(x.shape)).flatten(len(shape)).sum(-1)
             self.bias.grad += dy.flatten(len(shape)).sum(-1)
         if not need_dx:
             return None
         dxhat = (dy * self._spread(self.weight, x) if self.affine else dy).reshape(xhat.shape)
         shift = dxhat.mean(1, keepdim=True) + xhat * (dxhat * xhat).mean(1, keepdim=True)
         dx: Tensor = rstd * (dxhat - shift)
-        return dx.view(x.shape)
+        return dx.reshape(x.shape)
 
     def _spread(self, parameter: Parameter, x: Tensor) -> Tensor:
         """A parameter over the axes of x that it doesn't have."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from cnn import ops
 from cnn.arguments import ConfigError, Fault, NonNegativePerAxis, PositivePerAxis
 from cnn.layer import Cache, Layer, Mode, Shape, ShapeError
-from cnn.layers.windowed import make_window, show_sizes, slide
+from cnn.layers.windowed import make_window, require_axes, show_sizes, slide
 from cnn.ops import Window
 
 
@@ -26,7 +26,7 @@ class Pool(Layer):
     ceil_mode: bool
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        slide(self.window, input_shape)
+        require_axes(self.axes, input_shape)
         return input_shape[0], *slide(self._window(input_shape[1:]), input_shape)
 
     def _window(self, size: Shape) -> Window:
@@ -68,6 +68,15 @@ class MaxPool(Pool):
         self.window = make_window(self.axes, kernel_size, stride, padding, dilation)
         self.ceil_mode = ceil_mode
         require_half(self.window)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        shape = super().output_shape(input_shape)
+        if not self._window(input_shape[1:]).always_meets(input_shape[1:]):
+            raise ShapeError(
+                f"has windows that lie in the padding alone on the input {list(input_shape)}: "
+                "use less padding or dilation"
+            )
+        return shape
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
         size = tuple(x.shape[1:-1])

@@ -31,10 +31,11 @@ class Pool:
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """An uninitialised, contiguous CPU tensor."""
         nbytes = math.prod(shape) * dtype.itemsize
-        try:
-            memory = self._free[nbytes].pop()
+        free = self._free.get(nbytes)
+        if free:
+            memory = free.pop()
             self.idle -= nbytes
-        except (KeyError, IndexError):
+        else:
             memory = torch.empty(nbytes, dtype=torch.uint8).numpy()  # aligned for vector instructions
         lease = memory.view()
         key = id(lease)

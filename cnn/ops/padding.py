@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from cnn.ops.memory import empty
 from cnn.ops.window import Sizes, Window
 
 Continuation = Literal["reflect", "replicate", "circular"]
@@ -20,7 +21,7 @@ def pad(x: Tensor, window: Window, fill: float) -> Tensor:
     if not any(window.before) and all(after <= 0 for after in window.after):
         return x
     channels, *size, batch = x.shape
-    padded = x.new_full((channels, *room(tuple(size), window), batch), fill)
+    padded = empty((channels, *room(tuple(size), window), batch), like=x).fill_(fill)
     padded[CHANNELS + inside(tuple(size), window)] = x
     return padded
 

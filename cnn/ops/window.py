@@ -58,6 +58,16 @@ class Window:
             after.append(a + more if starts_inside else a)
         return replace(self, after=tuple(after))
 
+    def always_meets(self, size: Sizes) -> bool:
+        """Whether every position sees at least one value of such inputs, and not padding alone."""
+        return all(
+            any(0 <= position * step + tap * d - b < s for tap in range(k))
+            for s, count, k, step, d, b in zip(
+                size, self.output_size(size), self.kernel, self.stride, self.dilation, self.before, strict=True
+            )
+            for position in range(count)
+        )
+
     def taps(self) -> Iterator[Sizes]:
         """The positions inside the kernel, in row-major order."""
         return product(*(range(kernel) for kernel in self.kernel))

@@ -14,10 +14,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from cnn.arguments import Fraction, NonNegative, PositiveFloat, UnitInterval
+from cnn.arguments import Fraction, NonNegative, UnitInterval
 
 Array = np.ndarray[Any, Any]
 Pixels = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
+Sigma = Annotated[float, Field(ge=0.1, le=1000, allow_inf_nan=False)]
 Degrees = Annotated[float, Field(ge=0, le=180, allow_inf_nan=False)]
 
 
@@ -43,7 +44,7 @@ class Augmentation:
         rotation: Degrees = 0.0,
         scale: Fraction = 0.0,
         elastic: Pixels = 0.0,
-        elastic_sigma: PositiveFloat = 4.0,
+        elastic_sigma: Sigma = 4.0,
         flip: UnitInterval = 0.0,
         crop: NonNegative = 0,
         cutout: NonNegative = 0,

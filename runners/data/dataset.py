@@ -97,16 +97,21 @@ class Source:
             _fingerprint(training_file, test),
         )
 
+    def _require_training_examples(self, available: int, what: str) -> None:
+        if self.num_examples is None and not available:
+            raise DataError(f"data.val_examples: {self.val_examples} leaves no example for training")
+        _require("data.num_examples", self.num_examples or 1, available, what)
+
     def _divide(self, training_file: Examples, test: Examples) -> tuple[Examples, Examples]:
         """Draw training and validation examples; the draw depends on `split_seed` alone, so runs can be compared."""
         order = np.random.default_rng(self.split_seed).permutation(len(training_file))
         if self.val_split == "train":
             _require("data.val_examples", self.val_examples, len(order), "examples in the training file")
             val, order = training_file.select(order[: self.val_examples]), order[self.val_examples :]
-            _require("data.num_examples", self.num_examples or 1, len(order), "examples that validation leaves")
+            self._require_training_examples(len(order), "examples that validation leaves")
         else:
             _require("data.val_examples", self.val_examples, len(test), "examples in the test file")
-            _require("data.num_examples", self.num_examples or 1, len(order), "examples in the training file")
+            self._require_training_examples(len(order), "examples in the training file")
             test_order = np.random.default_rng(self.split_seed).permutation(len(test))
             val = test.select(test_order[: self.val_examples])
         return training_file.select(order[: self.num_examples]), val

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cnn import Mode, Sequential
-from cnn.layers import LAYERS
+from cnn.layers.activation import Softmax
 from cnn.losses import LOSSES, Loss
 from cnn.optimizers import Optimizer, clip_grad_norm
 from runners.data.batches import Batch
@@ -23,17 +23,21 @@ class Totals:
     """Sums over examples, kept on the device until somebody asks for a mean."""
 
     loss: Tensor | float = 0.0
+    share: Tensor | float = 0.0
     correct: Tensor | float = 0.0
     count: int = 0
 
-    def add(self, loss: Tensor, correct: Tensor, count: int) -> None:
-        self.loss = self.loss + loss * count
+    def add(self, loss: Tensor, share: Tensor | int, correct: Tensor, count: int) -> None:
+        """Add a batch: its mean loss, how much that counts, its hits and its examples."""
+        self.loss = self.loss + loss * share
+        self.share = self.share + share
         self.correct = self.correct + correct
         self.count += count
 
     def means(self, prefix: str) -> dict[str, float]:
         """Mean loss and accuracy (a fraction) under `prefix/loss` and `prefix/accuracy`."""
-        return {f"{prefix}/loss": float(self.loss) / self.count, f"{prefix}/accuracy": float(self.correct) / self.count}
+        loss = float(torch.as_tensor(self.loss) / self.share)
+        return {f"{prefix}/loss": loss, f"{prefix}/accuracy": float(self.correct) / self.count}
 
 
 class Classification:
@@ -46,7 +50,7 @@ class Classification:
     def __init__(self, network: Sequential, loss: Loss) -> None:
         self.network = network
         self.loss = loss
-        self.scored = without_last(network, loss.contains)
+        self.scored = network.without_last(loss.contains)
 
     def train_step(
         self,
@@ -60,18 +64,19 @@ class Classification:
     ) -> None:
         """Forward, loss and backward of each batch, then one step of the optimizer, as if they were one large batch.
 
-        Each gradient counts with its batch's share of the examples, the losses being means. `max_norm`: the length to
+        Each gradient counts with its batch's share, the losses being means. `max_norm`: the length to
         which the whole gradient is clipped.
         """
         flat = self.network.flat
         flat.grad.zero_()
-        count = sum(map(len, batches))
-        for batch in batches:
+        shares = [self.loss.share(batch.labels) for batch in batches]
+        whole = float(sum(shares)) or 1.0  # where no class of these batches has a weight, there is nothing to share
+        for batch, share in zip(batches, shares, strict=True):
             y, cache = self.scored.forward(batch.x, mode)
             loss, loss_cache = self.loss.forward(y, self._target(batch.labels, y))
-            dy = self.loss.backward(loss_cache).mul_(len(batch) / count)
+            dy = self.loss.backward(loss_cache).mul_(share / whole)
             self.scored.backward(dy, cache, need_dx=False)
-            totals.add(loss, (y.argmax(0) == batch.labels).sum(), len(batch))
+            totals.add(loss, share, (y.argmax(0) == batch.labels).sum(), len(batch))
         if max_norm is not None:
             clip_grad_norm(flat.grad, max_norm)
         optimizer.step(flat, lr)
@@ -81,7 +86,7 @@ class Classification:
         y, _ = self.scored.forward(batch.x, EVALUATION)
         loss, _ = self.loss.forward(y, self._target(batch.labels, y))
         predicted = y.argmax(0)
-        totals.add(loss, (predicted == batch.labels).sum(), len(batch))
+        totals.add(loss, self.loss.share(batch.labels), (predicted == batch.labels).sum(), len(batch))
         return predicted
 
     def _target(self, labels: Tensor, y: Tensor) -> Tensor:
@@ -98,23 +103,22 @@ def confusion(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
     return torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes)
 
 
-def without_last(network: Sequential, kind: str | None) -> Sequential:
-    """The network, sharing its layers, without a layer of this kind at its end, or at the end of a graph there."""
-    *earlier, (name, last) = network.layers.items()
-    if last.kind == kind:
-        return Sequential(dict(earlier))
-    return Sequential({**dict(earlier), name: without_last(last, kind) if isinstance(last, Sequential) else last})
-
-
 def probabilities(network: Sequential, loss: str, x: Tensor) -> Tensor:
-    """The probability of each class, [K, N].
+    """The probability of each class, [K, N], in the order of the network's outputs.
 
-    Where the network was trained on logits, what the loss makes of them: their softmax or sigmoid. Else its outputs
-    estimate one-hot targets, whose mean is the probability. Cut off at zero and scaled to 1 in sum.
+    Where the network was trained on logits, what the loss makes of them: their softmax, or their sigmoid scaled to 1 in
+    sum. Else its outputs estimate one-hot targets, whose mean is the probability: cut off at zero and scaled.
     """
     contained = LOSSES[loss].contains
-    estimates, _ = without_last(network, contained).forward(x, EVALUATION)
+    outputs, _ = network.without_last(contained).forward(x, EVALUATION)
+    if contained == "sigmoid":  # its logarithm keeps apart what is nearly 0
+        outputs = -(torch.log1p(torch.exp(-outputs.abs())) + (-outputs).clamp(min=0))
+    shares, _ = Softmax().forward(outputs, EVALUATION)
     if contained:
-        estimates, _ = LAYERS[contained]().forward(estimates, EVALUATION)
-    positive = estimates.clamp(min=torch.finfo(estimates.dtype).tiny)
+        return shares
+    positive = outputs.clamp(min=0) + NEGLIGIBLE * shares
     return positive / positive.sum(0)
+
+
+NEGLIGIBLE = 1e-9
+"""What keeps outputs apart that are all cut off at zero."""

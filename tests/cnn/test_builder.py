@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from cnn import ConfigError, Layer, Mode, build_model
+from cnn import ConfigError, Layer, Mode, Residual, build_model
 from cnn.layers import LAYERS
 
 CONV = {"out_channels": 4, "kernel_size": 3}
@@ -251,6 +251,10 @@ def test_faults_inside_of_graphs_have_their_whole_place() -> None:
             "layers.0.conv2d: conv2d_1 reflect padding 6x6 reaches beyond the input [1, 6, 6]",
         ),
         ([{"conv2d": {**CONV, "groups": 2}}], "layers.0.conv2d: conv2d_1 has 2 groups, which don't divide"),
+        (
+            [{"reshape": {"shape": [36, 1]}}, {"max_pool1d": {"kernel_size": 2, "dilation": 2, "padding": 1}}],
+            "layers.1.max_pool1d: max_pool1d_1 has windows that lie in the padding alone on the input [36, 1]",
+        ),
         ([{"group_norm": {"num_groups": 3}}], "layers.0.group_norm: group_norm_1 has 3 groups, which don't divide"),
         ([{"reshape": {"shape": [5, -1]}}], "layers.0.reshape: reshape_1 [5, -1] can't hold the 36 values"),
         ([{"upsample": {"scale_factor": [2]}}], "layers.0.upsample: upsample_1 takes channels and 1 spatial axes"),
@@ -286,3 +290,30 @@ def test_shape_errors_of_graphs_and_new_layers(layers: list[Any], expected: str)
 def test_arguments_that_are_not_allowed(entry: Any, expected: str) -> None:
     (line,) = problems([entry])
     assert expected in line
+
+
+def test_layers_that_repeat_without_end() -> None:
+    inner = {"repeat": {"times": 1000, "layers": ["relu"]}}
+    (line,) = problems([{"repeat": {"times": 1000, "layers": [inner]}}])
+    assert line == "layers.0.repeat.times: 1000 times 2002 layers are more than 100,000"
+
+
+def test_asking_for_a_shape_changes_nothing() -> None:
+    residual = Residual([LAYERS["conv2d"](4, 3, padding=1)])  # type: ignore[call-arg]
+    assert residual.output_shape((8, 6, 6)) == (4, 6, 6)
+    assert list(residual.children()) == ["body"]
+    residual.build((4, 6, 6))
+    assert list(residual.children()) == ["body"]
+
+
+def test_numbers_beyond_all_sizes_and_names_in_another_case() -> None:
+    (line,) = problems([{"conv2d": {"out_channels": 3_000_000_000, "kernel_size": 1}}])
+    assert line.endswith("give a whole number >= 1, at most 2,147,483,647")
+    (line,) = problems(["ReLU"])
+    assert "did you mean relu?" in line
+
+
+def test_a_last_layer_is_left_out_where_it_stands() -> None:
+    layers = ["flatten", {"repeat": {"times": 2, "layers": [{"linear": {"out_features": 3}}, "softmax"]}}]
+    shortened = build_model({"layers": layers}, (2, 2)).without_last("softmax")
+    assert [path for path, layer in shortened.named_layers() if layer.kind == "softmax"] == ["repeat_1.1.softmax_1"]

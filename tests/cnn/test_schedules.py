@@ -34,7 +34,11 @@ def arguments(draw: st.DrawFn, kind: str) -> dict[str, Any]:
         "exponential": st.fixed_dictionaries({"rate": st.floats(-0.5, 0.5), "unit": UNITS}),
         "step": st.fixed_dictionaries({"step_size": st.integers(1, 6), "gamma": gamma, "unit": UNITS}),
         "multi_step": st.fixed_dictionaries(
-            {"milestones": st.lists(st.integers(1, 12), max_size=4).map(sorted), "gamma": gamma, "unit": UNITS}
+            {
+                "milestones": st.lists(st.integers(1, 12), min_size=1, max_size=4).map(sorted),
+                "gamma": gamma,
+                "unit": UNITS,
+            }
         ),
         "cosine": st.fixed_dictionaries({"min_lr": st.floats(0, 1e-2), "unit": UNITS}),
         "one_cycle": st.fixed_dictionaries(

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
-from cnn import Cache, Layer
+from cnn import Cache, Layer, ops
 from cnn.branches import GRAPHS, Concat, Residual
 from cnn.layers import LAYERS
 from cnn.layers.activation import ReLU
+from cnn.ops import window_kernels
+from runners import metrics, overrides
 from tests.runners.conftest import Run
 
 Broken = Callable[[type[Layer]], type[Layer]]
@@ -205,6 +210,96 @@ def test_a_broken_copy_of_every_layer_is_caught_and_named(
     assert not Path("outputs").exists()
 
 
+def batch_norm_without_its_second_term(self: Any, dy: Tensor, cache: Cache, **needs: bool) -> Tensor | None:
+    rows, mean, rstd, training = cache.take()
+    gradient = dy.flatten(1)
+    xhat = (rows - mean[:, None]) * rstd[:, None]
+    self.weight.grad += (gradient * xhat).sum(1)
+    self.bias.grad += gradient.sum(1)
+    shift = gradient.mean(1, keepdim=True) if training else 0
+    dx: Tensor = (self.weight.data * rstd)[:, None] * (gradient - shift)
+    return dx.view(dy.shape)
+
+
+def group_norm_without_the_mean(self: Any, dy: Tensor, cache: Cache, **needs: bool) -> Tensor | None:
+    x, mean, rstd = cache.take()
+    xhat = (x.reshape(self.groups, -1, x.shape[-1]) - mean) * rstd
+    self.weight.grad += (dy * xhat.view(x.shape)).flatten(1).sum(1)
+    self.bias.grad += dy.flatten(1).sum(1)
+    dxhat = (dy * self.weight.data.view(-1, 1, 1, 1)).reshape(xhat.shape)
+    dx: Tensor = rstd * (dxhat - xhat * (dxhat * xhat).mean(1, keepdim=True))
+    return dx.view(x.shape)
+
+
+def avg_pool_without_its_divisor(self: Any, dy: Tensor, cache: Cache, **needs: bool) -> Tensor | None:
+    (size,) = cache.take()
+    return ops.window_sum_backward(dy, size, self.window)
+
+
+def conv_with_another_dilation(self: Any, dy: Tensor, cache: Cache, **needs: bool) -> Tensor | None:
+    (x,) = cache.take()
+    wrong = replace(self.window, dilation=(2, 2), before=(2, 2), after=(2, 2))
+    ops.add_conv_backward_weight(x, dy, self.window, self.weight.grad, self.groups)
+    self.bias.grad += dy.flatten(1).sum(1)
+    return ops.conv_backward_input(dy, self.weight.data, tuple(x.shape[1:-1]), wrong, self.groups)
+
+
+def gelu_without_the_slope_of_its_probability(self: Any, dy: Tensor, cache: Cache, **needs: bool) -> Tensor | None:
+    (x,) = cache.take()
+    return dy * (1 + torch.erf(x / 2**0.5)) / 2
+
+
+def linear_that_assigns_its_gradients(self: Any, dy: Tensor, cache: Cache, **needs: bool) -> Tensor | None:
+    (x,) = cache.take()
+    self.weight.grad.copy_(dy @ x.t())
+    self.bias.grad.copy_(dy.sum(1))
+    dx: Tensor = self.weight.data.t() @ dy
+    return dx
+
+
+def relu_that_overwrites_dy(self: Any, dy: Tensor, cache: Cache, **needs: bool) -> Tensor | None:
+    (y,) = cache.take()
+    return dy.masked_fill_(y <= 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "backward"),
+    [
+        ("batch_norm", batch_norm_without_its_second_term),
+        ("group_norm", group_norm_without_the_mean),
+        ("avg_pool2d", avg_pool_without_its_divisor),
+        ("conv2d", conv_with_another_dilation),
+        ("gelu", gelu_without_the_slope_of_its_probability),
+        ("linear", linear_that_assigns_its_gradients),
+        ("relu", relu_that_overwrites_dy),
+    ],
+)
+def test_a_wrong_formula_is_caught(
+    kind: str, backward: Any, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LAYERS[kind], "backward", backward)
+    assert run(f"model.layers={layers_with(kind)}", "debug=gradcheck", "threads=1") == 1
+    assert "wrong: tested" in capsys.readouterr().out
+
+
+def test_a_broken_compiled_kernel_is_caught(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernels in use are the ones that are checked."""
+    sound = window_kernels.col2im
+    monkeypatch.setattr(window_kernels, "col2im", lambda columns, *rest: sound(columns[::-1].copy(), *rest))
+    network = [f"model.layers={layers_with('conv2d')}", "debug=gradcheck", "threads=1"]
+    assert run(*network, "kernels=reference") == 0
+    assert run(*network, "kernels=compiled") == 1
+    assert "wrong: tested" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("model", [name for name in overrides.choices("model") if name != "conv3d"])
+def test_the_gradients_of_every_model_pass(model: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(f"model={model}", "data=mnist", "model.width=4", "debug=gradcheck", "threads=1") == 0
+    assert "all gradients agree" in capsys.readouterr().out
+
+
 def test_a_layer_that_breaks_down_is_named(
     run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,3 +363,10 @@ def test_unknown_modes_and_null(run: Run, capsys: pytest.CaptureFixture[str]) ->
 def test_faults_come_before_a_report(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("debug=summary", "model.layers=[flatten,{linear:{out_features:7}}]") == 2
     assert "model.layers: the last, linear_1, gives [7], the data have 3 classes" in capsys.readouterr().err
+
+
+def test_classes_of_weight_zero_are_no_fault(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("debug=gradcheck", "loss.weight=[0,0,1]", "threads=1") == 0
+    assert run("loss.weight=[0,0,1]", "batch_size=2", "epochs=1", "run_dir=here") == 0
+    row = metrics.read(Path("here/metrics.csv"))[0]
+    assert math.isfinite(row["train/loss"])

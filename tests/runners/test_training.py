@@ -14,13 +14,13 @@ from torch import Tensor
 from cnn import Cache, Layer, Mode, Sequential, build_model
 from cnn.layers import LAYERS
 from cnn.layers.activation import Sigmoid, Softmax
-from cnn.losses import LOSSES
+from cnn.losses import LOSSES, CrossEntropy
 from cnn.optimizers import SGD
 from cnn.schedules import Clock, Cosine
 from runners import checkpoint, evaluate, metrics
 from runners.data.batches import Batch
 from runners.tasks import Classification
-from runners.tasks.classification import Totals, probabilities, without_last
+from runners.tasks.classification import Totals, probabilities
 from tests.runners.conftest import Run
 
 PLAIN_MODEL = "model.layers=[flatten,{linear:{out_features:3}}]"
@@ -70,6 +70,7 @@ def test_the_layer_that_a_loss_contains_is_left_out_in_training(loss: str, kind:
     flats = []
     for end in ([], [kind]):
         task = Classification(network(*end), LOSSES[loss]())
+        task.network.load_state(network().state())
         task.train_step([examples(6)], SGD(), 0.1, Totals())
         flats.append(task.network.flat.data)
     assert torch.equal(*flats)
@@ -85,11 +86,9 @@ def test_a_last_layer_is_found_in_nested_graphs() -> None:
         Sequential([Sequential([Sigmoid(), Sequential([Softmax()])])]),
     ]
     for net in nets:
-        y, _ = without_last(net, "softmax").forward(x, Mode(train=False))
+        y, _ = net.without_last("softmax").forward(x, Mode(train=False))
         assert torch.equal(y, Sigmoid().forward(x, Mode(train=False))[0])
-        assert torch.equal(
-            without_last(net, "sigmoid").forward(x, Mode(train=False))[0], net.forward(x, Mode(False))[0]
-        )
+        assert torch.equal(net.without_last("sigmoid").forward(x, Mode(train=False))[0], net.forward(x, Mode(False))[0])
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -187,7 +186,7 @@ def test_noise_depends_on_seed_epoch_and_step_alone(run: Run, monkeypatch: pytes
     def drawn(*overrides: str) -> list[float]:
         Noise.drawn = []
         assert run(model, *overrides) == 0
-        return Noise.drawn
+        return Noise.drawn[1:]  # the summary's trial comes first
 
     first = drawn("seed=1")
     assert len(first) == len(set(first)) == 16  # two epochs of eight steps
@@ -198,3 +197,28 @@ def test_noise_depends_on_seed_epoch_and_step_alone(run: Run, monkeypatch: pytes
     halves = drawn("seed=1", "batch_size=8", "accumulate=2")
     assert len(halves) == len(set(halves)) == 30  # each batch of a step has noise of its own
     assert halves[0:16:2] == first[:8]
+
+
+def test_accumulated_batches_with_class_weights_are_one_large_batch() -> None:
+    """Each batch counts with the weights of its classes, in the gradient and in the epoch's mean loss."""
+    loss = CrossEntropy(weight=[1.0, 5.0, 0.2, 2.0])
+    whole = examples(10)
+    parts = [Batch(whole.x[..., piece], whole.labels[piece]) for piece in (slice(0, 3), slice(3, 10))]
+    found = []
+    for batches in ([whole], parts):
+        net, totals = network(), Totals()
+        Classification(net, loss).train_step(batches, SGD(), 0.1, totals)
+        found.append((net.flat.grad.clone(), totals.means("train")["train/loss"]))
+    assert torch.allclose(found[0][0], found[1][0], rtol=1e-9, atol=1e-12)
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-9)
+
+
+@pytest.mark.parametrize(("loss", "last"), [("bce_with_logits", []), ("l2", []), ("cross_entropy", ["softmax"])])
+def test_probabilities_keep_the_order_of_the_outputs(loss: str, last: list[str]) -> None:
+    """Also where all outputs are far below zero, and every sigmoid vanishes."""
+    net = build_model({"layers": [{"linear": {"out_features": 3}}, *last]}, (3,))
+    net.state()["linear_1.weight"].copy_(torch.eye(3))
+    x = torch.tensor([[-300.0, 0.2], [-120.0, -3.0], [-200.0, 0.1]])
+    p = probabilities(net, loss, x)
+    assert p.argmax(0).tolist() == [1, 0]
+    assert torch.allclose(p.sum(0), torch.ones(2))
