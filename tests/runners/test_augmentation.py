@@ -280,7 +280,7 @@ def test_mistakes_in_amounts_are_told(run: Run, capsys: pytest.CaptureFixture[st
         "scale=1": "a number >= 0 and < 1",
         "flip=2": "a number >= 0 and <= 1",
         "crop=1.5": "a whole number >= 0",
-        "elastic_sigma=0": "a number > 0",
+        "elastic_sigma=0": "a number >= 0.1 and <= 1000",
     }
     assert run(*(f"augment.{override}" for override in wrong), "augment.cutoff=3") == 2
     told = capsys.readouterr().err
