@@ -70,7 +70,9 @@ class Classification:
         flat = self.network.flat
         flat.grad.zero_()
         shares = [self.loss.share(batch.labels) for batch in batches]
-        whole = float(sum(shares)) or 1.0  # where no class of these batches has a weight, there is nothing to share
+        whole = sum(shares)
+        if isinstance(whole, Tensor):  # where no class of these batches has a weight there is nothing to share
+            whole = whole.masked_fill(whole == 0, 1)
         for batch, share in zip(batches, shares, strict=True):
             y, cache = self.scored.forward(batch.x, mode)
             loss, loss_cache = self.loss.forward(y, self._target(batch.labels, y))
