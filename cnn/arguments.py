@@ -139,10 +139,10 @@ def _in_words(schema: Mapping[str, Any]) -> str:
         return str(schema["description"])
     if "anyOf" in schema:
         return " or ".join(_in_words(option) for option in schema["anyOf"])
-    if "enum" in schema:
-        return "one of " + ", ".join(map(str, schema["enum"]))
     if "const" in schema:
         return str(schema["const"])
+    if "enum" in schema:
+        return "one of " + ", ".join(map(str, schema["enum"]))
     if schema.get("type") == "array":
         return _list_in_words(schema)
     words = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "null": "null"}
