@@ -127,8 +127,7 @@ class BCEWithLogits(Loss):
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
         _require_shape(prediction, target)
         factor = self._factor(target)
-        log_term = torch.log1p(torch.exp(-prediction.abs())) + (-prediction).clamp(min=0)
-        value = ((1 - target) * prediction + factor * log_term).mean()
+        value = ((1 - target) * prediction + factor * minus_log_sigmoid(prediction)).mean()
         return value, Cache((prediction, target, factor))
 
     def backward(self, cache: Cache) -> Tensor:
@@ -138,6 +137,11 @@ class BCEWithLogits(Loss):
 
     def _factor(self, target: Tensor) -> Tensor | float:
         return 1.0 if self.pos_weight is None else 1 + (_per_class(self.pos_weight, target) - 1) * target
+
+
+def minus_log_sigmoid(z: Tensor) -> Tensor:
+    """log(1 + exp(-z)), elementwise, without overflow."""
+    return torch.log1p(torch.exp(-z.abs())) + (-z).clamp(min=0)
 
 
 class L2(Loss):

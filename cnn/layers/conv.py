@@ -106,8 +106,7 @@ class Conv(Weighted):
         (x,) = cache.take()
         if need_dparams:
             ops.add_conv_backward_weight(self._padded(x), dy, self._bare, self.weight.grad, self.groups)
-            if self.bias is not None:
-                self.bias.grad += dy.flatten(1).sum(1)
+            self._add_bias_gradient(dy)
         if not need_dx:
             return None
         size = tuple(x.shape[1:-1])

@@ -103,8 +103,7 @@ class ConvTranspose(Weighted):
         (x,) = cache.take()
         if need_dparams:
             ops.add_conv_backward_weight(dy, x, self.window, self.weight.grad, self.groups)
-            if self.bias is not None:
-                self.bias.grad += dy.flatten(1).sum(1)
+            self._add_bias_gradient(dy)
         return ops.conv(dy, self.weight.data, None, self.window, self.groups) if need_dx else None
 
 

@@ -51,6 +51,5 @@ class Linear(Weighted):
         (x,) = cache.take()
         if need_dparams:
             self.weight.grad.addmm_(dy, x.t())
-            if self.bias is not None:
-                self.bias.grad += dy.sum(1)
+            self._add_bias_gradient(dy)
         return torch.mm(self.weight.data.t(), dy, out=ops.empty(tuple(x.shape), like=x)) if need_dx else None

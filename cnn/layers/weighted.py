@@ -25,6 +25,11 @@ class Weighted(Layer):
         self.gain = gain
         return 1.0
 
+    def _add_bias_gradient(self, dy: Tensor) -> None:
+        """dbias[o] += sum of dy over all positions and examples; dy [O, *So, N]."""
+        if self.bias is not None:
+            self.bias.grad += dy.flatten(1).sum(1)
+
     def _declare(self, shape: Shape, outputs: int, fan_in: float, fan_out: float) -> dict[str, Parameter | Buffer]:
         """A weight of this shape, and a bias for the outputs where there is one."""
 

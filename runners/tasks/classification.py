@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cnn import Mode, Sequential
 from cnn.layers.activation import Softmax
-from cnn.losses import LOSSES, Loss
+from cnn.losses import LOSSES, Loss, minus_log_sigmoid
 from cnn.optimizers import Optimizer, clip_grad_norm
 from runners.data.batches import Batch
 
@@ -114,7 +114,7 @@ def probabilities(network: Sequential, loss: str, x: Tensor) -> Tensor:
     contained = LOSSES[loss].contains
     outputs, _ = network.without_last(contained).forward(x, EVALUATION)
     if contained == "sigmoid":  # its logarithm keeps apart what is nearly 0
-        outputs = -(torch.log1p(torch.exp(-outputs.abs())) + (-outputs).clamp(min=0))
+        outputs = -minus_log_sigmoid(outputs)
     shares, _ = Softmax().forward(outputs, EVALUATION)
     if contained:
         return shares

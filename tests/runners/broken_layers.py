@@ -51,38 +51,31 @@ def one_channel_dropped(kind: type[Layer]) -> type[Layer]:
     return Copy
 
 
-def gradient_dropped(name: str) -> Broken:
-    """The term that belongs to one parameter is missing."""
+def gradient_changed(name: str, change: Callable[[Tensor], Tensor]) -> Broken:
+    """What is added to one parameter's gradient is something else."""
 
     def broken(kind: type[Layer]) -> type[Layer]:
         class Copy(kind):  # type: ignore[valid-type, misc]
             def backward(self, dy: Tensor, cache: Cache, **needs: bool) -> Tensor | None:
-                parameter = getattr(self, name)
-                before = parameter.grad.clone()
+                gradient = getattr(self, name).grad
+                before = gradient.clone()
                 dx: Tensor | None = super().backward(dy, cache, **needs)
-                parameter.grad.copy_(before)
+                gradient.copy_(before + change(gradient - before))
                 return dx
 
         return Copy
 
     return broken
+
+
+def gradient_dropped(name: str) -> Broken:
+    """The term that belongs to one parameter is missing."""
+    return gradient_changed(name, torch.zeros_like)
 
 
 def gradient_shifted(name: str) -> Broken:
     """One parameter's gradient is off by one place."""
-
-    def broken(kind: type[Layer]) -> type[Layer]:
-        class Copy(kind):  # type: ignore[valid-type, misc]
-            def backward(self, dy: Tensor, cache: Cache, **needs: bool) -> Tensor | None:
-                parameter = getattr(self, name)
-                before = parameter.grad.clone()
-                dx: Tensor | None = super().backward(dy, cache, **needs)
-                parameter.grad.copy_(before + (parameter.grad - before).roll(1))
-                return dx
-
-        return Copy
-
-    return broken
+    return gradient_changed(name, lambda gradient: gradient.roll(1))
 
 
 def shortcut_forgotten(kind: type[Layer]) -> type[Layer]:
