@@ -105,8 +105,8 @@ class Conv(Weighted):
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         (x,) = cache.take()
         if need_dparams:
-            ops.add_conv_backward_weight(self._padded(x), dy, self._bare, self.weight.grad, self.groups)
-            self._add_bias_gradient(dy)
+            dbias = None if self.bias is None else self.bias.grad
+            ops.add_conv_backward_weight(self._padded(x), dy, self._bare, self.weight.grad, self.groups, dbias)
         if not need_dx:
             return None
         size = tuple(x.shape[1:-1])

@@ -1,10 +1,11 @@
 """The arithmetic that layers share: pure functions on tensors, on torch operations or compiled CPU kernels alike."""
 
-from cnn.ops.convolution import add_conv_backward_weight, conv, conv_backward_input
+from cnn.ops import convolution, direct
 from cnn.ops.dispatch import (
     KernelSet,
     batch_norm,
     batch_norm_backward,
+    choose,
     col2im,
     im2col,
     kernels,
@@ -19,6 +20,10 @@ from cnn.ops.padding import continued, continued_backward
 from cnn.ops.threads import set_threads
 from cnn.ops.window import Window
 from cnn.ops.window_sum import window_sum, window_sum_backward
+
+conv = choose(convolution.conv, direct.conv)
+conv_backward_input = choose(convolution.conv_backward_input, direct.conv_backward_input)
+add_conv_backward_weight = choose(convolution.add_conv_backward_weight, direct.add_conv_backward_weight)
 
 __all__ = [
     "KernelSet",

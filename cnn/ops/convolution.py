@@ -43,13 +43,17 @@ def conv_backward_input(dy: Tensor, weight: Tensor, size: Sizes, window: Window,
     return col2im(columns.view(channels, *window.kernel, *dy.shape[1:]), size, window)
 
 
-def add_conv_backward_weight(x: Tensor, dy: Tensor, window: Window, dweight: Tensor, groups: int = 1) -> None:
-    """dweight += dy @ im2col(x)^T.
+def add_conv_backward_weight(
+    x: Tensor, dy: Tensor, window: Window, dweight: Tensor, groups: int = 1, dbias: Tensor | None = None
+) -> None:
+    """dweight += dy @ im2col(x)^T, and dbias[o] += sum of dy[o] where there is a bias.
 
-    x [C, *S, N], dy [O, *So, N], dweight [O, C/G, *K]. The columns are made anew: to keep them takes up to
+    x [C, *S, N], dy [O, *So, N], dweight [O, C/G, *K], dbias [O]. The columns are made anew: to keep them takes up to
     prod(K) times x.
     """
     _matrices(dweight, groups).baddbmm_(_matrices(dy, groups), _columns(x, window, groups).transpose(1, 2))
+    if dbias is not None:
+        dbias += dy.flatten(1).sum(1)
 
 
 def _columns(x: Tensor, window: Window, groups: int) -> Tensor:

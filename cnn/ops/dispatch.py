@@ -37,7 +37,7 @@ def kernels(name: KernelSet) -> Iterator[None]:
         use_kernels(before)
 
 
-def _choose(plain: Callable[P, R], fast: Callable[P, R]) -> Callable[P, R]:
+def choose(plain: Callable[P, R], fast: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(plain)
     def operation(*args: P.args, **kwargs: P.kwargs) -> R:
         first = args[0]
@@ -48,11 +48,11 @@ def _choose(plain: Callable[P, R], fast: Callable[P, R]) -> Callable[P, R]:
     return operation
 
 
-im2col = _choose(reference.im2col, compiled.im2col)
-col2im = _choose(reference.col2im, compiled.col2im)
-max_pool = _choose(reference.max_pool, compiled.max_pool)
-max_pool_backward = _choose(reference.max_pool_backward, compiled.max_pool_backward)
-batch_norm = _choose(reference.batch_norm, compiled.batch_norm)
-batch_norm_backward = _choose(reference.batch_norm_backward, compiled.batch_norm_backward)
-relu = _choose(reference.relu, compiled.relu)
-relu_backward = _choose(reference.relu_backward, compiled.relu_backward)
+im2col = choose(reference.im2col, compiled.im2col)
+col2im = choose(reference.col2im, compiled.col2im)
+max_pool = choose(reference.max_pool, compiled.max_pool)
+max_pool_backward = choose(reference.max_pool_backward, compiled.max_pool_backward)
+batch_norm = choose(reference.batch_norm, compiled.batch_norm)
+batch_norm_backward = choose(reference.batch_norm_backward, compiled.batch_norm_backward)
+relu = choose(reference.relu, compiled.relu)
+relu_backward = choose(reference.relu_backward, compiled.relu_backward)

@@ -8,8 +8,10 @@ allocators.
 
 from __future__ import annotations
 
+import functools
 import math
 import weakref
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,24 +39,35 @@ class Pool:
             self.idle -= nbytes
         else:
             memory = torch.empty(nbytes, dtype=torch.uint8).numpy()  # aligned for vector instructions
-        lease = memory.view()
+        lease = np.ndarray(shape, numpy_dtype(dtype), buffer=memory)
         key = id(lease)
         self._leases[key] = weakref.ref(lease, lambda _: self._give_back(key, memory))
-        return torch.from_numpy(lease).view(dtype).view(shape)
+        return torch.from_numpy(lease)
 
     def _give_back(self, key: int, memory: np.ndarray) -> None:
         del self._leases[key]
-        if memory.nbytes > self.limit:
+        if not self._make_room(memory.nbytes):
             return
         latest = self._free.pop(memory.nbytes, [])
-        for size in list(self._free):
-            while self.idle + memory.nbytes > self.limit and self._free[size]:
+        latest.append(memory)
+        self._free[memory.nbytes] = latest
+        self.idle += memory.nbytes
+
+    def _make_room(self, nbytes: int) -> bool:
+        """Let go of the sizes longest unused, unless even that is not enough; whether there is room."""
+        if nbytes > self.limit:
+            return False
+        for size in list(self._free) if self.idle + nbytes > self.limit else ():
+            while self.idle + nbytes > self.limit and self._free[size]:
                 self._free[size].pop()
                 self.idle -= size
-        if self.idle + memory.nbytes <= self.limit:
-            latest.append(memory)
-            self.idle += memory.nbytes
-        self._free[memory.nbytes] = latest
+        return True
+
+
+@functools.cache
+def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
+    """The type that numpy gives the values of such a tensor."""
+    return torch.empty(0, dtype=dtype).numpy().dtype
 
 
 _POOL = Pool()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cnn import ops
 from cnn.gradcheck import relative_error
-from cnn.ops import Window, compiled, dispatch, reference
+from cnn.ops import Window, compiled, convolution, direct, dispatch, reference
 
 NAMES = [
     name
@@ -81,6 +81,47 @@ def test_max_pool_sets_agree_with_ties_and_nan(
     pair = [module.max_pool_backward(dy, found[1], size, window) for module in (compiled, reference)]
     assert torch.allclose(pair[0], pair[1], rtol=1e-12, equal_nan=True)
     assert not pair[0].isnan().any()
+
+
+@given(
+    windows(),
+    st.sampled_from([torch.float32, torch.float64]),
+    st.tuples(st.integers(1, 2), st.sampled_from([1, 4, 7]), st.sampled_from([1, 5, 13])),
+    st.sampled_from([8, 16, 19, 32, 37, 50]),
+)
+def test_convolution_without_columns(
+    drawn: tuple[Window, tuple[int, ...]], dtype: torch.dtype, counts: tuple[int, int, int], batch: int
+) -> None:
+    """Forward, input gradient and parameter gradients are those of the matrix products on columns."""
+    window, size = drawn
+    groups, channels, outputs = counts
+    x = normal(groups * channels, *size, batch).to(dtype)
+    weight, bias = normal(groups * outputs, channels, *window.kernel).to(dtype), normal(groups * outputs).to(dtype)
+    y = convolution.conv(x, weight, bias, window, groups)
+    dy = normal(*y.shape).to(dtype)
+    pairs = [(direct.conv(x, weight, bias, window, groups), y)]
+    pairs += [
+        (
+            direct.conv_backward_input(dy, weight, size, window, groups),
+            convolution.conv_backward_input(dy, weight, size, window, groups),
+        )
+    ]
+    gradients = []
+    for module in (direct, convolution):
+        dweight, dbias = torch.ones_like(weight), torch.ones_like(bias)
+        module.add_conv_backward_weight(x, dy, window, dweight, groups, dbias)
+        gradients.append((dweight, dbias))
+    pairs += zip(*gradients, strict=True)
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    for found, wanted in pairs:
+        assert relative_error(found, wanted) < tolerance or not wanted.any()
+
+
+@pytest.mark.parametrize("name", ["conv", "conv_backward_input", "add_conv_backward_weight"])
+def test_both_convolutions_have_the_same_functions(name: str) -> None:
+    signatures = [inspect.signature(getattr(module, name)) for module in (direct, convolution)]
+    assert signatures[0] == signatures[1]
+    assert getattr(ops, name).__wrapped__ is getattr(convolution, name)
 
 
 def test_more_than_256_taps_are_numbered_in_wider_integers(kernel_set: str) -> None:

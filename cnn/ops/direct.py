@@ -1,0 +1,140 @@
+"""Convolution without columns, on compiled kernels: the functions of `convolution.py` for batches that fill vectors.
+
+A position's outputs are summed in registers over everything its window meets: a vector of examples of one input value
+times one weight for each of several outputs. The batch is the last axis, so those vectors lie ready in x, and nothing
+is copied. The input's gradient is the same with positions and places exchanged (docs/convolution.md). What lies in the
+padding is never visited: a weight that is infinite meets no zeros there.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from cnn.ops import convolution, meetings
+from cnn.ops.convolution_kernels import gather_products, weight_gradient
+from cnn.ops.memory import empty
+from cnn.ops.vectors import REGISTERS, VECTOR_BYTES, lanes
+from cnn.ops.window import Sizes, Window
+
+Array = np.ndarray[Any, Any]
+
+MOST_ROWS = 12 if REGISTERS == 32 else 6
+"""Rows of a block of products, two vectors each, that leave registers for what they are made of."""
+
+SUMMED_AT_ONCE = 1024
+"""Values of a channel in one chunk of the weight's gradient: a few channels of x and dy stay in the first cache."""
+
+
+def conv(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups: int = 1) -> Tensor:
+    if not _fills_vectors(x):
+        return convolution.conv(x, weight, bias, window, groups)
+    size = tuple(x.shape[1:-1])
+    y = empty((weight.shape[0], *window.output_size(size), x.shape[-1]), like=x)
+    outputs, channels, taps = weight.shape[0] // groups, weight.shape[1], window.tap_count
+    strides = channels * taps, taps
+    shape = groups, outputs, channels, taps
+    _gather(weight, strides, bias, shape, meetings.by_position(window, size), x, y)
+    return y
+
+
+def conv_backward_input(dy: Tensor, weight: Tensor, size: Sizes, window: Window, groups: int = 1) -> Tensor:
+    if not _fills_vectors(dy):
+        return convolution.conv_backward_input(dy, weight, size, window, groups)
+    outputs, channels, taps = weight.shape[0] // groups, weight.shape[1], window.tap_count
+    dx = empty((groups * channels, *size, dy.shape[-1]), like=dy)
+    strides = taps, channels * taps
+    shape = groups, channels, outputs, taps
+    _gather(weight, strides, None, shape, meetings.by_place(window, size), dy, dx)
+    return dx
+
+
+def _gather(
+    weight: Tensor,
+    strides: tuple[int, int],
+    bias: Tensor | None,
+    shape: tuple[int, int, int, int],
+    relation: meetings.Meetings,
+    x: Tensor,
+    y: Tensor,
+) -> None:
+    """y from x; shape: groups, outputs and channels of a group, taps."""
+    x_flat = flat(x)
+    N = x.shape[-1]
+    kernel = gather_products(_best(shape[1], MOST_ROWS), lanes(x_flat.dtype))
+    starts, *met = relation
+    no_bias = x_flat[:0]
+    kernel(
+        flat(weight),
+        strides,
+        no_bias if bias is None else flat(bias),
+        shape,
+        starts,
+        tuple(met),
+        x_flat,
+        x_flat.size // x.shape[0],
+        N,
+        flat(y),
+    )
+
+
+def add_conv_backward_weight(
+    x: Tensor, dy: Tensor, window: Window, dweight: Tensor, groups: int = 1, dbias: Tensor | None = None
+) -> None:
+    if not _fills_vectors(x):
+        return convolution.add_conv_backward_weight(x, dy, window, dweight, groups, dbias)
+    x_flat, dy_flat = flat(x), flat(dy)
+    outputs, channels = dweight.shape[0] // groups, dweight.shape[1]
+    starts, positions, places, counts, chunks = meetings.by_tap(window, tuple(x.shape[1:-1]), _chunk(dy))
+    parts = max(1, min(chunks, 16 if dweight.numel() < 1 << 16 else 8))
+    partial = empty((parts, groups, outputs, channels, window.tap_count), like=x)
+    kernel = weight_gradient(*_tile(outputs, channels), lanes(x_flat.dtype))
+    kernel(
+        starts,
+        (positions, places, counts),
+        chunks,
+        dy_flat,
+        dy_flat.size // dy.shape[0],
+        x_flat,
+        x_flat.size // x.shape[0],
+        x.shape[-1],
+        partial.numpy(),
+        flat(dweight),
+        x_flat[:0] if dbias is None else flat(dbias),
+    )
+
+
+def _fills_vectors(x: Tensor) -> bool:
+    return x.shape[-1] * x.dtype.itemsize >= VECTOR_BYTES
+
+
+@functools.cache
+def _tile(outputs: int, channels: int) -> tuple[int, int]:
+    """Rows and columns of the blocks of a weight's gradient: as square as possible, and within the registers."""
+    largest = 5 if REGISTERS == 32 else 3
+    rows, columns = _best(outputs, largest), _best(channels, largest)
+    if columns == 1:
+        rows = _best(outputs, 2 * largest)
+    elif rows == 1:
+        columns = _best(channels, 2 * largest)
+    return rows, columns
+
+
+@functools.cache
+def _best(count: int, largest: int) -> int:
+    """The size of blocks that cut `count` with the least work: what is computed, and two loads for each block."""
+    return min(range(1, min(count, largest) + 1), key=lambda size: -(-count // size) * (size + 2))
+
+
+def _chunk(dy: Tensor) -> int:
+    """How many positions are summed at once: whole lines where that is possible."""
+    positions, line = SUMMED_AT_ONCE // dy.shape[-1], dy.shape[-2]
+    return max(1, positions // line * line if positions > line else positions)
+
+
+def flat(tensor: Tensor) -> Array:
+    """The tensor's memory as a numpy array with one axis; a copy where the tensor isn't contiguous."""
+    return tensor.contiguous().numpy().reshape(-1)

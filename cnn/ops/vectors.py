@@ -1,0 +1,248 @@
+"""Vectors that stay in registers, for compiled kernels: what numba has no words for.
+
+A loop over numbers leaves it to the compiler which of them stay in registers. A matrix product is fast only if all its
+running sums do, so here a block of sums is one value: `rows` times `columns` vectors of `LANES` numbers, made by
+`zeros`, changed by the `add_...` functions, and written with `store` or `add_totals`. LLVM turns each into straight
+code for the machine at hand; machines with narrower vectors run the same program with more instructions.
+
+Arrays are flat and contiguous, places in them are counted in values. Nothing checks bounds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+WIDE = bool(llvm.get_host_cpu_features().get("avx512f"))
+"""Whether there are 32 registers of 64 bytes, and not 16 of 32 bytes or 32 of 16."""
+
+REGISTERS = 32 if WIDE else 16
+VECTOR_BYTES = 64 if WIDE else 32
+
+
+def lanes(dtype: np.dtype[Any]) -> int:
+    """How many values of this type make a vector."""
+    return VECTOR_BYTES // dtype.itemsize
+
+
+class Sums(types.Type):
+    """The type of a block of sums."""
+
+    def __init__(self, dtype: types.Type, rows: int, columns: int) -> None:
+        self.dtype, self.rows, self.columns = dtype, rows, columns
+        self.lanes = VECTOR_BYTES * 8 // dtype.bitwidth
+        super().__init__(f"Sums({dtype}, {rows}, {columns})")
+
+
+@register_model(Sums)
+class SumsModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, sums: Sums) -> None:
+        super().__init__(manager, sums, ir.ArrayType(vector_type(sums), sums.rows * sums.columns))
+
+
+def vector_type(sums: Sums) -> ir.VectorType:
+    return ir.VectorType(ir.FloatType() if sums.dtype == types.float32 else ir.DoubleType(), sums.lanes)
+
+
+class Emitter:
+    """Writes LLVM instructions that deal with one block of sums."""
+
+    def __init__(self, context: Any, builder: Any, sums: Sums) -> None:
+        self.context, self.builder, self.sums = context, builder, sums
+        self.vector = vector_type(sums)
+        self.align = sums.dtype.bitwidth // 8
+
+    def address(self, array_type: Any, array: Any, *steps: Any) -> Any:
+        """Where a flat array's value lies; steps, numbers or (number, stride) pairs, are added up."""
+        place = self.context.make_array(array_type)(self.context, self.builder, array).data
+        return self.further(place, *steps)
+
+    def further(self, place: Any, *steps: Any) -> Any:
+        for step in steps:
+            count, stride = step if isinstance(step, tuple) else (step, None)
+            count = number(count) if isinstance(count, int) else count
+            place = self.builder.gep(place, [count if stride is None else self.builder.mul(count, stride)])
+        return place
+
+    def load(self, place: Any) -> Any:
+        return self.builder.load(self.builder.bitcast(place, self.vector.as_pointer()), align=self.align)
+
+    def load_some(self, place: Any, count: Any) -> Any:
+        """The first `count` values, and zeros behind them."""
+        width, number = self.sums.lanes, ir.IntType(64)
+        flags = ir.VectorType(ir.IntType(1), width)
+        pointer = self.vector.as_pointer()
+        kind = f"v{width}f{self.sums.dtype.bitwidth}"
+        signature = ir.FunctionType(self.vector, [pointer, ir.IntType(32), flags, self.vector])
+        function = cgutils.get_or_insert_function(self.builder.module, signature, f"llvm.masked.load.{kind}.p0")
+        order = ir.Constant(ir.VectorType(number, width), list(range(width)))
+        mask = self.builder.icmp_signed("<", order, self.spread(count))
+        arguments = [self.builder.bitcast(place, pointer), ir.Constant(ir.IntType(32), self.align), mask]
+        return self.builder.call(function, [*arguments, ir.Constant(self.vector, None)])
+
+    def store(self, value: Any, place: Any) -> None:
+        self.builder.store(value, self.builder.bitcast(place, self.vector.as_pointer())).align = self.align
+
+    def spread(self, value: Any) -> Any:
+        """A vector of one number."""
+        kind = ir.VectorType(value.type, self.sums.lanes)
+        nothing = ir.Constant(kind, ir.Undefined)
+        first = self.builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
+        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), self.sums.lanes), [0] * self.sums.lanes)
+        return self.builder.shuffle_vector(first, nothing, everywhere)
+
+    def add_product(self, block: Any, row: int, column: int, a: Any, b: Any) -> Any:
+        """block[row, column] += a * b, rounded once."""
+        index = row * self.sums.columns + column
+        signature = ir.FunctionType(self.vector, [self.vector] * 3)
+        name = f"llvm.fma.v{self.sums.lanes}f{self.sums.dtype.bitwidth}"
+        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
+        total = self.builder.call(function, [a, b, self.builder.extract_value(block, index)])
+        return self.builder.insert_value(block, total, index)
+
+    def vectors(self, block: Any) -> list[tuple[int, int, Any]]:
+        """Each vector with its row and column."""
+        columns = self.sums.columns
+        return [
+            (i // columns, i % columns, self.builder.extract_value(block, i)) for i in range(self.sums.rows * columns)
+        ]
+
+    def total(self, vector: Any) -> Any:
+        """The sum over the lanes, halves added to halves."""
+        width, nothing = self.sums.lanes, ir.Undefined
+        while width > 1:
+            width //= 2
+            halves = [
+                self.builder.shuffle_vector(
+                    vector,
+                    ir.Constant(vector.type, nothing),
+                    ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(start, start + width))),
+                )
+                for start in (0, width)
+            ]
+            vector = self.builder.fadd(*halves)
+        return self.builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+
+
+@intrinsic(prefer_literal=True)
+def zeros(typing: Any, like: Any, rows: Any, columns: Any) -> Any:
+    """A block of sums, all zero, of the type of the array `like`; rows and columns are constants."""
+    sums = Sums(like.dtype, rows.literal_value, columns.literal_value)
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return ir.Constant(context.get_value_type(sums), None)
+
+    return sums(like, rows, columns), emit
+
+
+@intrinsic(prefer_literal=True)
+def repeated(typing: Any, values: Any, at: Any, like: Any, rows: Any, columns: Any) -> Any:
+    """A block of sums whose row r begins as values[at + r], everywhere."""
+    sums = Sums(like.dtype, rows.literal_value, columns.literal_value)
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emitter = Emitter(context, builder, sums)
+        block = ir.Constant(context.get_value_type(sums), ir.Undefined)
+        for row in range(sums.rows):
+            value = emitter.spread(builder.load(emitter.address(values, arguments[0], arguments[1], row)))
+            for column in range(sums.columns):
+                block = builder.insert_value(block, value, row * sums.columns + column)
+        return block
+
+    return sums(values, types.intp, like, rows, columns), emit
+
+
+@intrinsic
+def add_scaled(typing: Any, block: Any, scales: Any, scales_at: Any, x: Any, x_at: Any) -> Any:
+    """block[r, v] += scales[scales_at + r] * the v-th vector of x from x_at on."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        result, scales_array, first_scale, x_array, first = arguments
+        emitter = Emitter(context, builder, block)
+        start = emitter.address(x, x_array, first)
+        vectors = [emitter.load(emitter.further(start, column * block.lanes)) for column in range(block.columns)]
+        for row in range(block.rows):
+            scale = emitter.spread(builder.load(emitter.address(scales, scales_array, first_scale, row)))
+            for column, vector in enumerate(vectors):
+                result = emitter.add_product(result, row, column, scale, vector)
+        return result
+
+    return block(block, scales, types.intp, x, types.intp), emit
+
+
+@intrinsic
+def add_products(
+    typing: Any, block: Any, a: Any, a_at: Any, a_stride: Any, b: Any, b_at: Any, b_stride: Any, count: Any
+) -> Any:
+    """block[r, v] += vector of a from a_at + r * a_stride on * vector of b from b_at + v * b_stride on, lane by lane.
+
+    Only the first `count` lanes take part.
+    """
+    whole = count == types.none
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        result, a_array, a_first, a_step, b_array, b_first, b_step, lanes_used = arguments
+        emitter = Emitter(context, builder, block)
+
+        def load(place: Any) -> Any:
+            return emitter.load(place) if whole else emitter.load_some(place, lanes_used)
+
+        right = [load(emitter.address(b, b_array, b_first, (v, b_step))) for v in range(block.columns)]
+        for row in range(block.rows):
+            left = load(emitter.address(a, a_array, a_first, (row, a_step)))
+            for column, vector in enumerate(right):
+                result = emitter.add_product(result, row, column, left, vector)
+        return result
+
+    integer = types.intp
+    counted = count if whole else integer
+    return block(block, a, integer, integer, b, integer, integer, counted), emit
+
+
+@intrinsic
+def store(typing: Any, block: Any, y: Any, y_at: Any, stride: Any) -> Any:
+    """Write row r of the block into y from y_at + r * stride on."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value, y_array, first, step = arguments
+        emitter = Emitter(context, builder, block)
+        for row, column, vector in emitter.vectors(value):
+            emitter.store(vector, emitter.address(y, y_array, first, (row, step), column * block.lanes))
+        return context.get_dummy_value()
+
+    return types.void(block, y, types.intp, types.intp), emit
+
+
+@intrinsic
+def add_totals(
+    typing: Any, block: Any, y: Any, y_at: Any, row_stride: Any, column_stride: Any, skip_rows: Any, skip_columns: Any
+) -> Any:
+    """y[y_at + r * row_stride + v * column_stride] += the sum over the lanes of block[r, v].
+
+    The first `skip_rows` rows and `skip_columns` columns are left out.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value, y_array, first, row_step, column_step, *skip = arguments
+        emitter = Emitter(context, builder, block)
+        for row, column, vector in emitter.vectors(value):
+            place = emitter.address(y, y_array, first, (row, row_step), (column, column_step))
+            counts = [
+                builder.icmp_signed(">=", number(at), least) for at, least in zip((row, column), skip, strict=True)
+            ]
+            addend = builder.select(builder.and_(*counts), emitter.total(vector), ir.Constant(vector.type.element, 0))
+            builder.store(builder.fadd(builder.load(place), addend), place)
+        return context.get_dummy_value()
+
+    integer = types.intp
+    return types.void(block, y, integer, integer, integer, integer, integer), emit
+
+
+def number(value: int) -> ir.Constant:
+    return ir.Constant(ir.IntType(64), value)
