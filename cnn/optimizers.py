@@ -144,11 +144,8 @@ class Adam(Optimizer):
 
     def move(self, data: Tensor, gradient: Tensor, lr: float) -> None:
         b1, b2 = self.betas
-        mean = self.kept["mean"].lerp_(gradient, 1 - b1)
-        square = self.kept["square"].mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
-        deviation = torch.sqrt(square, out=_scratch(square))
-        deviation.div_(math.sqrt(1 - b2**self.steps)).add_(self.eps)
-        data.addcdiv_(mean, deviation, value=-lr / (1 - b1**self.steps))
+        step, correction = lr / (1 - b1**self.steps), math.sqrt(1 - b2**self.steps)
+        ops.adam(data, gradient, self.kept["mean"], self.kept["square"], (b1, b2), self.eps, step, correction)
 
 
 class AdamW(Adam):

@@ -9,6 +9,7 @@ from torch import Tensor
 from cnn import initializers, ops
 from cnn.arguments import Positive, PositiveFloat, UnitInterval
 from cnn.layer import Buffer, Cache, Layer, Mode, Parameter, Shape, ShapeError
+from cnn.ops import Window
 
 
 class BatchNorm(Layer):
@@ -61,16 +62,57 @@ class BatchNorm(Layer):
         return 2 * math.prod(input_shape)  # in evaluation, where all but a scale and a shift is constant
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        rows = x.flatten(1)  # [C, L]
-        weight, bias = self._scale_and_shift(x)
-        if mode.train:
-            y, mean, var = ops.batch_norm(rows, weight, bias, self.eps)
-            self._follow(mean, var, rows.shape[1])
-            rstd = (var + self.eps).rsqrt()
+        y, mean, rstd, _ = self.normalise(x, mode)
+        return y, mode.keep(x, mean, rstd, mode.train)
+
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
+        x, mean, rstd, batch_statistics = cache.take()
+        if batch_statistics:
+            dx = self.differentiate(dy, x, mean, rstd, need_dparams=need_dparams)
         else:
-            mean, rstd = self.running_mean.data.clone(), (self.running_var.data + self.eps).rsqrt()
-            y = (rows - mean[:, None]).mul_((weight * rstd)[:, None]).add_(bias[:, None])
-        return y.view(x.shape), mode.keep(rows, mean, rstd, mode.train)
+            weight, _ = self._scale_and_shift(dy)
+            rows, gradient = x.flatten(1), dy.flatten(1)
+            if need_dparams:
+                self._add_gradients((gradient * (rows - mean[:, None])).sum(1) * rstd, gradient.sum(1))
+            dx = (gradient * (weight * rstd)[:, None]).view(dy.shape)
+        return dx if need_dx else None
+
+    def normalise(
+        self, x: Tensor, mode: Mode, window: Window | None = None, rectify: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """y, mean, 1 / sqrt(var + eps), and the way back through the max pool and the ReLU that may follow.
+
+        In training the running statistics move.
+        """
+        weight, bias = self._scale_and_shift(x)
+        given = None if mode.train else (self.running_mean.data.clone(), self.running_var.data)
+        y, mean, var, route = ops.batch_norm(x, weight, bias, self.eps, given, window, rectify)
+        if mode.train:
+            self._follow(mean, var, math.prod(x.shape[1:]))
+        return y, mean, (var + self.eps).rsqrt(), route
+
+    def differentiate(
+        self,
+        dy: Tensor,
+        x: Tensor,
+        mean: Tensor,
+        rstd: Tensor,
+        route: Tensor | None = None,
+        window: Window | None = None,
+        *,
+        need_dparams: bool,
+    ) -> Tensor:
+        """dx of a normalisation with the batch's own statistics, and of the max pool and the ReLU that may follow."""
+        weight, _ = self._scale_and_shift(x)
+        dx, dweight, dbias = ops.batch_norm_backward(dy, x, mean, rstd, weight, route, window)
+        if need_dparams:
+            self._add_gradients(dweight, dbias)
+        return dx
+
+    def _add_gradients(self, dweight: Tensor, dbias: Tensor) -> None:
+        if self.affine:
+            self.weight.grad += dweight
+            self.bias.grad += dbias
 
     def _follow(self, mean: Tensor, var: Tensor, length: int) -> None:
         """Move the running statistics towards the batch's."""
@@ -78,21 +120,6 @@ class BatchNorm(Layer):
             raise ValueError("batch_norm has one value a channel in this batch, and no variance: give it more examples")
         self.running_mean.data.lerp_(mean, self.momentum)
         self.running_var.data.lerp_(var * (length / (length - 1)), self.momentum)
-
-    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        rows, mean, rstd, batch_statistics = cache.take()
-        gradient = dy.flatten(1)
-        weight, _ = self._scale_and_shift(dy)
-        if batch_statistics:
-            dx, dweight, dbias = ops.batch_norm_backward(gradient, rows, mean, rstd, weight)
-        else:
-            dx = gradient * (weight * rstd)[:, None]
-            dweight = (gradient * (rows - mean[:, None])).sum(1) * rstd
-            dbias = gradient.sum(1)
-        if need_dparams and self.affine:
-            self.weight.grad += dweight
-            self.bias.grad += dbias
-        return dx.view(dy.shape) if need_dx else None
 
 
 class StandardisedExamples(Layer):

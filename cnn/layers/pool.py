@@ -27,9 +27,10 @@ class Pool(Layer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         require_axes(self.axes, input_shape)
-        return input_shape[0], *slide(self._window(input_shape[1:]), input_shape)
+        return input_shape[0], *slide(self.window_on(input_shape[1:]), input_shape)
 
-    def _window(self, size: Shape) -> Window:
+    def window_on(self, size: Shape) -> Window:
+        """The window that moves over inputs of this size."""
         return self.window.rounded_up(size) if self.ceil_mode else self.window
 
     def flops(self, input_shape: Shape) -> int:
@@ -71,7 +72,7 @@ class MaxPool(Pool):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         shape = super().output_shape(input_shape)
-        if not self._window(input_shape[1:]).always_meets(input_shape[1:]):
+        if not self.window_on(input_shape[1:]).always_meets(input_shape[1:]):
             raise ShapeError(
                 f"has windows that lie in the padding alone on the input {list(input_shape)}: "
                 "use less padding or dilation"
@@ -80,12 +81,12 @@ class MaxPool(Pool):
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
         size = tuple(x.shape[1:-1])
-        y, winner = ops.max_pool(x, self._window(size))
+        y, winner = ops.max_pool(x, self.window_on(size))
         return y, mode.keep(winner, size)
 
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         winner, size = cache.take()
-        return ops.max_pool_backward(dy, winner, size, self._window(size)) if need_dx else None
+        return ops.max_pool_backward(dy, winner, size, self.window_on(size)) if need_dx else None
 
 
 class AvgPool(Pool):
@@ -115,7 +116,7 @@ class AvgPool(Pool):
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
         size = tuple(x.shape[1:-1])
-        y = ops.window_sum(x, self._window(size))
+        y = ops.window_sum(x, self.window_on(size))
         y /= self._places(size, like=x)
         return y, mode.keep(size)
 
@@ -124,13 +125,13 @@ class AvgPool(Pool):
         if not need_dx:
             return None
         share = torch.div(dy, self._places(size, like=dy), out=ops.empty(tuple(dy.shape), like=dy))
-        return ops.window_sum_backward(share, size, self._window(size))
+        return ops.window_sum_backward(share, size, self.window_on(size))
 
     def _places(self, size: Shape, like: Tensor) -> Tensor:
         """How many places each window has: the product of those along each axis, [*So, 1]."""
         places = like.new_ones(())
         window = self.window
-        output_size = self._window(size).output_size(size)
+        output_size = self.window_on(size).output_size(size)
         for extent, count, kernel, stride, padding in zip(
             size, output_size, window.kernel, window.stride, window.before, strict=True
         ):

@@ -3,6 +3,7 @@
 from cnn.ops import convolution, direct
 from cnn.ops.dispatch import (
     KernelSet,
+    adam,
     batch_norm,
     batch_norm_backward,
     choose,
@@ -28,6 +29,7 @@ add_conv_backward_weight = choose(convolution.add_conv_backward_weight, direct.a
 __all__ = [
     "KernelSet",
     "Window",
+    "adam",
     "add_conv_backward_weight",
     "batch_norm",
     "batch_norm_backward",

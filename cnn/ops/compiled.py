@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
 import torch
 from torch import Tensor
 
-from cnn.ops import kernels, window_kernels
+from cnn.ops import kernels, norm_kernels, window_kernels
 from cnn.ops.memory import empty
 from cnn.ops.reference import require, winner_dtype
 from cnn.ops.window import Sizes, Window
@@ -48,23 +49,57 @@ def max_pool_backward(dy: Tensor, winner: Tensor, size: Sizes, window: Window) -
     return dx
 
 
-def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def batch_norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    statistics: tuple[Tensor, Tensor] | None = None,
+    window: Window | None = None,
+    rectify: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     require(weight, x.shape[:1], "weight")
     require(bias, x.shape[:1], "bias")
-    y, mean, var = empty(tuple(x.shape), like=x), torch.empty_like(weight), torch.empty_like(weight)
-    kernels.batch_norm(_array(x), _array(weight), _array(bias), eps, _array(y), _array(mean), _array(var))
-    return y, mean, var
+    mean, var = statistics or (torch.empty_like(weight), torch.empty_like(weight))
+    channel = _array(weight), _array(bias), eps, statistics is not None, _array(mean), _array(var), rectify
+    if window is None:
+        y = empty(tuple(x.shape), like=x)
+        norm_kernels.batch_norm(_channels(x), *channel, _channels(y))
+        return y, mean, var, y if rectify else None
+    size, batch = tuple(x.shape[1:-1]), x.shape[-1]
+    y = empty((x.shape[0], *window.output_size(size), batch), like=x)
+    winner = empty(tuple(y.shape), like=x, dtype=winner_dtype(window))
+    lines = _lines(x)
+    planes = empty((numba.get_num_threads(), *lines.shape[1:]), like=x)
+    geometry = window.on_three_axes()
+    norm_kernels.batch_norm_pool(lines, *channel, geometry, batch, _array(planes), _lines(y), _lines(winner))
+    return y, mean, var, winner
 
 
 def batch_norm_backward(
-    dy: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor
+    dy: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    weight: Tensor,
+    route: Tensor | None = None,
+    window: Window | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    require(dy, tuple(x.shape), "dy")
     for name, vector in (("mean", mean), ("rstd", rstd), ("weight", weight)):
         require(vector, x.shape[:1], name)
+    require(dy, tuple(x.shape if route is None else route.shape), "dy")
     dx, dweight, dbias = empty(tuple(x.shape), like=x), torch.empty_like(weight), torch.empty_like(weight)
-    inputs = [_array(tensor) for tensor in (dy, x, mean, rstd, weight)]
-    kernels.batch_norm_backward(*inputs, _array(dx), _array(dweight), _array(dbias))
+    channel = _array(mean), _array(rstd), _array(weight)
+    results = _array(dweight), _array(dbias)
+    if window is None or route is None:
+        gradient = _channels(dy)
+        through = gradient if route is None else _channels(route)
+        rectified = route is not None
+        norm_kernels.batch_norm_backward(gradient, through, rectified, _channels(x), *channel, _channels(dx), *results)
+    else:
+        sources = _lines(dy), _lines(route), _lines(x)
+        geometry = window.on_three_axes()
+        norm_kernels.batch_norm_pool_backward(*sources, *channel, geometry, dy.shape[-1], _lines(dx), *results)
     return dx, dweight, dbias
 
 
@@ -81,6 +116,20 @@ def relu_backward(dy: Tensor, y: Tensor) -> Tensor:
     return dx
 
 
+def adam(
+    data: Tensor,
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    betas: tuple[float, float],
+    eps: float,
+    step: float,
+    correction: float,
+) -> None:
+    vectors = [_array(tensor) for tensor in (data, gradient, mean, square)]
+    kernels.adam(*vectors, *vectors[0].dtype.type([*betas, 1 - betas[0], 1 - betas[1], eps, step, 1 / correction]))
+
+
 Array = np.ndarray[Any, Any]
 
 
@@ -92,6 +141,11 @@ def _array(tensor: Tensor) -> Array:
 def _flat(tensor: Tensor) -> Array:
     """Everything in one axis: [L]."""
     return _array(tensor).reshape(-1)
+
+
+def _channels(tensor: Tensor) -> Array:
+    """[C, *S, N] as [C, L]."""
+    return _array(tensor).reshape(tensor.shape[0], -1)
 
 
 def _lines(tensor: Tensor) -> Array:

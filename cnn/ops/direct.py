@@ -17,7 +17,7 @@ from torch import Tensor
 from cnn.ops import convolution, meetings
 from cnn.ops.convolution_kernels import gather_products, weight_gradient
 from cnn.ops.memory import empty
-from cnn.ops.vectors import REGISTERS, VECTOR_BYTES, lanes
+from cnn.ops.vectors import REGISTERS, VECTOR_BYTES
 from cnn.ops.window import Sizes, Window
 
 Array = np.ndarray[Any, Any]
@@ -64,7 +64,7 @@ def _gather(
     """y from x; shape: groups, outputs and channels of a group, taps."""
     x_flat = flat(x)
     N = x.shape[-1]
-    kernel = gather_products(_best(shape[1], MOST_ROWS), lanes(x_flat.dtype))
+    kernel = gather_products(_best(shape[1], MOST_ROWS))
     starts, *met = relation
     no_bias = x_flat[:0]
     kernel(
@@ -91,7 +91,7 @@ def add_conv_backward_weight(
     starts, positions, places, counts, chunks = meetings.by_tap(window, tuple(x.shape[1:-1]), _chunk(dy))
     parts = max(1, min(chunks, 16 if dweight.numel() < 1 << 16 else 8))
     partial = empty((parts, groups, outputs, channels, window.tap_count), like=x)
-    kernel = weight_gradient(*_tile(outputs, channels), lanes(x_flat.dtype))
+    kernel = weight_gradient(*_tile(outputs, channels))
     kernel(
         starts,
         (positions, places, counts),

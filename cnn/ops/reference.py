@@ -85,41 +85,69 @@ def max_pool_backward(dy: Tensor, winner: Tensor, size: Sizes, window: Window) -
 
 
 def winner_dtype(window: Window) -> torch.dtype:
-    """The smallest type that numbers the taps of a window."""
-    return torch.uint8 if window.tap_count <= 256 else torch.int32
+    """The smallest type that numbers the taps of a window, and one more that stands for none of them."""
+    return torch.uint8 if window.tap_count < 256 else torch.int32
 
 
-def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """y = weight * (x - mean) / sqrt(var + eps) + bias, with each row's own mean and (biased) variance.
+def batch_norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    statistics: tuple[Tensor, Tensor] | None = None,
+    window: Window | None = None,
+    rectify: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """y = weight * (x - mean) / sqrt(var + eps) + bias for each channel; then a max pool and a ReLU, where wanted.
 
-    x [C, L], weight, bias [C] -> y [C, L], mean [C], var [C].
+    Mean and (biased) variance are those of the channel's L = prod(S) * N values, or the `statistics` given. The last
+    result tells the backward pass where dy goes: the winner of each window (where the ReLU cut off, none), or y, whose
+    zeros stop it. A max pool and a ReLU may change places, so this stands for either order.
+    x [C, *S, N], weight, bias [C] -> y [C, *S, N] or [C, *So, N], mean [C], var [C].
     """
     require(weight, x.shape[:1], "weight")
     require(bias, x.shape[:1], "bias")
-    mean = x.mean(1)
-    centred = x - mean[:, None]
-    var = centred.square().mean(1)
-    y = centred * (weight * (var + eps).rsqrt())[:, None] + bias[:, None]
-    return y, mean, var
+    rows = x.flatten(1)  # [C, L]
+    mean, var = (rows.mean(1), rows.var(1, correction=0)) if statistics is None else statistics
+    y = ((rows - mean[:, None]) * (weight * (var + eps).rsqrt())[:, None] + bias[:, None]).view(x.shape)
+    winner = None
+    if window is not None:
+        y, winner = max_pool(y, window)
+        if rectify:
+            winner = winner.masked_fill(y <= 0, window.tap_count)
+    if rectify:
+        y = relu(y)
+    return y, mean, var, winner if window is not None else y if rectify else None
 
 
 def batch_norm_backward(
-    dy: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor
+    dy: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    weight: Tensor,
+    route: Tensor | None = None,
+    window: Window | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of batch_norm; xhat = (x - mean) * rstd depends on the whole row through mean and variance.
+    """The gradients of batch_norm; xhat = (x - mean) * rstd depends on the whole channel through mean and variance.
 
-    dbias = sum dy,  dweight = sum dy * xhat,  dx = weight * rstd * (dy - dbias / L - xhat * dweight / L).
-    dy, x [C, L], mean, rstd, weight [C] -> dx [C, L], dweight [C], dbias [C].
+    With g what of dy comes through ReLU and pool,
+    dbias = sum g,  dweight = sum g * xhat,  dx = weight * rstd * (g - dbias / L - xhat * dweight / L).
+    x, dx [C, *S, N], dy as y, `route` and `window` as in the forward pass; the others [C].
     """
-    require(dy, tuple(x.shape), "dy")
     for name, vector in (("mean", mean), ("rstd", rstd), ("weight", weight)):
         require(vector, x.shape[:1], name)
-    xhat = (x - mean[:, None]) * rstd[:, None]
-    dbias = dy.sum(1)
-    dweight = (dy * xhat).sum(1)
-    length = x.shape[1]
-    dx = (weight * rstd)[:, None] * (dy - dbias[:, None] / length - xhat * dweight[:, None] / length)
-    return dx, dweight, dbias
+    if route is not None:
+        size = tuple(x.shape[1:-1])
+        dy = relu_backward(dy, route) if window is None else max_pool_backward(dy, route, size, window)
+    require(dy, tuple(x.shape), "dy")
+    g, rows = dy.flatten(1), x.flatten(1)
+    xhat = (rows - mean[:, None]) * rstd[:, None]
+    dbias = g.sum(1)
+    dweight = (g * xhat).sum(1)
+    length = rows.shape[1]
+    dx = (weight * rstd)[:, None] * (g - dbias[:, None] / length - xhat * dweight[:, None] / length)
+    return dx.view(x.shape), dweight, dbias
 
 
 def relu(x: Tensor) -> Tensor:
@@ -131,3 +159,24 @@ def relu_backward(dy: Tensor, y: Tensor) -> Tensor:
     """dx = dy where y > 0, else 0."""
     require(dy, tuple(y.shape), "dy")
     return dy.masked_fill(y <= 0, 0)
+
+
+def adam(
+    data: Tensor,
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    betas: tuple[float, float],
+    eps: float,
+    step: float,
+    correction: float,
+) -> None:
+    """mean <- b1 mean + (1 - b1) g, square <- b2 square + (1 - b2) g^2, and with these
+
+    data <- data - step * mean / (sqrt(square) / correction + eps), all in place; vectors [P].
+    """
+    b1, b2 = betas
+    mean.lerp_(gradient, 1 - b1)
+    square.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
+    deviation = torch.sqrt(square, out=empty(tuple(square.shape), like=square))
+    data.addcdiv_(mean, deviation.div_(correction).add_(eps), value=-step)

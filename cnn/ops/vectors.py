@@ -1,19 +1,21 @@
 """Vectors that stay in registers, for compiled kernels: what numba has no words for.
 
 A loop over numbers leaves it to the compiler which of them stay in registers. A matrix product is fast only if all its
-running sums do, so here a block of sums is one value: `rows` times `columns` vectors of `LANES` numbers, made by
-`zeros`, changed by the `add_...` functions, and written with `store` or `add_totals`. LLVM turns each into straight
-code for the machine at hand; machines with narrower vectors run the same program with more instructions.
+running sums do, so here a block of vectors is one value: `rows` times `columns` of them, made by `zeros`, `repeated`
+or `load`, changed by arithmetic and the `add_...` functions, and written with `store` or
+`add_totals`. LLVM turns each
+into straight code for the machine at hand; machines with narrower vectors run the same program with more instructions.
 
 Arrays are flat and contiguous, places in them are counted in values. Nothing checks bounds.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding as llvm
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -26,37 +28,32 @@ REGISTERS = 32 if WIDE else 16
 VECTOR_BYTES = 64 if WIDE else 32
 
 
-def lanes(dtype: np.dtype[Any]) -> int:
-    """How many values of this type make a vector."""
-    return VECTOR_BYTES // dtype.itemsize
-
-
-class Sums(types.Type):
-    """The type of a block of sums."""
+class Block(types.Type):
+    """The type of a block of vectors."""
 
     def __init__(self, dtype: types.Type, rows: int, columns: int) -> None:
         self.dtype, self.rows, self.columns = dtype, rows, columns
         self.lanes = VECTOR_BYTES * 8 // dtype.bitwidth
-        super().__init__(f"Sums({dtype}, {rows}, {columns})")
+        super().__init__(f"Block({dtype}, {rows}, {columns})")
 
 
-@register_model(Sums)
-class SumsModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, sums: Sums) -> None:
-        super().__init__(manager, sums, ir.ArrayType(vector_type(sums), sums.rows * sums.columns))
+@register_model(Block)
+class BlockModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, block: Block) -> None:
+        super().__init__(manager, block, ir.ArrayType(vector_type(block), block.rows * block.columns))
 
 
-def vector_type(sums: Sums) -> ir.VectorType:
-    return ir.VectorType(ir.FloatType() if sums.dtype == types.float32 else ir.DoubleType(), sums.lanes)
+def vector_type(block: Block) -> ir.VectorType:
+    return ir.VectorType(ir.FloatType() if block.dtype == types.float32 else ir.DoubleType(), block.lanes)
 
 
 class Emitter:
-    """Writes LLVM instructions that deal with one block of sums."""
+    """Writes LLVM instructions that deal with blocks of one type."""
 
-    def __init__(self, context: Any, builder: Any, sums: Sums) -> None:
-        self.context, self.builder, self.sums = context, builder, sums
-        self.vector = vector_type(sums)
-        self.align = sums.dtype.bitwidth // 8
+    def __init__(self, context: Any, builder: Any, kind: Block) -> None:
+        self.context, self.builder, self.kind = context, builder, kind
+        self.vector = vector_type(kind)
+        self.align = kind.dtype.bitwidth // 8
 
     def address(self, array_type: Any, array: Any, *steps: Any) -> Any:
         """Where a flat array's value lies; steps, numbers or (number, stride) pairs, are added up."""
@@ -75,12 +72,12 @@ class Emitter:
 
     def load_some(self, place: Any, count: Any) -> Any:
         """The first `count` values, and zeros behind them."""
-        width, number = self.sums.lanes, ir.IntType(64)
+        width, number = self.kind.lanes, ir.IntType(64)
         flags = ir.VectorType(ir.IntType(1), width)
         pointer = self.vector.as_pointer()
-        kind = f"v{width}f{self.sums.dtype.bitwidth}"
         signature = ir.FunctionType(self.vector, [pointer, ir.IntType(32), flags, self.vector])
-        function = cgutils.get_or_insert_function(self.builder.module, signature, f"llvm.masked.load.{kind}.p0")
+        name = f"llvm.masked.load.v{width}f{self.kind.dtype.bitwidth}.p0"
+        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
         order = ir.Constant(ir.VectorType(number, width), list(range(width)))
         mask = self.builder.icmp_signed("<", order, self.spread(count))
         arguments = [self.builder.bitcast(place, pointer), ir.Constant(ir.IntType(32), self.align), mask]
@@ -91,31 +88,41 @@ class Emitter:
 
     def spread(self, value: Any) -> Any:
         """A vector of one number."""
-        kind = ir.VectorType(value.type, self.sums.lanes)
+        kind = ir.VectorType(value.type, self.kind.lanes)
         nothing = ir.Constant(kind, ir.Undefined)
         first = self.builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
-        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), self.sums.lanes), [0] * self.sums.lanes)
+        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), self.kind.lanes), [0] * self.kind.lanes)
         return self.builder.shuffle_vector(first, nothing, everywhere)
 
-    def add_product(self, block: Any, row: int, column: int, a: Any, b: Any) -> Any:
-        """block[row, column] += a * b, rounded once."""
-        index = row * self.sums.columns + column
+    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+        """a * b + c, rounded once."""
         signature = ir.FunctionType(self.vector, [self.vector] * 3)
-        name = f"llvm.fma.v{self.sums.lanes}f{self.sums.dtype.bitwidth}"
-        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
-        total = self.builder.call(function, [a, b, self.builder.extract_value(block, index)])
+        name = f"llvm.fma.v{self.kind.lanes}f{self.kind.dtype.bitwidth}"
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, signature, name), [a, b, c])
+
+    def add_product(self, block: Any, row: int, column: int, a: Any, b: Any) -> Any:
+        """block[row, column] += a * b."""
+        index = row * self.kind.columns + column
+        total = self.multiply_add(a, b, self.builder.extract_value(block, index))
         return self.builder.insert_value(block, total, index)
+
+    def block(self, vectors: list[Any]) -> Any:
+        """A block of these vectors, row by row."""
+        block = ir.Constant(self.context.get_value_type(self.kind), ir.Undefined)
+        for index, vector in enumerate(vectors):
+            block = self.builder.insert_value(block, vector, index)
+        return block
 
     def vectors(self, block: Any) -> list[tuple[int, int, Any]]:
         """Each vector with its row and column."""
-        columns = self.sums.columns
+        columns = self.kind.columns
         return [
-            (i // columns, i % columns, self.builder.extract_value(block, i)) for i in range(self.sums.rows * columns)
+            (i // columns, i % columns, self.builder.extract_value(block, i)) for i in range(self.kind.rows * columns)
         ]
 
     def total(self, vector: Any) -> Any:
         """The sum over the lanes, halves added to halves."""
-        width, nothing = self.sums.lanes, ir.Undefined
+        width, nothing = self.kind.lanes, ir.Undefined
         while width > 1:
             width //= 2
             halves = [
@@ -132,30 +139,27 @@ class Emitter:
 
 @intrinsic(prefer_literal=True)
 def zeros(typing: Any, like: Any, rows: Any, columns: Any) -> Any:
-    """A block of sums, all zero, of the type of the array `like`; rows and columns are constants."""
-    sums = Sums(like.dtype, rows.literal_value, columns.literal_value)
+    """A block, all zero, of the type of the array `like`; rows and columns are constants."""
+    block = Block(like.dtype, rows.literal_value, columns.literal_value)
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return ir.Constant(context.get_value_type(sums), None)
+        return ir.Constant(context.get_value_type(block), None)
 
-    return sums(like, rows, columns), emit
+    return block(like, rows, columns), emit
 
 
 @intrinsic(prefer_literal=True)
 def repeated(typing: Any, values: Any, at: Any, like: Any, rows: Any, columns: Any) -> Any:
-    """A block of sums whose row r begins as values[at + r], everywhere."""
-    sums = Sums(like.dtype, rows.literal_value, columns.literal_value)
+    """A block whose row r begins as values[at + r], everywhere."""
+    block = Block(like.dtype, rows.literal_value, columns.literal_value)
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emitter = Emitter(context, builder, sums)
-        block = ir.Constant(context.get_value_type(sums), ir.Undefined)
-        for row in range(sums.rows):
-            value = emitter.spread(builder.load(emitter.address(values, arguments[0], arguments[1], row)))
-            for column in range(sums.columns):
-                block = builder.insert_value(block, value, row * sums.columns + column)
-        return block
+        emitter = Emitter(context, builder, block)
+        places = [emitter.address(values, arguments[0], arguments[1], row) for row in range(block.rows)]
+        each = [emitter.spread(builder.load(place)) for place in places]
+        return emitter.block([vector for vector in each for _ in range(block.columns)])
 
-    return sums(values, types.intp, like, rows, columns), emit
+    return block(values, types.intp, like, rows, columns), emit
 
 
 @intrinsic
@@ -246,3 +250,94 @@ def add_totals(
 
 def number(value: int) -> ir.Constant:
     return ir.Constant(ir.IntType(64), value)
+
+
+@intrinsic
+def width(typing: Any, like: Any) -> Any:
+    """How many values of this array make a vector, a constant."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return number(VECTOR_BYTES * 8 // like.dtype.bitwidth)
+
+    return types.intp(like), emit
+
+
+@intrinsic(prefer_literal=True)
+def load(typing: Any, x: Any, x_at: Any, columns: Any) -> Any:
+    """A block of one row: what lies in x from x_at on."""
+    block = Block(x.dtype, 1, columns.literal_value)
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emitter = Emitter(context, builder, block)
+        places = [
+            emitter.address(x, arguments[0], arguments[1], column * block.lanes) for column in range(block.columns)
+        ]
+        return emitter.block([emitter.load(place) for place in places])
+
+    return block(x, types.intp, columns), emit
+
+
+@intrinsic
+def sum_of(typing: Any, block: Any) -> Any:
+    """The sum of all values in a block."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emitter = Emitter(context, builder, block)
+        vectors = [vector for _, _, vector in emitter.vectors(arguments[0])]
+        return emitter.total(functools.reduce(builder.fadd, vectors))
+
+    return block.dtype(block), emit
+
+
+def _by_vectors(compute: Callable[..., Any]) -> Any:
+    """An intrinsic that computes each vector of a block from those of its arguments; numbers count as blocks of one."""
+
+    def define(typing: Any, block: Any, *others: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            emitter = Emitter(context, builder, block)
+            columns = []
+            for kind, argument in zip(signature.args, arguments, strict=True):
+                if isinstance(kind, Block):
+                    columns.append([vector for _, _, vector in emitter.vectors(argument)])
+                else:
+                    columns.append([emitter.spread(argument)] * (block.rows * block.columns))
+            return emitter.block([compute(emitter, *vectors) for vectors in zip(*columns, strict=True)])
+
+        return block(block, *(other if isinstance(other, Block) else block.dtype for other in others)), emit
+
+    return define
+
+
+@intrinsic
+def plus(typing: Any, a: Any, b: Any) -> Any:
+    """a + b."""
+    return _by_vectors(lambda emitter, a, b: emitter.builder.fadd(a, b))(typing, a, b)
+
+
+@intrinsic
+def minus(typing: Any, a: Any, b: Any) -> Any:
+    """a - b."""
+    return _by_vectors(lambda emitter, a, b: emitter.builder.fsub(a, b))(typing, a, b)
+
+
+@intrinsic
+def times(typing: Any, a: Any, b: Any) -> Any:
+    """a * b."""
+    return _by_vectors(lambda emitter, a, b: emitter.builder.fmul(a, b))(typing, a, b)
+
+
+@intrinsic
+def multiply_add(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c, rounded once."""
+    return _by_vectors(Emitter.multiply_add)(typing, a, b, c)
+
+
+@intrinsic
+def where_positive(typing: Any, a: Any, b: Any) -> Any:
+    """a where b > 0 or b is NaN, else 0."""
+
+    def compute(emitter: Emitter, a: Any, b: Any) -> Any:
+        nothing = ir.Constant(emitter.vector, None)
+        return emitter.builder.select(emitter.builder.fcmp_unordered(">", b, nothing), a, nothing)
+
+    return _by_vectors(compute)(typing, a, b)

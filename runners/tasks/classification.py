@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cnn import Mode, Sequential
+from cnn.fusion import fuse
 from cnn.layers.activation import Softmax
 from cnn.losses import LOSSES, Loss, minus_log_sigmoid
 from cnn.optimizers import Optimizer, clip_grad_norm
@@ -50,7 +51,7 @@ class Classification:
     def __init__(self, network: Sequential, loss: Loss) -> None:
         self.network = network
         self.loss = loss
-        self.scored = network.without_last(loss.contains)
+        self.scored = fuse(network.without_last(loss.contains))
 
     def train_step(
         self,
@@ -112,7 +113,7 @@ def probabilities(network: Sequential, loss: str, x: Tensor) -> Tensor:
     sum. Else its outputs estimate one-hot targets, whose mean is the probability: cut off at zero and scaled.
     """
     contained = LOSSES[loss].contains
-    outputs, _ = network.without_last(contained).forward(x, EVALUATION)
+    outputs, _ = fuse(network.without_last(contained)).forward(x, EVALUATION)
     if contained == "sigmoid":  # its logarithm keeps apart what is nearly 0
         outputs = -minus_log_sigmoid(outputs)
     shares, _ = Softmax().forward(outputs, EVALUATION)

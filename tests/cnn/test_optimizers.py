@@ -11,13 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cnn import Parameter
+from cnn import Parameter, ops
 from cnn.arguments import ConfigError, construct
 from cnn.gradcheck import finite_differences, relative_error
 from cnn.graph import FlatParameters
 from cnn.initializers import zeros
 from cnn.optimizers import OPTIMIZERS, Optimizer, clip_grad_norm
 from tests.cnn import ledger
+
+KERNEL_SETS: tuple[ops.KernelSet, ...] = ("compiled", "reference")
 
 PEERS: dict[str, Any] = {
     "sgd": torch.optim.SGD,
@@ -79,6 +81,7 @@ def test_25_steps_against_torch(
     kind: str, dtype: torch.dtype, data: st.DataObject, seed: int, size: int, decay_all: bool
 ) -> None:
     drawn = data.draw(arguments(kind))
+    kernels = data.draw(st.sampled_from(KERNEL_SETS))
     decayed = data.draw(st.integers(0, size))
     generator = torch.Generator().manual_seed(seed)
     start = torch.randn(size, generator=generator, dtype=dtype)
@@ -95,7 +98,8 @@ def test_25_steps_against_torch(
         weights.grad, biases.grad = gradient[:decayed].clone(), gradient[decayed:].clone()
         peer.step()
         ours.grad.copy_(gradient)
-        optimizer.step(ours, lr)
+        with ops.kernels(kernels):
+            optimizer.step(ours, lr)
         assert torch.equal(ours.grad, gradient)
     expected = torch.cat([weights, biases]).detach()
     ledger.drawn["optimizer"] += 1

@@ -42,6 +42,14 @@ def digits() -> Examples:
 
 def follow(network: Sequential, peer: nn.Module, optimizer: str, lr: float, digits: Examples) -> Iterator[float]:
     """The relative difference of the two losses, step after step."""
+    for ours, theirs in losses(network, peer, optimizer, lr, digits):
+        yield abs(ours - theirs) / abs(theirs)
+
+
+def losses(
+    network: Sequential, peer: nn.Module, optimizer: str, lr: float, digits: Examples
+) -> Iterator[tuple[float, float]]:
+    """Both losses, step after step, from the network's weights."""
     copy_state(network, peer)
     peer.train()
     peer_step = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer](peer.parameters(), lr)
@@ -55,8 +63,7 @@ def follow(network: Sequential, peer: nn.Module, optimizer: str, lr: float, digi
         peer_step.step()
         totals = Totals()
         task.train_step([batch], ours, lr, totals)
-        found = totals.means("train")["train/loss"]
-        yield abs(found - expected.item()) / abs(expected.item())
+        yield totals.means("train")["train/loss"], expected.item()
 
 
 @pytest.mark.parametrize(("optimizer", "lr"), [("adam", 0.001), ("sgd", 0.01)])
@@ -75,10 +82,18 @@ def test_ten_larger_steps_in_double_precision(model: str, optimizer: str, digits
     assert max(follow(network, PEERS[model]().double(), optimizer, 0.01, digits.select(np.arange(320)))) <= 1e-9
 
 
-@pytest.mark.parametrize(("optimizer", "lr"), [("adam", 0.0003), ("sgd", 0.01)])
-def test_twenty_steps_of_resnet13(optimizer: str, lr: float, digits: Examples, kernel_set: str) -> None:
-    """As far as single precision goes: over these steps torch differs from itself, in another layout, by 3e-3."""
-    assert max(follow(*resnet13(torch.float32), optimizer, lr, digits)) <= 1e-3
+def test_twenty_steps_of_resnet13(digits: Examples, kernel_set: str) -> None:
+    assert max(follow(*resnet13(torch.float32), "sgd", 0.01, digits)) <= 1e-3
+
+
+def test_twenty_steps_of_resnet13_with_adam(digits: Examples, kernel_set: str) -> None:
+    """Rounding decides the sign of some of Adam's steps: single precision drifts, ours not further than torch's."""
+    network, peer = resnet13(torch.float64)
+    single, single_peer = resnet13(torch.float32)
+    network.load_state({name: tensor.double() for name, tensor in single.state().items()})
+    exact = np.array(list(losses(network, peer, "adam", 0.0003, digits)))[:, 1:]
+    drift = abs(np.array(list(losses(single, single_peer, "adam", 0.0003, digits))) / exact - 1).max(0)
+    assert drift[0] <= 2 * drift[1] <= 1e-2
 
 
 @pytest.mark.parametrize(("optimizer", "lr"), [("adam", 0.001), ("sgd", 0.1)])

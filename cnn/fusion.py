@@ -1,0 +1,85 @@
+"""The same network in fewer passes over memory: layers that follow one another and are computed at once.
+
+A batch normalisation takes along the max pool and the ReLU behind it, in either order: a maximum commutes with a
+function that doesn't fall. What is between them is never written to memory.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+from torch import Tensor
+
+from cnn.graph import Graph, Sequential
+from cnn.layer import Cache, Layer, Mode
+from cnn.layers.activation import ReLU
+from cnn.layers.norm import BatchNorm
+from cnn.layers.pool import MaxPool, MaxPool1d, MaxPool2d, MaxPool3d
+
+G = TypeVar("G", bound=Graph)
+
+
+def fuse(graph: G) -> G:
+    """A graph of the same layers, and so of the same parameters, that computes the same with less traffic.
+
+    The graph given stays as it is. Layers of derived classes are left alone: they may do something else.
+    """
+    fused = copy.copy(graph)
+    fused.layers = {name: fuse(layer) if isinstance(layer, Graph) else layer for name, layer in graph.layers.items()}
+    if isinstance(graph, Sequential):
+        fused.layers = _joined(fused.layers)
+    return fused
+
+
+def _joined(layers: dict[str, Layer]) -> dict[str, Layer]:
+    """The layers with each normalisation and what it takes along as one."""
+    joined: dict[str, Layer] = {}
+    waiting = list(layers)
+    while waiting:
+        names = [waiting.pop(0)]
+        if type(layers[names[0]]) is BatchNorm:
+            while waiting and _follows(layers[waiting[0]], [layers[name] for name in names[1:]]):
+                names.append(waiting.pop(0))
+        together = {name: layers[name] for name in names}
+        joined["+".join(names)] = NormPoolReLU(together) if len(names) > 1 else layers[names[0]]
+    return joined
+
+
+def _follows(layer: Layer, taken: list[Layer]) -> bool:
+    """Whether this is a pool or a ReLU, and the first of its kind."""
+    return any(type(layer) in kinds and not any(type(other) in kinds for other in taken) for kinds in (POOLS, (ReLU,)))
+
+
+POOLS = (MaxPool1d, MaxPool2d, MaxPool3d)
+
+
+class NormPoolReLU(Sequential):
+    """A batch_norm with the max pool, the ReLU, or both, that follow it.
+
+    Forward:  y = relu(pool(norm(x)))
+    Backward: g = dy where y > 0, at the place that won its window, and 0 elsewhere; then that of batch_norm
+
+    In evaluation with a cache, which nothing but a look at input gradients asks for, the layers run one by one.
+    Shapes: x [C, *S, N], y as the last layer's.
+    """
+
+    def __init__(self, layers: dict[str, Layer]) -> None:
+        super().__init__(layers)
+        (self.norm,) = (layer for layer in layers.values() if isinstance(layer, BatchNorm))
+        self.pool = next((layer for layer in layers.values() if isinstance(layer, MaxPool)), None)
+        self.rectify = any(isinstance(layer, ReLU) for layer in layers.values())
+
+    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        if mode.keep_cache and not mode.train:
+            return super().forward(x, mode)
+        window = self.pool.window_on(tuple(x.shape[1:-1])) if self.pool else None
+        y, mean, rstd, route = self.norm.normalise(x, mode, window, self.rectify)
+        return y, mode.keep(x, mean, rstd, route, window)
+
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
+        if cache.inner():
+            return super().backward(dy, cache, need_dx=need_dx, need_dparams=need_dparams)
+        x, mean, rstd, route, window = cache.take()
+        dx = self.norm.differentiate(dy, x, mean, rstd, route, window, need_dparams=need_dparams)
+        return dx if need_dx else None

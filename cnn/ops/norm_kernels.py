@@ -1,0 +1,173 @@
+"""The loops of batch normalisation, together with the max pool and the ReLU that may follow it.
+
+A channel is read twice, once for its statistics and once to be normalised; what is not normalised into y itself goes
+through a plane of memory per thread, small enough to stay in cache. Rows are [L] = [D H W N], one channel.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numba import prange
+
+from cnn.ops.compiler import helper, kernel
+from cnn.ops.vectors import load, minus, multiply_add, plus, store, sum_of, times, where_positive, width, zeros
+from cnn.ops.window_kernels import clear, pool_row, unpool_row
+
+CHUNK = 16
+"""Blocks of four vectors whose sums are kept in the type of the values; further sums are float64."""
+
+
+@helper
+def moments(x):
+    """Mean and (biased) variance of a row, [L], in one pass.
+
+    Sums of x - shift and of its square, shift being the mean of the first values: none of the digits that make up the
+    variance are lost, as the deviation of these values is part of it.
+    """
+    step = 4 * width(x)
+    whole = x.size // step * step
+    shift = x.dtype.type(np.mean(x[:step]))
+    total, squares = 0.0, 0.0
+    for start in range(0, whole, CHUNK * step):
+        sums, products = zeros(x, 1, 4), zeros(x, 1, 4)
+        for i in range(start, min(start + CHUNK * step, whole), step):
+            centred = minus(load(x, i, 4), shift)
+            sums = plus(sums, centred)
+            products = multiply_add(centred, centred, products)
+        total += sum_of(sums)
+        squares += sum_of(products)
+    for i in range(whole, x.size):
+        centred = x[i] - shift
+        total += centred
+        squares += centred * centred
+    offset = total / x.size
+    var = squares / x.size - offset * offset
+    return shift + offset, 0.0 if var < 0 else var
+
+
+@helper
+def normalise(x, centre, scale, shift, rectify, y):
+    """y = (x - centre) * scale + shift, cut off below zero where `rectify` says so; rows [L]."""
+    zero = x.dtype.type(0)
+    if rectify:
+        for i in range(x.size):
+            value = (x[i] - centre) * scale + shift
+            y[i] = zero if value < zero else value
+    else:
+        for i in range(x.size):
+            y[i] = (x[i] - centre) * scale + shift
+
+
+@helper
+def rectify_and_mark(y, winner, nobody):
+    """y = max(y, 0); where that is 0 nobody has won. Rows of one size."""
+    zero = y.dtype.type(0)
+    for i in range(y.size):
+        cut = y[i] <= zero
+        winner[i] = nobody if cut else winner[i]
+        y[i] = zero if cut else y[i]
+
+
+@kernel
+def batch_norm(x, weight, bias, eps, given, mean, var, rectify, y):
+    """x, y [C, L]; weight, bias, mean, var [C]: mean and variance are given or computed."""
+    for c in prange(x.shape[0]):
+        if not given:
+            mean[c], var[c] = moments(x[c])
+        scale = x.dtype.type(weight[c] / np.sqrt(var[c] + eps))
+        normalise(x[c], mean[c], scale, bias[c], rectify, y[c])
+
+
+@kernel
+def batch_norm_pool(x, weight, bias, eps, given, mean, var, rectify, window, N, planes, y, winner):
+    """x [C, D, H, W N] -> y, winner [C, Do, Ho, Wo N]; planes [threads, D, H, W N]."""
+    kernel_size, stride, dilation, padding = window
+    C, Do, Ho, _ = y.shape
+    nobody = winner.dtype.type(kernel_size[0] * kernel_size[1] * kernel_size[2])
+    for c in prange(C):
+        row = x[c].reshape(-1)
+        if not given:
+            mean[c], var[c] = moments(row)
+        scale = x.dtype.type(weight[c] / np.sqrt(var[c] + eps))
+        plane = planes[numba.get_thread_id()]
+        normalise(row, mean[c], scale, bias[c], False, plane.reshape(-1))
+        for p in range(Do):
+            for q in range(Ho):
+                pool_row(plane, p, q, kernel_size, stride, dilation, padding, N, y[c, p, q], winner[c, p, q])
+                if rectify:
+                    rectify_and_mark(y[c, p, q], winner[c, p, q], nobody)
+
+
+@helper
+def sums_with(dy, y, rectified, x, centre, g):
+    """The sums of g and of g * (x - centre), where g is dy where y > 0, or dy itself; rows [L]."""
+    step = 4 * width(x)
+    whole = x.size // step * step
+    total, products = 0.0, 0.0
+    for start in range(0, whole, CHUNK * step):
+        sums, weighted = zeros(x, 1, 4), zeros(x, 1, 4)
+        for i in range(start, min(start + CHUNK * step, whole), step):
+            gradient = load(dy, i, 4)
+            if rectified:
+                gradient = where_positive(gradient, load(y, i, 4))
+                store(gradient, g, i, 0)
+            sums = plus(sums, gradient)
+            weighted = multiply_add(gradient, minus(load(x, i, 4), centre), weighted)
+        total += sum_of(sums)
+        products += sum_of(weighted)
+    for i in range(whole, x.size):
+        gradient = dy[i]
+        if rectified:
+            gradient = gradient if not y[i] <= 0 else x.dtype.type(0)
+            g[i] = gradient
+        total += gradient
+        products += gradient * (x[i] - centre)
+    return total, products
+
+
+@helper
+def centre_gradient(g, x, centre, offset, slope, scale, dx):
+    """dx = scale * (g - offset - (x - centre) * slope); rows [L], of which g and dx may be the same."""
+    step = 4 * width(x)
+    whole = x.size // step * step
+    for i in range(0, whole, step):
+        rest = multiply_add(minus(load(x, i, 4), centre), -slope, minus(load(g, i, 4), offset))
+        store(times(rest, scale), dx, i, 0)
+    for i in range(whole, x.size):
+        dx[i] = scale * (g[i] - offset - (x[i] - centre) * slope)
+
+
+@helper
+def backward_row(dy, y, rectified, x, mean, rstd, weight, dx):
+    """One channel's dweight and dbias; dx, [L], is where dy goes that passed the ReLU, and then dx."""
+    total, products = sums_with(dy, y, rectified, x, mean, dx)
+    dweight = products * rstd
+    kind = x.dtype.type
+    gradient = dx if rectified else dy
+    offset, slope = kind(total / x.size), kind(dweight * rstd / x.size)
+    centre_gradient(gradient, x, mean, offset, slope, weight * rstd, dx)
+    return dweight, total
+
+
+@kernel
+def batch_norm_backward(dy, y, rectified, x, mean, rstd, weight, dx, dweight, dbias):
+    """dy, x, dx [C, L], y likewise where there was a ReLU; the others [C]."""
+    for c in prange(x.shape[0]):
+        through = y[c] if rectified else dy[c]
+        dweight[c], dbias[c] = backward_row(dy[c], through, rectified, x[c], mean[c], rstd[c], weight[c], dx[c])
+
+
+@kernel
+def batch_norm_pool_backward(dy, winner, x, mean, rstd, weight, window, N, dx, dweight, dbias):
+    """dy, winner [C, Do, Ho, Wo N], x, dx [C, D, H, W N]; the others [C]."""
+    kernel_size, stride, dilation, padding = window
+    C, Do, Ho, _ = dy.shape
+    for c in prange(C):
+        plane = dx[c]
+        clear(plane)
+        for p in range(Do):
+            for q in range(Ho):
+                unpool_row(dy[c, p, q], winner[c, p, q], p, q, kernel_size, stride, dilation, padding, N, plane)
+        g = plane.reshape(-1)
+        dweight[c], dbias[c] = backward_row(g, g, False, x[c].reshape(-1), mean[c], rstd[c], weight[c], g)
