@@ -42,8 +42,8 @@ def digits() -> Examples:
 
 def follow(network: Sequential, peer: nn.Module, optimizer: str, lr: float, digits: Examples) -> Iterator[float]:
     """The relative difference of the two losses, step after step."""
-    for ours, theirs in losses(network, peer, optimizer, lr, digits):
-        yield abs(ours - theirs) / abs(theirs)
+    for found, expected in losses(network, peer, optimizer, lr, digits):
+        yield abs(found - expected) / abs(expected)
 
 
 def losses(
