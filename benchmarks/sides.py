@@ -1,0 +1,126 @@
+"""The sides that are compared: our training step, that of torch.nn, and the same under torch.compile."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from benchmarks.peers import CLASSES, MODELS
+from benchmarks.timing import Step, alone
+from cnn import Sequential, build_model
+from cnn.losses import CrossEntropy
+from cnn.optimizers import Adam
+from runners import overrides
+from runners.data.batches import Batch
+from runners.tasks import Classification
+from runners.tasks.classification import Totals
+
+LR = 0.01
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured: a shipped model, perhaps of another width, on a batch of square images."""
+
+    model: str
+    batch: int
+    width: int | None = None
+    size: int = 28
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        return 1, self.size, self.size
+
+    def network(self) -> Sequential:
+        config = OmegaConf.create({"model": OmegaConf.load(overrides.CONFIGS / "model" / f"{self.model}.yaml")})
+        if self.width is not None:
+            config.model.width = self.width
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+        return build_model(plain["model"], self.input_shape)
+
+    def peer(self) -> nn.Module:
+        chosen = {} if self.width is None else {"width": self.width}
+        return MODELS[self.model](**chosen, size=self.size)
+
+    def draw(self) -> Batch:
+        """The same random batch whenever it is asked for."""
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(*self.input_shape, self.batch, generator=generator)
+        return Batch(x, torch.randint(0, CLASSES, (self.batch,), generator=generator))
+
+
+def batch_first(batch: Batch) -> Tensor:
+    """The images as torch.nn wants them, [N, C, H, W] and contiguous."""
+    return batch.x.movedim(-1, 0).contiguous()
+
+
+def our_step(case: Case) -> Step:
+    """The step that run.py takes."""
+    task, optimizer, batch = Classification(case.network(), CrossEntropy()), Adam(LR), case.draw()
+    return lambda: task.train_step([batch], optimizer, LR, Totals())
+
+
+def eager_step(case: Case, *, compiled: bool = False) -> Step:
+    """The same step of torch.nn, with its fused Adam."""
+    network, criterion, batch = case.peer(), nn.CrossEntropyLoss(), case.draw()
+    optimizer = torch.optim.Adam(network.parameters(), LR, fused=True)
+    images, labels = batch_first(batch), batch.labels
+
+    def loss(images: Tensor) -> Tensor:
+        value: Tensor = criterion(network(images), labels)
+        return value
+
+    run = compile_anew(loss) if compiled else loss
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        run(images).backward()
+        optimizer.step()
+
+    return step
+
+
+def compiled_step(case: Case) -> Step:
+    """The eager step, its forward and backward pass made by torch.compile."""
+    return eager_step(case, compiled=True)
+
+
+def compile_anew(function: Any) -> Any:
+    """torch.compile for exactly these shapes: after others of the same code it would compile for shapes of any size."""
+    torch.compiler.reset()
+    return torch.compile(function, dynamic=False)
+
+
+STEPS = {"ours": our_step, "eager": eager_step, "compile": compiled_step}
+
+
+def sides(compiled: bool) -> list[str]:
+    """The names of the sides that can be measured here; says so where torch.compile can't."""
+    problem = alone(compile_problem) if compiled else ""
+    if problem:
+        print(f"torch.compile doesn't work here and is left out: {problem}", file=sys.stderr)
+    return [side for side in STEPS if side != "compile" or (compiled and not problem)]
+
+
+def compile_problem() -> str:
+    """Why torch.compile doesn't work, in one line; nothing where it does."""
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(8))
+    except Exception as error:  # a missing compiler, an unknown Python: whatever it is, the other sides are measured
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    return ""
+
+
+def step_flops(network: Sequential) -> int:
+    """Floating-point operations for each image of a training step.
+
+    The backward pass takes as many for the gradients of the parameters and as many again for those of the inputs; only
+    the first layer's input gradient is computed by nobody.
+    """
+    first = next(iter(network.layers.values()))
+    return 3 * network.flops(network.input_shape) - first.flops(network.input_shape)

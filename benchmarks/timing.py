@@ -1,0 +1,150 @@
+"""What the commands share: options, rounds that take turns, processes of their own, the matrix peak, and tables."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+
+from benchmarks.peers import MODELS
+from cnn.ops.threads import available_threads
+
+ROOT = Path(__file__).parents[1]
+WARM_UP = 5
+"""Steps before any is timed: kernels are loaded or compiled, buffers allocated."""
+
+MATRIX_SIZE = 1536
+Step = Callable[[], object]
+Row = dict[str, Any]
+Columns = Mapping[str, tuple[str, str]]
+"""Of each column of a table: the key in a row, the title and the format."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def known_models(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = [name for name in names if name not in MODELS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]} is none of {', '.join(MODELS)}")
+    return names
+
+
+def counts(text: str) -> list[int]:
+    numbers = [int(part) for part in text.split(",")]
+    if min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"{min(numbers)} is not allowed, give whole numbers >= 1")
+    return numbers
+
+
+def thread_counts(text: str) -> list[int]:
+    numbers = counts(text)
+    if max(numbers) > available_threads():
+        raise argparse.ArgumentTypeError(f"this process may use {available_threads()} threads, not {max(numbers)}")
+    return numbers
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "models": {"type": known_models, "metavar": "NAME,..."},
+    "batches": {"type": counts, "metavar": "N,...", "help": "batch sizes"},
+    "threads": {"type": thread_counts, "metavar": "N,...", "help": "numbers of threads"},
+    "rounds": {"type": int, "metavar": "N"},
+    "seconds": {"type": float, "metavar": "S", "help": "how long one side of a round is timed"},
+    "compile": {"action": argparse.BooleanOptionalAction, "help": "measure torch.compile, too"},
+}
+
+
+def parser(name: str, documentation: str | None, **defaults: object) -> argparse.ArgumentParser:
+    """A parser with `--json` and those of the shared options that are given a default."""
+    described = (documentation or "").splitlines()[0]
+    made = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=described)
+    for option, default in defaults.items():
+        made.add_argument(f"--{option}", default=default, **OPTIONS[option])
+    made.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return made
+
+
+def one_and_all() -> list[int]:
+    """The numbers of threads that are measured unless others are asked for."""
+    return sorted({1, available_threads()})
+
+
+def alone(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """What the function returns in a fresh process: nothing of earlier measurements is left in it."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *args, **kwargs).result()
+
+
+def run_quietly(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
+    """What a Python command prints; where it fails, its complaint ends this process."""
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
+    return done.stdout
+
+
+def seconds_a_step(step: Step, seconds: float) -> float:
+    """The mean time of a step, repeated for at least so many seconds."""
+    start, count = time.perf_counter(), 0
+    while (passed := time.perf_counter() - start) < seconds or not count:
+        step()
+        count += 1
+    return passed / count
+
+
+def take_turns(steps: Mapping[str, Step], rounds: int, seconds: float) -> dict[str, list[float]]:
+    """Seconds a step of each side in each round; a round times all sides, one after the other."""
+    for step in steps.values():
+        for _ in range(WARM_UP):
+            step()
+    measured = [{side: seconds_a_step(step, seconds) for side, step in steps.items()} for _ in range(rounds)]
+    return {side: [times[side] for times in measured] for side in steps}
+
+
+def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+    """The median of the rounds' ratios: what slows a whole round down cancels within it."""
+    return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
+
+
+def compare(times: Mapping[str, Sequence[float]], images: int) -> Row:
+    """Images per second of each side, and how many times as fast ours is as eager and as the round's better peer."""
+    better = [min(both) for both in zip(*(seconds for side, seconds in times.items() if side != "ours"), strict=True)]
+    return {
+        **{side: images / statistics.median(seconds) for side, seconds in times.items()},
+        "ratio_to_eager": median_ratio(times["eager"], times["ours"]),
+        "ratio_to_faster": median_ratio(better, times["ours"]),
+    }
+
+
+def matrix_peak() -> float:
+    """GFLOP/s of a large float32 matrix product on the threads in use, the best of several."""
+    a, b = (torch.randn(MATRIX_SIZE, MATRIX_SIZE) for _ in range(2))
+    out = torch.empty_like(a)
+    best = min(seconds_a_step(lambda: torch.mm(a, b, out=out), 0) for _ in range(8))
+    return 2 * MATRIX_SIZE**3 / best / 1e9
+
+
+def table(rows: Sequence[Row], columns: Columns) -> str:
+    """The rows in columns of text; a column that the rows don't have is left out."""
+    shown = {key: column for key, column in columns.items() if key in rows[0]}
+    lines = [[title for title, _ in shown.values()]]
+    lines += [[format(row[key], form) for key, (_, form) in shown.items()] for row in rows]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def report(rows: Sequence[Row], columns: Columns, as_json: bool) -> None:
+    print(json.dumps(rows, indent=2) if as_json else table(rows, columns))
