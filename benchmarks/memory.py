@@ -1,0 +1,102 @@
+"""Peak memory of a training step, ours beside torch.nn's, eager and under torch.compile.
+
+    python -m benchmarks.memory [--models lenet] [--batches 256] [--threads 2] [--no-compile] [--json]
+
+Each side is measured in a fresh process of its own. Steps at a tiny batch first import everything and load all kernels;
+the resident memory then is what the side starts from. Counted is how far the resident memory rises above that in some
+steps at the wanted batch, in MB (10^6 bytes): the batch, the network's weights, their gradients, Adam's moments, what
+the forward pass keeps and what the backward pass needs in between, on all sides alike.
+
+Compiling isn't counted: kernels that are cached on disk come from there, after a process that only warms up, and
+torch.compile takes its first step before counting begins. Linux can reset the peak of a process; elsewhere it is that
+since the process started, so that the difference is a lower bound, and includes what torch.compile compiles with.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from benchmarks.sides import STEPS, Case, sides
+from benchmarks.timing import Row, alone, parser, report
+from cnn import ops
+from cnn.ops.threads import available_threads
+
+TINY = 16
+"""As many images as one vector of the kernels holds: fewer might take other paths than a large batch."""
+
+STEPS_COUNTED = 4
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+COLUMNS = {
+    "model": ("model", ""),
+    "batch": ("batch", ""),
+    "threads": ("threads", ""),
+    "ours": ("ours MB", ",.1f"),
+    "eager": ("eager MB", ",.1f"),
+    "compile": ("compile MB", ",.1f"),
+    "ratio_to_eager": ("ours / eager", ".2f"),
+}
+
+
+def reset_peak() -> None:
+    """Let the peak begin anew at what is resident now, where the system can."""
+    if RESET.exists():
+        RESET.write_text("5", encoding="ascii")
+
+
+def peak_bytes() -> int:
+    """The most that was resident at once since the peak was reset."""
+    if STATUS.exists():
+        fields = dict(line.split(":", 1) for line in STATUS.read_text(encoding="ascii").splitlines())
+        return int(fields["VmHWM"].split()[0]) * 1024
+    import resource  # Windows doesn't have it
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def warm_up(side: str, model: str, threads: int) -> None:
+    ops.set_threads(threads)
+    step = STEPS[side](Case(model, TINY))
+    for _ in range(STEPS_COUNTED):
+        step()
+
+
+def measure(side: str, case: Case, threads: int) -> float:
+    """MB of one side, in this process."""
+    warm_up(side, case.model, threads)
+    gc.collect()
+    reset_peak()
+    before = peak_bytes()
+    step = STEPS[side](case)
+    if side == "compile":
+        step()
+        gc.collect()
+        reset_peak()
+    for _ in range(STEPS_COUNTED):
+        step()
+    return (peak_bytes() - before) / 1e6
+
+
+def main() -> None:
+    options = parser(
+        "memory", __doc__, models=["lenet"], batches=[256], threads=[available_threads()], compile=True
+    ).parse_args()
+    chosen = sides(options.compile)
+    cases = [(Case(model, batch), n) for model in options.models for batch in options.batches for n in options.threads]
+    for model in options.models:
+        for side in chosen:
+            alone(warm_up, side, model, options.threads[0])
+    rows: list[Row] = []
+    for case, threads in tqdm(cases, disable=None, leave=False):
+        taken = {side: alone(measure, side, case, threads) for side in chosen}
+        row = {"model": case.model, "batch": case.batch, "threads": threads, **taken}
+        rows.append({**row, "ratio_to_eager": taken["ours"] / taken["eager"]})
+    report(rows, COLUMNS, options.json)
+
+
+if __name__ == "__main__":
+    main()
