@@ -29,6 +29,9 @@ TINY = 16
 """As many images as one vector of the kernels holds: fewer might take other paths than a large batch."""
 
 STEPS_COUNTED = 4
+PAGE = 4096
+"""The least that is told: memory is counted in pages, and a ratio needs more than none."""
+
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 COLUMNS = {
@@ -78,7 +81,7 @@ def measure(side: str, case: Case, threads: int) -> float:
         reset_peak()
     for _ in range(STEPS_COUNTED):
         step()
-    return (peak_bytes() - before) / 1e6
+    return max(peak_bytes() - before, PAGE) / 1e6
 
 
 def main() -> None:

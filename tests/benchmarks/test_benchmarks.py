@@ -1,0 +1,125 @@
+"""Each command runs as a real process, with the smallest settings, and prints what it promises. Nothing is timed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from benchmarks import memory, timing
+from benchmarks.sides import Case, sides, step_flops
+
+ROOT = Path(__file__).parents[2]
+SETTING = {"model": "seed8", "batch": 16, "threads": 1}
+SMALL = ["--models", "seed8", "--batches", "16", "--threads", "1", "--json"]
+BRIEF = ["--rounds", "1", "--seconds", "0.01"]
+COMMANDS = {
+    "train_step": [*SMALL, *BRIEF, "--no-compile"],
+    "inference": [*SMALL, *BRIEF, "--no-compile"],
+    "memory": [*SMALL, "--no-compile"],
+    "epoch": [*SMALL, *BRIEF, "--examples", "32", "--epochs", "2", "--parts", "loop"],
+    "scaling": ["--batches", "1,16", "--widths", "10", "--sizes", "28", "--threads", "1", "--json", *BRIEF],
+    "first_step": ["batch_size=16", "threads=1"],
+    "torch_loop": ["--examples", "320", "--epochs", "1", "--threads", "1"],
+}
+SIDES = {"ours", "eager", "ratio_to_eager", "ratio_to_faster"}
+FIELDS = {
+    "train_step": SETTING.keys() | SIDES | {"gflops", "matrix_gflops", "share_of_peak"},
+    "inference": SETTING.keys() | SIDES | {"ours_ms", "eager_ms"},
+    "memory": SETTING.keys() | {"ours", "eager", "ratio_to_eager"},
+    "epoch": SETTING.keys() | {"part", "loop", "bare", "ratio"},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("benchmarks")
+
+
+@pytest.fixture(scope="module")
+def printed(folder: Path) -> dict[str, str]:
+    """What each command prints. Two run at a time: most of their time goes into loading."""
+    written = {"scaling": ["--output", str(folder / "scaling.png")], "first_step": [f"run_dir={folder / 'run'}"]}
+
+    def run(module: str) -> str:
+        command = [sys.executable, "-m", f"benchmarks.{module}", *COMMANDS[module], *written.get(module, [])]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        return done.stdout if (done.returncode, done.stderr) == (0, "") else f"{done.returncode} {done.stderr}"
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(COMMANDS, pool.map(run, COMMANDS), strict=True))
+
+
+@pytest.mark.parametrize("module", FIELDS)
+def test_a_case_is_a_row_of_json(module: str, printed: dict[str, str]) -> None:
+    (row,) = json.loads(printed[module])
+    assert row.keys() == FIELDS[module]
+    assert SETTING.items() <= row.items()
+    assert all(value > 0 for value in row.values() if not isinstance(value, str))
+
+
+def test_scaling_measures_each_point_and_draws_them(printed: dict[str, str], folder: Path) -> None:
+    rows = json.loads(printed["scaling"])
+    assert [(row["axis"], row["value"]) for row in rows] == [("batch", 1), ("batch", 16), ("width", 10), ("size", 28)]
+    assert rows[0].keys() >= SIDES | {"gflops", "matrix_gflops", "flops_per_image"}
+    assert (folder / "scaling.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_first_step_ends_after_it(printed: dict[str, str], folder: Path) -> None:
+    """The part `start` begins with an empty cache, and compiling takes too long for a test."""
+    assert printed["first_step"] == ""
+    assert (folder / "run" / "metrics.csv").read_text().count("\n") == 1
+
+
+def test_torch_loop_prints_an_accuracy(printed: dict[str, str]) -> None:
+    assert 0 < float(printed["torch_loop"]) <= 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems can't reset the peak")
+def test_peak_memory_sees_what_was_given_back() -> None:
+    memory.reset_peak()
+    before = memory.peak_bytes()
+    taken = bytearray(os.urandom(1 << 20) * 64)
+    del taken
+    assert memory.peak_bytes() - before >= 60 << 20
+    memory.reset_peak()
+    assert memory.peak_bytes() - before < 60 << 20
+
+
+def test_without_a_compiler_torch_compile_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CXX", "/there/is/none")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    assert sides(compiled=True) == ["ours", "eager"]
+    told = capfd.readouterr().err
+    assert told.startswith("torch.compile doesn't work here and is left out: ")
+    assert told.count("\n") == 1
+
+
+def test_operations_of_a_step() -> None:
+    """The first convolution's input gradient is left out: 10 x 26 x 26 outputs of 9 products, 8 sums and a bias."""
+    network = Case("seed8", 1).network()
+    assert step_flops(network) == 3 * network.flops((1, 28, 28)) - 10 * 26 * 26 * (9 + 8 + 1)
+
+
+def test_ratios_are_those_of_each_round() -> None:
+    row = timing.compare({"ours": [1.0, 2.0, 4.0], "eager": [2.0, 8.0, 4.0], "compile": [3.0, 4.0, 8.0]}, images=8)
+    assert row == {"ours": 4.0, "eager": 2.0, "compile": 2.0, "ratio_to_eager": 2.0, "ratio_to_faster": 2.0}
+
+
+def test_a_table_leaves_out_what_was_not_measured() -> None:
+    columns = {"model": ("model", ""), "ours": ("ours", ",.0f"), "compile": ("compile", ",.0f")}
+    assert timing.table([{"model": "seed8", "ours": 1234.5}], columns) == "model   ours\nseed8  1,234"
+
+
+@pytest.mark.parametrize("arguments", [["--models", "seed9"], ["--batches", "0"], ["--threads", "100000"]])
+def test_bad_options_are_told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        timing.parser("x", "About.", models=[], batches=[], threads=[]).parse_args(arguments)
+    assert "argument --" in capsys.readouterr().err
