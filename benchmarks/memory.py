@@ -5,7 +5,8 @@
 Each side is measured in a fresh process of its own. Steps at a tiny batch first import everything and load all kernels;
 the resident memory then is what the side starts from. Counted is how far the resident memory rises above that in some
 steps at the wanted batch, in MB (10^6 bytes): the batch, the network's weights, their gradients, Adam's moments, what
-the forward pass keeps and what the backward pass needs in between, on all sides alike.
+the forward pass keeps and what the backward pass needs in between, on all sides alike. What the tiny steps left behind
+may be used again without being counted: at batches not much larger than theirs that is most of it.
 
 Compiling isn't counted: kernels that are cached on disk come from there, after a process that only warms up, and
 torch.compile takes its first step before counting begins. Linux can reset the peak of a process; elsewhere it is that
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -61,16 +63,17 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def warm_up(side: str, model: str, threads: int) -> None:
+def warm_up(chosen: Sequence[str], model: str, threads: int) -> None:
     ops.set_threads(threads)
-    step = STEPS[side](Case(model, TINY))
-    for _ in range(STEPS_COUNTED):
-        step()
+    for side in chosen:
+        step = STEPS[side](Case(model, TINY))
+        for _ in range(STEPS_COUNTED):
+            step()
 
 
 def measure(side: str, case: Case, threads: int) -> float:
     """MB of one side, in this process."""
-    warm_up(side, case.model, threads)
+    warm_up([side], case.model, threads)
     gc.collect()
     reset_peak()
     before = peak_bytes()
@@ -91,8 +94,7 @@ def main() -> None:
     chosen = sides(options.compile)
     cases = [(Case(model, batch), n) for model in options.models for batch in options.batches for n in options.threads]
     for model in options.models:
-        for side in chosen:
-            alone(warm_up, side, model, options.threads[0])
+        alone(warm_up, chosen, model, options.threads[0])
     rows: list[Row] = []
     for case, threads in tqdm(cases, disable=None, leave=False):
         taken = {side: alone(measure, side, case, threads) for side in chosen}

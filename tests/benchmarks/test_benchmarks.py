@@ -23,7 +23,7 @@ COMMANDS = {
     "inference": [*SMALL, *BRIEF, "--no-compile"],
     "memory": [*SMALL, "--no-compile"],
     "epoch": [*SMALL, *BRIEF, "--examples", "32", "--epochs", "2", "--parts", "loop"],
-    "scaling": ["--batches", "1,16", "--widths", "10", "--sizes", "28", "--threads", "1", "--json", *BRIEF],
+    "scaling": ["--batches", "16,32", "--widths", "10", "--sizes", "28", "--threads", "1", "--json", *BRIEF],
     "first_step": ["batch_size=16", "threads=1"],
     "torch_loop": ["--examples", "320", "--epochs", "1", "--threads", "1"],
 }
@@ -65,7 +65,7 @@ def test_a_case_is_a_row_of_json(module: str, printed: dict[str, str]) -> None:
 
 def test_scaling_measures_each_point_and_draws_them(printed: dict[str, str], folder: Path) -> None:
     rows = json.loads(printed["scaling"])
-    assert [(row["axis"], row["value"]) for row in rows] == [("batch", 1), ("batch", 16), ("width", 10), ("size", 28)]
+    assert [(row["axis"], row["value"]) for row in rows] == [("batch", 16), ("batch", 32), ("width", 10), ("size", 28)]
     assert rows[0].keys() >= SIDES | {"gflops", "matrix_gflops", "flops_per_image"}
     assert (folder / "scaling.png").read_bytes().startswith(b"\x89PNG")
 
