@@ -89,6 +89,7 @@ def draw(rows: Sequence[Row], chosen: Sequence[str], file: Path) -> None:
         work.set_xticks(values)
         work.xaxis.set_major_formatter(ScalarFormatter())
         work.xaxis.set_minor_locator(NullLocator())
+        work.tick_params(axis="x", labelsize="small")
         work.set_xlabel(label)
         speed.set_title(title)
     panels[1][0].legend()
