@@ -74,12 +74,12 @@ class NormPoolReLU(Sequential):
         if mode.keep_cache and not mode.train:
             return super().forward(x, mode)
         window = self.pool.window_on(tuple(x.shape[1:-1])) if self.pool else None
-        y, mean, rstd, route = self.norm.normalise(x, mode, window, self.rectify)
-        return y, mode.keep(x, mean, rstd, route, window)
+        y, statistics, route = self.norm.normalise(x, mode, window, self.rectify)
+        return y, mode.keep(x, statistics, route, window)
 
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         if cache.inner():
             return super().backward(dy, cache, need_dx=need_dx, need_dparams=need_dparams)
-        x, mean, rstd, route, window = cache.take()
-        dx = self.norm.differentiate(dy, x, mean, rstd, route, window, need_dparams=need_dparams)
+        x, statistics, route, window = cache.take()
+        dx = self.norm.differentiate(dy, x, statistics, route, window, need_dparams=need_dparams)
         return dx if need_dx else None

@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from cnn import ops
 from cnn.arguments import ConfigError, Fault, NonNegativeFloat, PositiveFloat, UnitInterval
 from cnn.layer import Cache
 
@@ -80,26 +81,14 @@ class CrossEntropy(Loss):
         return torch.tensor(self.weight, dtype=torch.float64, device=labels.device)[labels].sum()
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
-        weight = _per_class(self.weight, prediction)  # [K, 1, ..., 1]
-        wanted = weight.view(-1)[target]  # w_(t_n), [*S, N]
-        hit = (1 - self.label_smoothing) * wanted
-        spread = self.label_smoothing / len(weight) * weight
-        logits = prediction - prediction.amax(0)
-        exponentials = torch.exp(logits)
-        total = exponentials.sum(0)
-        log_total = torch.log(total)
-        value = (hit * (log_total - logits.gather(0, target[None])[0])).sum()
-        if self.label_smoothing:
-            value = value + (spread * (log_total - logits)).sum()
-        norm = wanted.sum()
-        norm = norm.masked_fill(norm == 0, torch.inf)
-        return value / norm, Cache((exponentials.div_(total), target, hit, spread, norm))
+        weight = None if self.weight is None else _per_class(self.weight, prediction).flatten()
+        value, gradient = ops.cross_entropy(prediction.flatten(1), target.flatten(), weight, self.label_smoothing)
+        return value, Cache((gradient.view(prediction.shape),))
 
     def backward(self, cache: Cache) -> Tensor:
-        probabilities: Tensor
-        probabilities, target, hit, spread, norm = cache.take()
-        probabilities.mul_(hit + spread.sum()).sub_(spread)
-        return probabilities.scatter_add_(0, target[None], -hit[None]).div_(norm)
+        gradient: Tensor
+        (gradient,) = cache.take()
+        return gradient
 
 
 class BCEWithLogits(Loss):

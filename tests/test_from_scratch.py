@@ -54,7 +54,7 @@ ALLOWED = {
     ),
     *("as_tensor", "equal", "tensor", "zeros", "zeros_like"),
     # arithmetic and reductions
-    *("add", "div", "exp", "expm1", "erf", "log", "log1p", "sqrt", "where", "mm", "bmm", "bincount", "cat"),
+    *("add", "div", "exp", "expm1", "erf", "log", "log1p", "sqrt", "where", "addmm", "mm", "bmm", "bincount", "cat"),
 }
 READY_MADE = set(
     """
@@ -244,7 +244,7 @@ def test_the_check_lets_our_own_pass() -> None:
 
 OPERATORS = set(
     """
-    _to_copy _unsafe_view abs add add_ addcdiv_ addcmul_ addmm_ alias amax arange argmax baddbmm_ bitwise_and
+    _to_copy _unsafe_view abs add add_ addcdiv_ addcmul_ addmm addmm_ alias amax arange argmax baddbmm_ bitwise_and
     bitwise_and_ bitwise_not bitwise_or bmm cat clamp clamp_ clone copy_ detach div div_ dot empty empty_like eq erf
     exp expand expm1 fill_ full full_like gather ge gt index index_add_ index_put_ index_select isnan le lerp_
     lift_fresh log log1p masked_fill mean mm mul mul_ ne neg new_empty new_full new_ones new_zeros ones ones_like pow

@@ -42,9 +42,11 @@ class Linear(Weighted):
         return (2 * input_shape[0] + self.has_bias) * self.out_features
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        y = torch.mm(self.weight.data, x, out=ops.empty((self.out_features, x.shape[1]), like=x))
-        if self.bias is not None:
-            y += self.bias.data[:, None]
+        y = ops.empty((self.out_features, x.shape[1]), like=x)
+        if self.bias is None:
+            torch.mm(self.weight.data, x, out=y)
+        else:
+            torch.addmm(self.bias.data[:, None], self.weight.data, x, out=y)
         return y, mode.keep(x)
 
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:

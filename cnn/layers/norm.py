@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from torch import Tensor
 
@@ -62,41 +63,38 @@ class BatchNorm(Layer):
         return 2 * math.prod(input_shape)  # in evaluation, where all but a scale and a shift is constant
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        y, mean, rstd, _ = self.normalise(x, mode)
-        return y, mode.keep(x, mean, rstd, mode.train)
+        y, statistics, _ = self.normalise(x, mode)
+        return y, mode.keep(x, statistics, mode.train)
 
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        x, mean, rstd, batch_statistics = cache.take()
+        x, statistics, batch_statistics = cache.take()
         if batch_statistics:
-            dx = self.differentiate(dy, x, mean, rstd, need_dparams=need_dparams)
+            dx = self.differentiate(dy, x, statistics, need_dparams=need_dparams)
         else:
+            mean, rstd = statistics
             weight, _ = self._scale_and_shift(dy)
             rows, gradient = x.flatten(1), dy.flatten(1)
-            if need_dparams:
-                self._add_gradients((gradient * (rows - mean[:, None])).sum(1) * rstd, gradient.sum(1))
+            if need_dparams and self.affine:
+                self.weight.grad += (gradient * (rows - mean[:, None])).sum(1) * rstd
+                self.bias.grad += gradient.sum(1)
             dx = (gradient * (weight * rstd)[:, None]).view(dy.shape)
         return dx if need_dx else None
 
     def normalise(
         self, x: Tensor, mode: Mode, window: Window | None = None, rectify: bool = False
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """y, mean, 1 / sqrt(var + eps), and the way back through the max pool and the ReLU that may follow.
-
-        In training the running statistics move.
-        """
-        weight, bias = self._scale_and_shift(x)
-        given = None if mode.train else (self.running_mean.data.clone(), self.running_var.data)
-        y, mean, var, route = ops.batch_norm(x, weight, bias, self.eps, given, window, rectify)
-        if mode.train:
-            self._follow(mean, var, math.prod(x.shape[1:]))
-        return y, mean, (var + self.eps).rsqrt(), route
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """y, mean and 1 / sqrt(var + eps) [2, C], and the way back through a max pool and a ReLU that may follow."""
+        if mode.train and math.prod(x.shape[1:]) < 2:
+            raise ValueError("batch_norm has one value a channel in this batch, and no variance: give it more examples")
+        running = self.running_mean.data, self.running_var.data
+        how: dict[str, Any] = {"training": mode.train, "momentum": self.momentum, "eps": self.eps}
+        return ops.batch_norm(x, *self._scale_and_shift(x), *running, **how, window=window, rectify=rectify)
 
     def differentiate(
         self,
         dy: Tensor,
         x: Tensor,
-        mean: Tensor,
-        rstd: Tensor,
+        statistics: Tensor,
         route: Tensor | None = None,
         window: Window | None = None,
         *,
@@ -104,22 +102,8 @@ class BatchNorm(Layer):
     ) -> Tensor:
         """dx of a normalisation with the batch's own statistics, and of the max pool and the ReLU that may follow."""
         weight, _ = self._scale_and_shift(x)
-        dx, dweight, dbias = ops.batch_norm_backward(dy, x, mean, rstd, weight, route, window)
-        if need_dparams:
-            self._add_gradients(dweight, dbias)
-        return dx
-
-    def _add_gradients(self, dweight: Tensor, dbias: Tensor) -> None:
-        if self.affine:
-            self.weight.grad += dweight
-            self.bias.grad += dbias
-
-    def _follow(self, mean: Tensor, var: Tensor, length: int) -> None:
-        """Move the running statistics towards the batch's."""
-        if length < 2:
-            raise ValueError("batch_norm has one value a channel in this batch, and no variance: give it more examples")
-        self.running_mean.data.lerp_(mean, self.momentum)
-        self.running_var.data.lerp_(var * (length / (length - 1)), self.momentum)
+        dweight, dbias = (self.weight.grad, self.bias.grad) if need_dparams and self.affine else (None, None)
+        return ops.batch_norm_backward(dy, x, statistics, weight, dweight, dbias, route, window)
 
 
 class StandardisedExamples(Layer):

@@ -53,54 +53,59 @@ def batch_norm(
     x: Tensor,
     weight: Tensor,
     bias: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    *,
+    training: bool,
+    momentum: float,
     eps: float,
-    statistics: tuple[Tensor, Tensor] | None = None,
     window: Window | None = None,
     rectify: bool = False,
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    require(weight, x.shape[:1], "weight")
-    require(bias, x.shape[:1], "bias")
-    mean, var = statistics or (torch.empty_like(weight), torch.empty_like(weight))
-    channel = _array(weight), _array(bias), eps, statistics is not None, _array(mean), _array(var), rectify
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    for name, vector in (("weight", weight), ("bias", bias)):
+        require(vector, x.shape[:1], name)
+    statistics = torch.empty((2, len(weight)), dtype=x.dtype)
+    affine = _array(weight), _array(bias)
+    running = _array(running_mean), _array(running_var), training, momentum, eps
     if window is None:
         y = empty(tuple(x.shape), like=x)
-        norm_kernels.batch_norm(_channels(x), *channel, _channels(y))
-        return y, mean, var, y if rectify else None
-    size, batch = tuple(x.shape[1:-1]), x.shape[-1]
-    y = empty((x.shape[0], *window.output_size(size), batch), like=x)
+        norm_kernels.batch_norm(_channels(x), *affine, *running, rectify, _channels(y), statistics.numpy())
+        return y, statistics, y if rectify else None
+    batch = x.shape[-1]
+    y = empty((x.shape[0], *window.output_size(tuple(x.shape[1:-1])), batch), like=x)
     winner = empty(tuple(y.shape), like=x, dtype=winner_dtype(window))
     lines = _lines(x)
     planes = empty((numba.get_num_threads(), *lines.shape[1:]), like=x)
-    geometry = window.on_three_axes()
-    norm_kernels.batch_norm_pool(lines, *channel, geometry, batch, _array(planes), _lines(y), _lines(winner))
-    return y, mean, var, winner
+    pool = rectify, window.on_three_axes(), batch, planes.numpy()
+    norm_kernels.batch_norm_pool(lines, *affine, *running, *pool, _lines(y), _lines(winner), statistics.numpy())
+    return y, statistics, winner
 
 
 def batch_norm_backward(
     dy: Tensor,
     x: Tensor,
-    mean: Tensor,
-    rstd: Tensor,
+    statistics: Tensor,
     weight: Tensor,
+    dweight: Tensor | None,
+    dbias: Tensor | None,
     route: Tensor | None = None,
     window: Window | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    for name, vector in (("mean", mean), ("rstd", rstd), ("weight", weight)):
-        require(vector, x.shape[:1], name)
+) -> Tensor:
+    require(weight, x.shape[:1], "weight")
     require(dy, tuple(x.shape if route is None else route.shape), "dy")
-    dx, dweight, dbias = empty(tuple(x.shape), like=x), torch.empty_like(weight), torch.empty_like(weight)
-    channel = _array(mean), _array(rstd), _array(weight)
-    results = _array(dweight), _array(dbias)
+    dx = empty(tuple(x.shape), like=x)
+    own = statistics.numpy(), _array(weight)
+    wanted = [_array(torch.empty_like(weight) if gradient is None else gradient) for gradient in (dweight, dbias)]
     if window is None or route is None:
         gradient = _channels(dy)
         through = gradient if route is None else _channels(route)
-        rectified = route is not None
-        norm_kernels.batch_norm_backward(gradient, through, rectified, _channels(x), *channel, _channels(dx), *results)
+        norm_kernels.batch_norm_backward(
+            gradient, through, route is not None, _channels(x), *own, _channels(dx), *wanted
+        )
     else:
-        sources = _lines(dy), _lines(route), _lines(x)
-        geometry = window.on_three_axes()
-        norm_kernels.batch_norm_pool_backward(*sources, *channel, geometry, dy.shape[-1], _lines(dx), *results)
-    return dx, dweight, dbias
+        pool = window.on_three_axes(), dy.shape[-1]
+        norm_kernels.batch_norm_pool_backward(_lines(dy), _lines(route), _lines(x), *own, *pool, _lines(dx), *wanted)
+    return dx
 
 
 def relu(x: Tensor) -> Tensor:
@@ -128,6 +133,18 @@ def adam(
 ) -> None:
     vectors = [_array(tensor) for tensor in (data, gradient, mean, square)]
     kernels.adam(*vectors, *vectors[0].dtype.type([*betas, 1 - betas[0], 1 - betas[1], eps, step, 1 / correction]))
+
+
+def cross_entropy(
+    logits: Tensor, target: Tensor, weight: Tensor | None = None, label_smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    require(target, logits.shape[1:], "target")
+    gradient = empty(tuple(logits.shape), like=logits)
+    weights = np.ones(len(logits), dtype=gradient.numpy().dtype) if weight is None else _array(weight)
+    value, strays = kernels.cross_entropy(_array(logits), _array(target), weights, label_smoothing, gradient.numpy())
+    if strays:
+        raise IndexError(f"{strays} targets are not among the classes 0 to {len(logits) - 1}")
+    return torch.tensor(value, dtype=logits.dtype), gradient
 
 
 Array = np.ndarray[Any, Any]

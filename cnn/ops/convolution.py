@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cnn.ops.dispatch import col2im, im2col
 from cnn.ops.memory import empty
+from cnn.ops.reference import require
 from cnn.ops.window import Sizes, Window
 
 
@@ -23,6 +24,7 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups:
     x [C, *S, N], weight [O, C/G, *K], bias [O] -> y [O, *So, N].
     """
     outputs = weight.shape[0]
+    require(x, (groups * weight.shape[1], *x.shape[1:]), "x")
     y = empty((outputs, *window.output_size(tuple(x.shape[1:-1])), x.shape[-1]), like=x)
     torch.bmm(_matrices(weight, groups), _columns(x, window, groups), out=_matrices(y, groups))
     if bias is not None:
@@ -36,6 +38,7 @@ def conv_backward_input(dy: Tensor, weight: Tensor, size: Sizes, window: Window,
     dy [O, *So, N], weight [O, C/G, *K] -> dx [C, *S, N], S being `size`.
     """
     channels = groups * weight.shape[1]
+    require(dy, (weight.shape[0], *window.output_size(size), dy.shape[-1]), "dy")
     columns = empty((channels * window.tap_count, *dy.shape[1:]), like=dy)
     torch.bmm(_matrices(weight, groups).transpose(1, 2), _matrices(dy, groups), out=_matrices(columns, groups))
     if window.is_pointwise:
@@ -51,6 +54,8 @@ def add_conv_backward_weight(
     x [C, *S, N], dy [O, *So, N], dweight [O, C/G, *K], dbias [O]. The columns are made anew: to keep them takes up to
     prod(K) times x.
     """
+    require(x, (groups * dweight.shape[1], *x.shape[1:]), "x")
+    require(dy, (dweight.shape[0], *window.output_size(tuple(x.shape[1:-1])), x.shape[-1]), "dy")
     _matrices(dweight, groups).baddbmm_(_matrices(dy, groups), _columns(x, window, groups).transpose(1, 2))
     if dbias is not None:
         dbias += dy.flatten(1).sum(1)

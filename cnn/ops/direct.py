@@ -17,6 +17,7 @@ from torch import Tensor
 from cnn.ops import convolution, meetings
 from cnn.ops.convolution_kernels import gather_products, weight_gradient
 from cnn.ops.memory import empty
+from cnn.ops.reference import require
 from cnn.ops.vectors import REGISTERS, VECTOR_BYTES
 from cnn.ops.window import Sizes, Window
 
@@ -33,6 +34,7 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups:
     if not _fills_vectors(x):
         return convolution.conv(x, weight, bias, window, groups)
     size = tuple(x.shape[1:-1])
+    require(x, (groups * weight.shape[1], *size, x.shape[-1]), "x")
     y = empty((weight.shape[0], *window.output_size(size), x.shape[-1]), like=x)
     outputs, channels, taps = weight.shape[0] // groups, weight.shape[1], window.tap_count
     strides = channels * taps, taps
@@ -44,6 +46,7 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups:
 def conv_backward_input(dy: Tensor, weight: Tensor, size: Sizes, window: Window, groups: int = 1) -> Tensor:
     if not _fills_vectors(dy):
         return convolution.conv_backward_input(dy, weight, size, window, groups)
+    require(dy, (weight.shape[0], *window.output_size(size), dy.shape[-1]), "dy")
     outputs, channels, taps = weight.shape[0] // groups, weight.shape[1], window.tap_count
     dx = empty((groups * channels, *size, dy.shape[-1]), like=dy)
     strides = taps, channels * taps
@@ -86,9 +89,12 @@ def add_conv_backward_weight(
 ) -> None:
     if not _fills_vectors(x):
         return convolution.add_conv_backward_weight(x, dy, window, dweight, groups, dbias)
+    size, N = tuple(x.shape[1:-1]), x.shape[-1]
+    require(x, (groups * dweight.shape[1], *size, N), "x")
+    require(dy, (dweight.shape[0], *window.output_size(size), N), "dy")
     x_flat, dy_flat = flat(x), flat(dy)
     outputs, channels = dweight.shape[0] // groups, dweight.shape[1]
-    starts, positions, places, counts, chunks = meetings.by_tap(window, tuple(x.shape[1:-1]), _chunk(dy))
+    starts, positions, places, counts, chunks = meetings.by_tap(window, size, _chunk(dy))
     parts = max(1, min(chunks, 16 if dweight.numel() < 1 << 16 else 8))
     partial = empty((parts, groups, outputs, channels, window.tap_count), like=x)
     kernel = weight_gradient(*_tile(outputs, channels))

@@ -57,3 +57,4 @@ batch_norm_backward = choose(reference.batch_norm_backward, compiled.batch_norm_
 relu = choose(reference.relu, compiled.relu)
 relu_backward = choose(reference.relu_backward, compiled.relu_backward)
 adam = choose(reference.adam, compiled.adam)
+cross_entropy = choose(reference.cross_entropy, compiled.cross_entropy)

@@ -57,3 +57,45 @@ def adam(data, gradient, mean, square, b1, b2, rest1, rest2, eps, step, correcti
         mean[i] = b1 * mean[i] + rest1 * g
         square[i] = b2 * square[i] + rest2 * g * g
         data[i] -= step * mean[i] / (np.sqrt(square[i]) * correction + eps)
+
+
+COLUMNS = 256
+"""Columns of logits whose losses make one partial sum."""
+
+
+@kernel
+def cross_entropy(logits, target, weight, label_smoothing, gradient):
+    """The mean loss, and how many targets are no class; logits, gradient [K, L], target [L], weight [K]."""
+    K, L = logits.shape
+    sums = np.zeros((3, (L + COLUMNS - 1) // COLUMNS))  # losses, weights of the targets, targets that are no class
+    spread = label_smoothing / K
+    all_weights = weight.sum()
+    for part in prange(sums.shape[1]):
+        for n in range(part * COLUMNS, min(L, (part + 1) * COLUMNS)):
+            t = target[n]
+            if not 0 <= t < K:
+                sums[2, part] += 1
+                continue
+            largest = logits[0, n]
+            for k in range(1, K):
+                largest = max(largest, logits[k, n])
+            total = 0.0
+            for k in range(K):
+                gradient[k, n] = np.exp(logits[k, n] - largest)
+                total += gradient[k, n]
+            log_total = np.log(total)
+            hit = (1 - label_smoothing) * weight[t]
+            loss = hit * (log_total - (logits[t, n] - largest))
+            for k in range(K):
+                if label_smoothing:
+                    loss += spread * weight[k] * (log_total - (logits[k, n] - largest))
+                gradient[k, n] = gradient[k, n] / total * (hit + spread * all_weights) - spread * weight[k]
+            gradient[t, n] -= hit
+            sums[0, part] += loss
+            sums[1, part] += weight[t]
+    norm = sums[1].sum()
+    share = 0.0 if norm == 0 else 1 / norm
+    for k in prange(K):
+        for n in range(L):
+            gradient[k, n] *= share
+    return sums[0].sum() * share, int(sums[2].sum())

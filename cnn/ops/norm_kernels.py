@@ -69,29 +69,54 @@ def rectify_and_mark(y, winner, nobody):
         y[i] = zero if cut else y[i]
 
 
+@helper
+def measure(x, c, running_mean, running_var, training, momentum, eps, statistics):
+    """Mean and 1 / sqrt(var + eps) of channel c, [L], into `statistics`, [2, C]."""
+    if training:
+        mean, var = moments(x)
+        running_mean[c] += momentum * (mean - running_mean[c])
+        running_var[c] += momentum * (var * x.size / (x.size - 1) - running_var[c])
+    else:
+        mean, var = running_mean[c], running_var[c]
+    statistics[0, c] = mean
+    statistics[1, c] = 1 / np.sqrt(var + eps)
+
+
 @kernel
-def batch_norm(x, weight, bias, eps, given, mean, var, rectify, y):
-    """x, y [C, L]; weight, bias, mean, var [C]: mean and variance are given or computed."""
+def batch_norm(
+    x, weight, bias, running_mean, running_var, training, momentum, eps, rectify, y, statistics
+):  # x, y [C, L]; statistics [2, C]; vectors [C]
     for c in prange(x.shape[0]):
-        if not given:
-            mean[c], var[c] = moments(x[c])
-        scale = x.dtype.type(weight[c] / np.sqrt(var[c] + eps))
-        normalise(x[c], mean[c], scale, bias[c], rectify, y[c])
+        measure(x[c], c, running_mean, running_var, training, momentum, eps, statistics)
+        normalise(x[c], statistics[0, c], weight[c] * statistics[1, c], bias[c], rectify, y[c])
 
 
 @kernel
-def batch_norm_pool(x, weight, bias, eps, given, mean, var, rectify, window, N, planes, y, winner):
-    """x [C, D, H, W N] -> y, winner [C, Do, Ho, Wo N]; planes [threads, D, H, W N]."""
+def batch_norm_pool(
+    x,
+    weight,
+    bias,
+    running_mean,
+    running_var,
+    training,
+    momentum,
+    eps,
+    rectify,
+    window,
+    N,
+    planes,
+    y,
+    winner,
+    statistics,
+):  # x [C, D, H, W N] -> y, winner [C, Do, Ho, Wo N]; planes [threads, D, H, W N]
     kernel_size, stride, dilation, padding = window
     C, Do, Ho, _ = y.shape
     nobody = winner.dtype.type(kernel_size[0] * kernel_size[1] * kernel_size[2])
     for c in prange(C):
         row = x[c].reshape(-1)
-        if not given:
-            mean[c], var[c] = moments(row)
-        scale = x.dtype.type(weight[c] / np.sqrt(var[c] + eps))
+        measure(row, c, running_mean, running_var, training, momentum, eps, statistics)
         plane = planes[numba.get_thread_id()]
-        normalise(row, mean[c], scale, bias[c], False, plane.reshape(-1))
+        normalise(row, statistics[0, c], weight[c] * statistics[1, c], bias[c], False, plane.reshape(-1))
         for p in range(Do):
             for q in range(Ho):
                 pool_row(plane, p, q, kernel_size, stride, dilation, padding, N, y[c, p, q], winner[c, p, q])
@@ -139,28 +164,28 @@ def centre_gradient(g, x, centre, offset, slope, scale, dx):
 
 
 @helper
-def backward_row(dy, y, rectified, x, mean, rstd, weight, dx):
-    """One channel's dweight and dbias; dx, [L], is where dy goes that passed the ReLU, and then dx."""
-    total, products = sums_with(dy, y, rectified, x, mean, dx)
-    dweight = products * rstd
+def backward_row(dy, y, rectified, x, c, statistics, weight, dx, dweight, dbias):
+    """Channel c's gradients; dx, [L], is where dy goes that passed the ReLU, and then dx."""
     kind = x.dtype.type
-    gradient = dx if rectified else dy
-    offset, slope = kind(total / x.size), kind(dweight * rstd / x.size)
-    centre_gradient(gradient, x, mean, offset, slope, weight * rstd, dx)
-    return dweight, total
+    mean, rstd = statistics[0, c], statistics[1, c]
+    total, product = sums_with(dy, y, rectified, x, mean, dx)
+    product *= rstd
+    dweight[c] += product
+    dbias[c] += total
+    offset, slope = kind(total / x.size), kind(product * rstd / x.size)
+    centre_gradient(dx if rectified else dy, x, mean, offset, slope, weight[c] * rstd, dx)
 
 
 @kernel
-def batch_norm_backward(dy, y, rectified, x, mean, rstd, weight, dx, dweight, dbias):
-    """dy, x, dx [C, L], y likewise where there was a ReLU; the others [C]."""
+def batch_norm_backward(dy, y, rectified, x, statistics, weight, dx, dweight, dbias):
+    """dy, x, dx [C, L], y likewise where there was a ReLU; statistics [2, C]; the others [C]."""
     for c in prange(x.shape[0]):
-        through = y[c] if rectified else dy[c]
-        dweight[c], dbias[c] = backward_row(dy[c], through, rectified, x[c], mean[c], rstd[c], weight[c], dx[c])
+        backward_row(dy[c], y[c], rectified, x[c], c, statistics, weight, dx[c], dweight, dbias)
 
 
 @kernel
-def batch_norm_pool_backward(dy, winner, x, mean, rstd, weight, window, N, dx, dweight, dbias):
-    """dy, winner [C, Do, Ho, Wo N], x, dx [C, D, H, W N]; the others [C]."""
+def batch_norm_pool_backward(dy, winner, x, statistics, weight, window, N, dx, dweight, dbias):
+    """dy, winner [C, Do, Ho, Wo N], x, dx [C, D, H, W N]; statistics [2, C]; the others [C]."""
     kernel_size, stride, dilation, padding = window
     C, Do, Ho, _ = dy.shape
     for c in prange(C):
@@ -170,4 +195,4 @@ def batch_norm_pool_backward(dy, winner, x, mean, rstd, weight, window, N, dx, d
             for q in range(Ho):
                 unpool_row(dy[c, p, q], winner[c, p, q], p, q, kernel_size, stride, dilation, padding, N, plane)
         g = plane.reshape(-1)
-        dweight[c], dbias[c] = backward_row(g, g, False, x[c].reshape(-1), mean[c], rstd[c], weight[c], g)
+        backward_row(g, g, False, x[c].reshape(-1), c, statistics, weight, g, dweight, dbias)

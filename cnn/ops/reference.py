@@ -93,23 +93,34 @@ def batch_norm(
     x: Tensor,
     weight: Tensor,
     bias: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    *,
+    training: bool,
+    momentum: float,
     eps: float,
-    statistics: tuple[Tensor, Tensor] | None = None,
     window: Window | None = None,
     rectify: bool = False,
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """y = weight * (x - mean) / sqrt(var + eps) + bias for each channel; then a max pool and a ReLU, where wanted.
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """y = weight * (x - mean) * rstd + bias, rstd = 1 / sqrt(var + eps); then a max pool and a ReLU, where wanted.
 
-    Mean and (biased) variance are those of the channel's L = prod(S) * N values, or the `statistics` given. The last
-    result tells the backward pass where dy goes: the winner of each window (where the ReLU cut off, none), or y, whose
-    zeros stop it. A max pool and a ReLU may change places, so this stands for either order.
-    x [C, *S, N], weight, bias [C] -> y [C, *S, N] or [C, *So, N], mean [C], var [C].
+    In training mean and (biased) variance are those of a channel's L = prod(S) * N values, and the running ones move by
+    `momentum` towards them, with the unbiased variance; else they are the running ones. The second result holds mean
+    and rstd. The third tells the backward pass where dy goes: the winner of each window (none where the ReLU cut off),
+    or y, whose zeros stop it. A max pool and a ReLU may change places, so this stands for either order.
+    x [C, *S, N], weight, bias, running_mean, running_var [C] -> y [C, *S, N] or [C, *So, N], mean and rstd [2, C].
     """
-    require(weight, x.shape[:1], "weight")
-    require(bias, x.shape[:1], "bias")
+    for name, vector in (("weight", weight), ("bias", bias)):
+        require(vector, x.shape[:1], name)
     rows = x.flatten(1)  # [C, L]
-    mean, var = (rows.mean(1), rows.var(1, correction=0)) if statistics is None else statistics
-    y = ((rows - mean[:, None]) * (weight * (var + eps).rsqrt())[:, None] + bias[:, None]).view(x.shape)
+    mean, var = running_mean, running_var
+    if training:
+        mean, var = rows.mean(1), rows.var(1, correction=0)
+        running_mean.lerp_(mean, momentum)
+        running_var.lerp_(rows.var(1), momentum)
+    statistics = torch.stack([mean, (var + eps).rsqrt()])
+    mean, rstd = statistics
+    y = ((rows - mean[:, None]) * (weight * rstd)[:, None] + bias[:, None]).view(x.shape)
     winner = None
     if window is not None:
         y, winner = max_pool(y, window)
@@ -117,37 +128,40 @@ def batch_norm(
             winner = winner.masked_fill(y <= 0, window.tap_count)
     if rectify:
         y = relu(y)
-    return y, mean, var, winner if window is not None else y if rectify else None
+    return y, statistics, winner if window is not None else y if rectify else None
 
 
 def batch_norm_backward(
     dy: Tensor,
     x: Tensor,
-    mean: Tensor,
-    rstd: Tensor,
+    statistics: Tensor,
     weight: Tensor,
+    dweight: Tensor | None,
+    dbias: Tensor | None,
     route: Tensor | None = None,
     window: Window | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of batch_norm; xhat = (x - mean) * rstd depends on the whole channel through mean and variance.
+) -> Tensor:
+    """dx of batch_norm in training: xhat = (x - mean) * rstd depends on the whole channel through mean and variance.
 
-    With g what of dy comes through ReLU and pool,
-    dbias = sum g,  dweight = sum g * xhat,  dx = weight * rstd * (g - dbias / L - xhat * dweight / L).
-    x, dx [C, *S, N], dy as y, `route` and `window` as in the forward pass; the others [C].
+    With g what of dy comes through ReLU and pool, sums over the channel's L values:
+    dx = weight * rstd * (g - sum g / L - xhat * sum (g * xhat) / L),  dbias += sum g,  dweight += sum g * xhat.
+    x, dx [C, *S, N], dy as y, `statistics`, `route` and `window` as in the forward pass; the others [C].
     """
-    for name, vector in (("mean", mean), ("rstd", rstd), ("weight", weight)):
-        require(vector, x.shape[:1], name)
+    require(weight, x.shape[:1], "weight")
     if route is not None:
         size = tuple(x.shape[1:-1])
         dy = relu_backward(dy, route) if window is None else max_pool_backward(dy, route, size, window)
     require(dy, tuple(x.shape), "dy")
     g, rows = dy.flatten(1), x.flatten(1)
+    mean, rstd = statistics
     xhat = (rows - mean[:, None]) * rstd[:, None]
-    dbias = g.sum(1)
-    dweight = (g * xhat).sum(1)
+    total, product = g.sum(1), (g * xhat).sum(1)
+    if dweight is not None and dbias is not None:
+        dweight += product
+        dbias += total
     length = rows.shape[1]
-    dx = (weight * rstd)[:, None] * (g - dbias[:, None] / length - xhat * dweight[:, None] / length)
-    return dx.view(x.shape), dweight, dbias
+    dx: Tensor = (weight * rstd)[:, None] * (g - total[:, None] / length - xhat * product[:, None] / length)
+    return dx.view(x.shape)
 
 
 def relu(x: Tensor) -> Tensor:
@@ -180,3 +194,28 @@ def adam(
     square.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
     deviation = torch.sqrt(square, out=empty(tuple(square.shape), like=square))
     data.addcdiv_(mean, deviation.div_(correction).add_(eps), value=-step)
+
+
+def cross_entropy(
+    logits: Tensor, target: Tensor, weight: Tensor | None = None, label_smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """The weighted mean of the negative log-likelihood of the targets under softmax(logits), and its gradient.
+
+    The formulas stand with `cnn.losses.CrossEntropy`.
+    logits [K, L], target [L], weight [K] -> value [], dlogits [K, L].
+    """
+    require(target, logits.shape[1:], "target")
+    weight = logits.new_ones(len(logits)) if weight is None else weight
+    wanted = weight[target]
+    hit, spread = (1 - label_smoothing) * wanted, (label_smoothing / len(weight) * weight)[:, None]
+    shifted = logits - logits.amax(0)
+    exponentials = torch.exp(shifted)
+    total = exponentials.sum(0)
+    log_total = torch.log(total)
+    value = (hit * (log_total - shifted.gather(0, target[None])[0])).sum()
+    if label_smoothing:
+        value = value + (spread * (log_total - shifted)).sum()
+    norm = wanted.sum()
+    norm = norm.masked_fill(norm == 0, torch.inf)
+    gradient = exponentials.div_(total).mul_(hit + spread.sum()).sub_(spread)
+    return value / norm, gradient.scatter_add_(0, target[None], -hit[None]).div_(norm)

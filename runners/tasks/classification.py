@@ -77,7 +77,9 @@ class Classification:
         for batch, share in zip(batches, shares, strict=True):
             y, cache = self.scored.forward(batch.x, mode)
             loss, loss_cache = self.loss.forward(y, self._target(batch.labels, y))
-            dy = self.loss.backward(loss_cache).mul_(share / whole)
+            dy = self.loss.backward(loss_cache)
+            if len(batches) > 1:
+                dy *= share / whole
             self.scored.backward(dy, cache, need_dx=False)
             totals.add(loss, share, (y.argmax(0) == batch.labels).sum(), len(batch))
         if max_norm is not None:

@@ -215,8 +215,10 @@ def test_batch_norm_of_large_means_stays_exact() -> None:
         with ops.kernels(kernels):
             y, _ = bound(LAYERS["batch_norm"](), (2,), torch.float32).layers["layer"].forward(x, Mode(train=True))
             assert not y.isnan().any()
-            _, _, var, _ = ops.batch_norm(x, torch.ones(2), torch.zeros(2), 1e-5)
-        assert torch.allclose(var, x.double().var(1, correction=0).float(), rtol=1e-4)
+            ones, zeros = torch.ones(2), torch.zeros(2)
+            how: dict[str, Any] = {"training": True, "momentum": 0.1, "eps": 0.0}
+            _, (_, rstd), _ = ops.batch_norm(x, ones, zeros, zeros.clone(), ones.clone(), **how)
+        assert torch.allclose(rstd, x.double().var(1, correction=0).rsqrt().float(), rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -20,11 +21,12 @@ NAMES = [
     for name, function in inspect.getmembers(compiled, inspect.isfunction)
     if function.__module__ == compiled.__name__
 ]
+TRAINING: dict[str, Any] = {"training": True, "momentum": 0.1, "eps": 1e-5}
 PUBLIC = [name for name in NAMES if not name.startswith("_")]
 
 
 def test_both_sets_have_the_same_functions() -> None:
-    assert len(PUBLIC) == 9
+    assert len(PUBLIC) == 10
     for name in PUBLIC:
         assert inspect.signature(getattr(compiled, name)) == inspect.signature(getattr(reference, name))
         assert getattr(dispatch, name).__wrapped__ is getattr(reference, name)
@@ -139,7 +141,8 @@ def test_nan_and_infinity_go_through_as_in_torch(kernel_set: str) -> None:
     torch.relu(leaf).backward(torch.ones_like(x))
     assert leaf.grad is not None
     assert torch.equal(ops.relu_backward(torch.ones_like(x), ops.relu(x)), leaf.grad)
-    y, *_ = ops.batch_norm(x, torch.ones(1), torch.zeros(1), 1e-5)
+    vectors = [torch.ones(1) for _ in range(4)]
+    y, *_ = ops.batch_norm(x, *vectors, **TRAINING)
     assert y.isnan().all()
     window = square(2, 1)
     image = torch.ones(1, 3, 3, 1)
@@ -164,6 +167,12 @@ def test_arguments_that_are_not_contiguous(kernel_set: str) -> None:
     ops.add_conv_backward_weight(x, dy, window, dweights[0])
     ops.add_conv_backward_weight(x.contiguous(), dy.contiguous(), window, dweights[1])
     assert torch.allclose(dweights[0], dweights[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("stray", [-1, 3])
+def test_targets_that_are_no_class_are_refused(stray: int, kernel_set: str) -> None:
+    with pytest.raises((IndexError, RuntimeError)):
+        ops.cross_entropy(normal(3, 2), torch.tensor([0, stray]), torch.ones(3, dtype=torch.float64))
 
 
 def test_other_types_run_on_the_reference() -> None:
@@ -191,10 +200,16 @@ def test_shapes_that_do_not_fit_are_refused(kernel_set: str) -> None:
         lambda: ops.max_pool_backward(y, winner[..., :1], (4, 4), window),
         lambda: ops.max_pool_backward(y, winner, (9, 9), window),
         lambda: ops.col2im(normal(3, 2, 2, 2, 2, 2), (9, 9), window),
-        lambda: ops.batch_norm(rows, ones, three, 1e-5),
-        lambda: ops.batch_norm(rows, three, ones, 1e-5),
-        lambda: ops.batch_norm_backward(rows[:, :3], rows, three, three, three),
-        lambda: ops.batch_norm_backward(rows, rows, ones, three, three),
+        lambda: ops.batch_norm(rows, ones, three, three, three, **TRAINING),
+        lambda: ops.batch_norm(rows, three, ones, three, three, **TRAINING),
+        lambda: ops.batch_norm_backward(rows[:, :3], rows, normal(2, 3), three, None, None),
+        lambda: ops.batch_norm_backward(rows, rows, normal(2, 3), ones, None, None),
+        lambda: ops.conv(normal(3, 4, 4, 32), normal(5, 2, 2, 2), None, window),
+        lambda: ops.conv_backward_input(normal(5, 2, 2, 32), normal(4, 3, 2, 2), (4, 4), window),
+        lambda: ops.conv_backward_input(normal(5, 3, 2, 32), normal(5, 3, 2, 2), (4, 4), window),
+        lambda: ops.add_conv_backward_weight(normal(3, 4, 4, 32), normal(5, 3, 2, 32), window, normal(5, 3, 2, 2)),
+        lambda: ops.add_conv_backward_weight(normal(3, 4, 4, 32), normal(5, 2, 2, 32), window, normal(5, 4, 2, 2)),
+        lambda: ops.cross_entropy(normal(3, 4), torch.zeros(5, dtype=torch.long)),
     ]
     for call in wrong:
         with pytest.raises(ValueError, match="the other tensors call for"):

@@ -122,8 +122,8 @@ def mistakes(kind: str) -> list[Broken]:
 
 
 def batch_norm_without_its_second_term(self: Any, dy: Tensor, cache: Cache, **needs: bool) -> Tensor | None:
-    rows, mean, rstd, training = cache.take()
-    gradient = dy.flatten(1)
+    x, (mean, rstd), training = cache.take()
+    rows, gradient = x.flatten(1), dy.flatten(1)
     xhat = (rows - mean[:, None]) * rstd[:, None]
     self.weight.grad += (gradient * xhat).sum(1)
     self.bias.grad += gradient.sum(1)
