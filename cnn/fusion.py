@@ -1,7 +1,7 @@
 """The same network in fewer passes over memory: layers that follow one another and are computed at once.
 
 A batch normalisation takes along the max pool and the ReLU behind it, in either order: a maximum commutes with a
-function that doesn't fall. What is between them is never written to memory.
+function that doesn't fall. What is between them is never written to memory (docs/normalisation.md).
 """
 
 from __future__ import annotations

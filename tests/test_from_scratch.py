@@ -70,15 +70,15 @@ READY_MADE = set(
     """.split()
 )
 AUTOGRAD = {"requires_grad", "requires_grad_", "grad_fn", "retain_grad", "is_leaf", "set_grad_enabled", "enable_grad"}
-OURS = {"ops", "reference", "compiled", "kernels"}
+OURS = {"ops", "reference", "compiled", "kernels", "norm_kernels"}
 """What may have a member of a ready-made operator's name: our own operators."""
 STANDARD = set(
     """
-    __future__ collections contextlib copy dataclasses difflib functools inspect itertools math os typing weakref
+    __future__ collections contextlib copy dataclasses difflib functools inspect itertools math os types typing weakref
     """.split()
 )
 MODULES = {
-    "cnn": {*STANDARD, "cnn", "llvmlite", "numba", "numpy", "pydantic", "torch"},
+    "cnn": {*STANDARD, "cnn", "hashlib", "llvmlite", "numba", "numpy", "pydantic", "torch"},
     "runners": {
         *STANDARD,
         *("argparse", "csv", "datetime", "errno", "gzip", "hashlib", "io", "json", "logging", "pathlib", "pickle"),

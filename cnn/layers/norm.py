@@ -71,7 +71,7 @@ class BatchNorm(Layer):
         if batch_statistics:
             dx = self.differentiate(dy, x, statistics, need_dparams=need_dparams)
         else:
-            mean, rstd = statistics
+            mean, rstd = statistics[0], statistics[1]
             weight, _ = self._scale_and_shift(dy)
             rows, gradient = x.flatten(1), dy.flatten(1)
             if need_dparams and self.affine:

@@ -7,33 +7,41 @@ program was not repeated by the second. NaN and infinity go through as in torch 
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from pathlib import Path
+import inspect
+from types import ModuleType
 from typing import Any
 
 import numba
 from numba.core.caching import FunctionCache
 
 
-def _fingerprint() -> str:
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
-
-
-FINGERPRINT = _fingerprint()
+@functools.cache
+def _fingerprint(module: ModuleType) -> str:
+    """What identifies the source of a module of this package and of the ones that it takes something from."""
+    used = {inspect.getmodule(value) for value in vars(module).values()} - {module}
+    ours = [other for other in used if other and other.__name__.startswith(f"{__package__}.")]
+    others = [_fingerprint(other) for other in sorted(ours, key=lambda other: other.__name__)]
+    return hashlib.sha256("\n".join([inspect.getsource(module), *others]).encode()).hexdigest()
 
 
 class _Cache(FunctionCache):
     """What was compiled from other sources is compiled anew: by itself numba looks at a kernel's own file only."""
 
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)  # type: ignore[no-untyped-call]
+        self._module = inspect.getmodule(function)
+
     def _index_key(self, *args: Any) -> Any:
-        return super()._index_key(*args), FINGERPRINT  # type: ignore[no-untyped-call]
+        assert self._module
+        return super()._index_key(*args), _fingerprint(self._module)  # type: ignore[no-untyped-call]
 
 
 def kernel(function: Any) -> Any:
     """A compiled function that Python calls, and that may run on several threads."""
     compiled: Any = numba.njit(nogil=True, parallel=True, error_model="numpy")(function)
-    compiled._cache = _Cache(function)  # type: ignore[no-untyped-call]
+    compiled._cache = _Cache(function)
     return compiled
 
 

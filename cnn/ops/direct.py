@@ -16,9 +16,9 @@ from torch import Tensor
 
 from cnn.ops import convolution, meetings
 from cnn.ops.convolution_kernels import gather_products, weight_gradient
+from cnn.ops.emitter import REGISTERS, VECTOR_BYTES
 from cnn.ops.memory import empty
 from cnn.ops.reference import require
-from cnn.ops.vectors import REGISTERS, VECTOR_BYTES
 from cnn.ops.window import Sizes, Window
 
 Array = np.ndarray[Any, Any]

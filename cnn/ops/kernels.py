@@ -12,8 +12,8 @@ from numba import prange
 
 from cnn.ops.compiler import helper, kernel
 
-# Sums vectorise all the same: they are kept in LANES partial sums, and the order of additions is written down here.
 LANES = 64
+"""Partial sums of a row, so that they vectorise although the order of additions is written down."""
 
 
 @helper

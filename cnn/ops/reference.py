@@ -115,11 +115,11 @@ def batch_norm(
     rows = x.flatten(1)  # [C, L]
     mean, var = running_mean, running_var
     if training:
-        mean, var = rows.mean(1), rows.var(1, correction=0)
+        mean = rows.mean(1)
+        var = (rows - mean[:, None]).square().mean(1)
         running_mean.lerp_(mean, momentum)
-        running_var.lerp_(rows.var(1), momentum)
-    statistics = torch.stack([mean, (var + eps).rsqrt()])
-    mean, rstd = statistics
+        running_var.lerp_(var * (rows.shape[1] / (rows.shape[1] - 1)), momentum)
+    rstd = (var + eps).rsqrt()
     y = ((rows - mean[:, None]) * (weight * rstd)[:, None] + bias[:, None]).view(x.shape)
     winner = None
     if window is not None:
@@ -128,7 +128,7 @@ def batch_norm(
             winner = winner.masked_fill(y <= 0, window.tap_count)
     if rectify:
         y = relu(y)
-    return y, statistics, winner if window is not None else y if rectify else None
+    return y, torch.cat([mean[None], rstd[None]]), winner if window is not None else y if rectify else None
 
 
 def batch_norm_backward(
@@ -153,7 +153,7 @@ def batch_norm_backward(
         dy = relu_backward(dy, route) if window is None else max_pool_backward(dy, route, size, window)
     require(dy, tuple(x.shape), "dy")
     g, rows = dy.flatten(1), x.flatten(1)
-    mean, rstd = statistics
+    mean, rstd = statistics[0], statistics[1]
     xhat = (rows - mean[:, None]) * rstd[:, None]
     total, product = g.sum(1), (g * xhat).sum(1)
     if dweight is not None and dbias is not None:
