@@ -3,6 +3,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+# Before torch is loaded: several workers share the cores, and none may wait for its threads by keeping a core busy.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
 from hypothesis import settings
@@ -21,6 +25,18 @@ def kernel_set(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs a test once on each set of kernels."""
     with ops.kernels(request.param):
         yield request.param
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker hands what its tests found to the process that prints it."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["ledger"] = ledger.pages()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    ledger.add(*getattr(node, "workeroutput", {}).get("ledger", ({}, {})))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

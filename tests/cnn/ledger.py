@@ -19,6 +19,19 @@ def check(family: str, comparison: str, errors: dict[str, float]) -> None:
     assert largest <= TOLERANCES[comparison], f"{comparison}: {errors}"
 
 
+def pages() -> tuple[dict[str, int], dict[str, dict[str, float]]]:
+    """Everything in plain dicts, as it travels between processes."""
+    return dict(drawn), {family: dict(errors) for family, errors in worst.items()}
+
+
+def add(other_drawn: dict[str, int], other_worst: dict[str, dict[str, float]]) -> None:
+    """Take over what another process found."""
+    drawn.update(other_drawn)
+    for family, errors in other_worst.items():
+        for comparison, error in errors.items():
+            worst[family][comparison] = max(worst[family][comparison], error)
+
+
 def against_torch(dtype: torch.dtype) -> str:
     """The name of a comparison with torch in this precision."""
     return f"{str(dtype).removeprefix('torch.')} vs torch"
