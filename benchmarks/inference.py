@@ -19,6 +19,7 @@ from tqdm import tqdm
 from benchmarks.sides import Case, batch_first, compile_anew, sides
 from benchmarks.timing import Row, Step, alone, compare, one_and_all, parser, report, take_turns
 from cnn import Mode, ops
+from cnn.fusion import fuse
 
 COLUMNS = {
     "model": ("model", ""),
@@ -37,7 +38,7 @@ COLUMNS = {
 
 def passes(case: Case, chosen: Sequence[str]) -> dict[str, Step]:
     """The forward pass of each side."""
-    network, peer, x = case.network(), case.peer().eval(), case.draw().x
+    network, peer, x = fuse(case.network()), case.peer().eval(), case.draw().x  # as evaluation and predictions do
     images, mode = batch_first(case.draw()), Mode(train=False, keep_cache=False)
     compiled = compile_anew(peer) if "compile" in chosen else peer
     every: dict[str, Step] = {
