@@ -19,8 +19,9 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
 
-from cnn import ConfigError
+from cnn import ConfigError, ops
 from cnn.arguments import Fault
 from runners import debug, experiment, overrides, schema
 from runners.debug import DebugFailed
@@ -30,6 +31,7 @@ from runners.run_directory import new_name
 from runners.signals import Interrupted
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
+COMPILING = "compiling kernels for this machine's processor: seconds, and only once"
 
 
 def conclude(error: BaseException) -> int:
@@ -217,6 +219,8 @@ def _count(text: str) -> int:
 
 def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
     """The command's exit code; 1 where nobody reads what it prints, 130 for Ctrl-C, both without a traceback."""
+    if sys.stderr.isatty():
+        ops.before_compiling(lambda: tqdm.write(COMPILING, file=sys.stderr))
     try:
         exit_code = command(arguments)
         sys.stdout.flush()

@@ -118,10 +118,11 @@ def _train_epoch(
     totals = Totals()
     generator = torch.Generator(device=task.network.flat.data.device)
     mode = Mode(train=True, generator=generator)
+    noise_seeds = _noise_seeds(plan.seed, epoch, plan.clock.steps_per_epoch)
     start = time.perf_counter()
     for step, group in enumerate(in_groups(batches.shuffled(plan.seed, epoch), plan.accumulate)):
         row["lr"] = plan.schedule(plan.optimizer.lr, int(row["step"]), plan.clock)
-        generator.manual_seed(_noise_seed(plan.seed, epoch, step))
+        generator.manual_seed(noise_seeds[step])
         task.train_step(group, plan.optimizer, row["lr"], totals, mode=mode, max_norm=plan.clip_grad_norm)
         row["step"] += 1
         bar.update()
@@ -141,9 +142,13 @@ def in_groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
         yield group
 
 
-def _noise_seed(seed: int, epoch: int, step: int) -> int:
-    """The seed of a step's noise: the same whichever steps were run before it."""
-    return int(np.random.SeedSequence([seed, epoch, step]).generate_state(1, np.uint64)[0])
+NOISE = 2
+"""The stream of random numbers for layers, beside that of augmentation."""
+
+
+def _noise_seeds(seed: int, epoch: int, steps: int) -> list[int]:
+    """The seed of each step's noise in an epoch: the same whichever steps were run before it."""
+    return [int(value) for value in np.random.SeedSequence([seed, epoch, 0, NOISE]).generate_state(steps, np.uint64)]
 
 
 def evaluate(task: Classification, batches: Batches) -> tuple[Tensor, Totals]:

@@ -1,6 +1,7 @@
 """The arithmetic that layers share: pure functions on tensors, on torch operations or compiled CPU kernels alike."""
 
 from cnn.ops import convolution, direct
+from cnn.ops.compiler import before_compiling
 from cnn.ops.dispatch import (
     KernelSet,
     adam,
@@ -15,6 +16,7 @@ from cnn.ops.dispatch import (
     max_pool_backward,
     relu,
     relu_backward,
+    take_examples,
     use_kernels,
 )
 from cnn.ops.memory import empty
@@ -34,6 +36,7 @@ __all__ = [
     "add_conv_backward_weight",
     "batch_norm",
     "batch_norm_backward",
+    "before_compiling",
     "col2im",
     "continued",
     "continued_backward",
@@ -48,6 +51,7 @@ __all__ = [
     "relu",
     "relu_backward",
     "set_threads",
+    "take_examples",
     "use_kernels",
     "window_sum",
     "window_sum_backward",

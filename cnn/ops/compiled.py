@@ -18,6 +18,11 @@ from cnn.ops.reference import require, winner_dtype
 from cnn.ops.window import Sizes, Window
 
 
+def take_examples(x: Tensor, rows: Tensor, chosen: Tensor) -> None:
+    require(x, (rows.shape[1], len(chosen)), "x")
+    kernels.take_examples(_array(rows), _array(chosen), x.numpy())
+
+
 def im2col(x: Tensor, window: Window) -> Tensor:
     channels, *size, batch = x.shape
     columns = empty((channels, *window.kernel, *window.output_size(tuple(size)), batch), like=x)

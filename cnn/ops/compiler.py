@@ -10,10 +10,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import numba
+from numba.core import event
 from numba.core.caching import FunctionCache
 
 
@@ -47,3 +49,22 @@ def kernel(function: Any) -> Any:
 
 helper: Any = numba.njit(nogil=True, error_model="numpy")
 """A compiled function that kernels call: it becomes part of them."""
+
+
+class _First(event.Listener):
+    """Calls a function at the first event it hears of."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._waiting = [call]
+
+    def on_start(self, event: Any) -> None:
+        while self._waiting:
+            self._waiting.pop()()
+
+    def on_end(self, event: Any) -> None:
+        """Only beginnings count."""
+
+
+def before_compiling(tell: Callable[[], None]) -> None:
+    """Call `tell` once, before the first kernel that isn't on the disk: compiling takes seconds, and somebody waits."""
+    event.register("numba:compile", _First(tell))  # type: ignore[no-untyped-call]

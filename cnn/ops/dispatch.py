@@ -48,6 +48,7 @@ def choose(plain: Callable[P, R], fast: Callable[P, R]) -> Callable[P, R]:
     return operation
 
 
+take_examples = choose(reference.take_examples, compiled.take_examples)
 im2col = choose(reference.im2col, compiled.im2col)
 col2im = choose(reference.col2im, compiled.col2im)
 max_pool = choose(reference.max_pool, compiled.max_pool)

@@ -36,6 +36,20 @@ def in_order(values):
     return result
 
 
+STRIP = 32
+"""Values of each example that are moved at once: reading along examples and writing across them stays in cache."""
+
+
+@kernel
+def take_examples(rows, chosen, x):  # rows [examples, P], chosen [N], x [P, N]
+    P, N = x.shape
+    for strip in prange((P + STRIP - 1) // STRIP):
+        for n in range(N):
+            row = rows[chosen[n]]
+            for p in range(strip * STRIP, min(P, (strip + 1) * STRIP)):
+                x[p, n] = row[p]
+
+
 @kernel
 def relu(x, y):  # x, y [L]
     zero = x.dtype.type(0)
@@ -67,35 +81,46 @@ COLUMNS = 256
 def cross_entropy(logits, target, weight, label_smoothing, gradient):
     """The mean loss, and how many targets are no class; logits, gradient [K, L], target [L], weight [K]."""
     K, L = logits.shape
-    sums = np.zeros((3, (L + COLUMNS - 1) // COLUMNS))  # losses, weights of the targets, targets that are no class
-    spread = label_smoothing / K
-    all_weights = weight.sum()
-    for part in prange(sums.shape[1]):
-        for n in range(part * COLUMNS, min(L, (part + 1) * COLUMNS)):
-            t = target[n]
-            if not 0 <= t < K:
-                sums[2, part] += 1
-                continue
-            largest = logits[0, n]
-            for k in range(1, K):
-                largest = max(largest, logits[k, n])
-            total = 0.0
-            for k in range(K):
-                gradient[k, n] = np.exp(logits[k, n] - largest)
-                total += gradient[k, n]
-            log_total = np.log(total)
-            hit = (1 - label_smoothing) * weight[t]
-            loss = hit * (log_total - (logits[t, n] - largest))
-            for k in range(K):
-                if label_smoothing:
-                    loss += spread * weight[k] * (log_total - (logits[k, n] - largest))
-                gradient[k, n] = gradient[k, n] / total * (hit + spread * all_weights) - spread * weight[k]
-            gradient[t, n] -= hit
-            sums[0, part] += loss
-            sums[1, part] += weight[t]
-    norm = sums[1].sum()
+    norm, all_weights, strays = 0.0, 0.0, 0
+    for k in range(K):
+        all_weights += weight[k]
+    for n in range(L):
+        if 0 <= target[n] < K:
+            norm += weight[target[n]]
+        else:
+            strays += 1
+    if strays:
+        return 0.0, strays
     share = 0.0 if norm == 0 else 1 / norm
-    for k in prange(K):
-        for n in range(L):
-            gradient[k, n] *= share
-    return sums[0].sum() * share, int(sums[2].sum())
+    spread = label_smoothing / K
+    losses = np.zeros((L + COLUMNS - 1) // COLUMNS)
+    for part in prange(losses.size):
+        for n in range(part * COLUMNS, min(L, (part + 1) * COLUMNS)):
+            hit = (1 - label_smoothing) * weight[target[n]]
+            losses[part] += column_loss(logits, n, target[n], weight, hit, spread, share, all_weights, gradient)
+    value = 0.0
+    for part in range(losses.size):
+        value += losses[part]
+    return value * share, 0
+
+
+@helper
+def column_loss(logits, n, t, weight, hit, spread, share, all_weights, gradient):
+    """The loss of column n, and its gradient; its target t weighs `hit`, every class `spread` times its weight."""
+    K = logits.shape[0]
+    largest = logits[0, n]
+    for k in range(1, K):
+        largest = max(largest, logits[k, n])
+    total = 0.0
+    for k in range(K):
+        gradient[k, n] = np.exp(logits[k, n] - largest)
+        total += gradient[k, n]
+    log_total = np.log(total)
+    loss = hit * (log_total - (logits[t, n] - largest))
+    scale = (hit + spread * all_weights) / total
+    for k in range(K):
+        if spread:
+            loss += spread * weight[k] * (log_total - (logits[k, n] - largest))
+        gradient[k, n] = (gradient[k, n] * scale - spread * weight[k]) * share
+    gradient[t, n] -= hit * share
+    return loss

@@ -19,6 +19,14 @@ def require(tensor: Tensor, shape: tuple[int, ...], name: str) -> None:
         raise ValueError(f"{name} is {list(tensor.shape)}, the other tensors call for {list(shape)}")
 
 
+def take_examples(x: Tensor, rows: Tensor, chosen: Tensor) -> None:
+    """x[p, n] = rows[chosen[n], p]: examples that lie one behind the other become a batch-last batch.
+
+    x [P, N] of any type and device, rows [examples, P], chosen [N].
+    """
+    x.copy_(rows[chosen].t())
+
+
 def im2col(x: Tensor, window: Window) -> Tensor:
     """columns[c, tap, position, n] = x[c, position * stride + tap * dilation - before, n], zero outside.
 

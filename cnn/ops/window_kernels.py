@@ -194,7 +194,8 @@ def start_pool(p, q, kernel_size, stride, dilation, padding, N, best, winner):
         w = first_tap(r, kernel_size[2], stride[2], dilation[2], padding[2])
         if w == 0:
             break
-        winner[r * N : (r + 1) * N] += winner.dtype.type(w)
+        for n in range(r * N, (r + 1) * N):
+            winner[n] += w
 
 
 @helper

@@ -58,6 +58,11 @@ class Augmentation:
         self.crop = crop
         self.cutout = cutout
 
+    @property
+    def changes_anything(self) -> bool:
+        """Whether any of the amounts isn't 0."""
+        return any((self.shift, self.rotation, self.scale, self.elastic, self.flip, self.crop, self.cutout))
+
     def __call__(self, x: Tensor, generator: np.random.Generator) -> Tensor:
         """Pixels [C, *S, N] of any floating type, 0 black, as new images of the same shape."""
         if any((self.shift, self.rotation, self.scale, self.elastic, self.flip, self.crop)):

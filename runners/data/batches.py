@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnn import ops
 from runners.data.augmentation import Augmentation
 from runners.data.dataset import Examples
 
@@ -46,10 +47,10 @@ class Batches:
     ) -> None:
         self.examples = examples
         self.batch_size = batch_size
-        self.dtype = dtype
         self.device = device
         self.augmentation = augmentation or Augmentation()
         self._rows = examples.images.flatten(1)
+        self._like = torch.empty(0, dtype=dtype, device=device)
         self._scale, self._shift = 1 / (255 * std), -mean / std
 
     def __len__(self) -> int:
@@ -65,7 +66,8 @@ class Batches:
         def augment(pixels: Tensor, number: int) -> Tensor:
             return self.augmentation(pixels, np.random.default_rng([seed, epoch, number, AUGMENTATION]))
 
-        return self._cut(np.random.default_rng([seed, epoch]).permutation(len(self.examples)), augment)
+        order = np.random.default_rng([seed, epoch]).permutation(len(self.examples))
+        return self._cut(order, augment) if self.augmentation.changes_anything else self._cut(order)
 
     def _cut(
         self,
@@ -75,7 +77,7 @@ class Batches:
         shape = self.examples.images.shape[1:]
         for number in range(len(self)):
             chosen = torch.from_numpy(order[number * self.batch_size : (number + 1) * self.batch_size])
-            pixels = self._rows[chosen].to(self.device)  # [N, C S]
-            x = pixels.t().to(self.dtype, memory_format=torch.contiguous_format).view(*shape, len(chosen))
+            x = ops.empty((*shape, len(chosen)), like=self._like)
+            ops.take_examples(x.view(-1, len(chosen)), self._rows, chosen)
             x = change(x, number).mul_(self._scale).add_(self._shift)
             yield Batch(x, self.examples.labels[chosen].to(self.device))

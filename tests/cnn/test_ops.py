@@ -26,10 +26,23 @@ PUBLIC = [name for name in NAMES if not name.startswith("_")]
 
 
 def test_both_sets_have_the_same_functions() -> None:
-    assert len(PUBLIC) == 10
+    assert len(PUBLIC) == 11
     for name in PUBLIC:
         assert inspect.signature(getattr(compiled, name)) == inspect.signature(getattr(reference, name))
         assert getattr(dispatch, name).__wrapped__ is getattr(reference, name)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@given(examples=st.integers(1, 5), values=st.integers(1, 70), seed=st.integers(0, 9))
+def test_take_examples(dtype: torch.dtype, examples: int, values: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randint(0, 256, (examples, values), dtype=torch.uint8, generator=generator)
+    chosen = torch.randint(0, examples, (seed + 1,), generator=generator)
+    for kernels in ("compiled", "reference"):
+        x = torch.full((values, len(chosen)), torch.nan, dtype=dtype)
+        with ops.kernels(kernels):
+            ops.take_examples(x, rows, chosen)
+        assert x.tolist() == [[rows[n, p].item() for n in chosen] for p in range(values)]
 
 
 @st.composite

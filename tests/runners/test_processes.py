@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from runners import checkpoint, metrics
+from runners.commands import COMPILING
 from tests.runners.conftest import SMALL_MODEL, Run
 
 ROOT = Path(__file__).parents[2]
@@ -47,10 +48,12 @@ def test_exit_codes_and_streams(striped: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_a_terminal_shows_a_progress_bar(striped: Path, tmp_path: Path) -> None:
+def on_a_terminal(command: list[str], folder: Path, **variables: str) -> str:
+    """What somebody sees who runs this and waits for its end, without what it prints on stdout."""
     reader, writer = pty.openpty()
     fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    process = subprocess.Popen(command(striped, "epochs=3"), cwd=tmp_path, stderr=writer, stdout=subprocess.DEVNULL)
+    environment = {**os.environ, **variables}
+    process = subprocess.Popen(command, cwd=folder, env=environment, stderr=writer, stdout=subprocess.DEVNULL)
     os.close(writer)
     shown = b""
     try:
@@ -60,8 +63,13 @@ def test_a_terminal_shows_a_progress_bar(striped: Path, tmp_path: Path) -> None:
         pass  # how a pseudo-terminal says that the other end has closed
     os.close(reader)
     assert process.wait() == 0
-    assert b"step/s" in shown
-    assert b"epoch 3/3" in shown
+    return shown.decode()
+
+
+def test_a_terminal_shows_a_progress_bar(striped: Path, tmp_path: Path) -> None:
+    shown = on_a_terminal(command(striped, "epochs=3"), tmp_path)
+    assert "step/s" in shown
+    assert "epoch 3/3" in shown
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -148,18 +156,18 @@ def test_many_runs_started_at_once_get_directories_of_their_own(striped: Path, t
     assert len(list(tmp_path.glob("outputs/*/*/summary.json"))) == 4
 
 
-def test_the_start_that_compiles_gives_the_same_bits_as_the_next(striped: Path, tmp_path: Path) -> None:
+def test_the_start_that_compiles_says_so_and_gives_the_same_bits_as_the_next(striped: Path, tmp_path: Path) -> None:
     layers = SMALL_MODEL.replace(
         "batch_norm,relu", "batch_norm,relu,{max_pool2d:{kernel_size:2}},{conv2d:{out_channels:4,kernel_size:2}}"
     )
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    shown, compiled = [], []
     for name in ("first", "second"):
-        assert (
-            subprocess.run(
-                command(striped, layers, f"run_dir={name}", "epochs=3"), cwd=tmp_path, env=environment
-            ).returncode
-            == 0
-        )
+        train = command(striped, layers, f"run_dir={name}", "epochs=3")
+        shown.append(on_a_terminal(train, tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "cache")))
+        compiled.append({file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*.nbc")})
+    assert [text.count(COMPILING) for text in shown] == [1, 0]
+    assert len(compiled[0]) >= 6
+    assert compiled[0] == compiled[1]
     rows = [metrics.read(tmp_path / name / "metrics.csv") for name in ("first", "second")]
     assert all(a[key] == b[key] for a, b in zip(*rows, strict=True) for key in a if key not in metrics.TIMING)
     first, second = (checkpoint.load(tmp_path / name / "checkpoints" / "last.pkl") for name in ("first", "second"))
