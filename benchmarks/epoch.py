@@ -38,6 +38,7 @@ from benchmarks.timing import (
     WARM_UP,
     Row,
     alone,
+    count,
     median_ratio,
     one_and_all,
     parser,
@@ -178,8 +179,8 @@ def parts(text: str) -> list[str]:
 
 def arguments() -> argparse.Namespace:
     made = parser("epoch", __doc__, models=["seed8"], batches=[32], threads=None, rounds=3, seconds=3.0)
-    made.add_argument("--examples", type=int, default=20000, metavar="N", help="training examples of an epoch")
-    made.add_argument("--epochs", type=int, metavar="N", help="2 or more")
+    made.add_argument("--examples", type=count, default=20000, metavar="N", help="training examples of an epoch")
+    made.add_argument("--epochs", type=count, metavar="N", help="2 or more where the loop is measured")
     made.add_argument("--parts", type=parts, default=["loop", "start"], metavar="NAME,...")
     made.add_argument(
         "--default",
@@ -188,7 +189,10 @@ def arguments() -> argparse.Namespace:
         const=["default"],
         help="measure the default experiment instead",
     )
-    return made.parse_args()
+    options = made.parse_args()
+    if "loop" in options.parts and options.epochs == 1:
+        made.error("argument --epochs: 1 is not allowed for the loop, whose first epoch doesn't count")
+    return options
 
 
 def main() -> None:

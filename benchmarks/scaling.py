@@ -1,6 +1,6 @@
 """How the images per second of a training step grow with batch, width and image size, as a figure and a table.
 
-    python -m benchmarks.scaling [--output benchmarks/scaling.png] [--threads 2] [--rounds 3] [--seconds 0.4]
+    python -m benchmarks.scaling [--output scaling.png] [--threads 2] [--rounds 3] [--seconds 0.4]
                                  [--compile] [--json] [--batches 1,2,...,1024] [--widths 8,...,128] [--sizes 14,...,112]
 
 Batch: of seed8. Width, and height and width of the images: of blocks at batch 32. Sides take turns as in
@@ -22,7 +22,7 @@ from matplotlib.ticker import NullLocator, ScalarFormatter
 from tqdm import tqdm
 
 from benchmarks.sides import STEPS, Case, sides, step_flops
-from benchmarks.timing import Row, alone, compare, counts, matrix_peak, parser, table, take_turns
+from benchmarks.timing import Row, alone, compare, counts, matrix_peak, parser, table, take_turns, thread_count
 from cnn import ops
 from cnn.ops.threads import available_threads
 
@@ -102,9 +102,11 @@ def main() -> None:
     made = parser("scaling", __doc__, batches=[2**n for n in range(11)], rounds=3, seconds=0.4, compile=False)
     made.add_argument("--widths", type=counts, default=[8, 16, 32, 64, 128], metavar="N,...", help="of blocks")
     made.add_argument("--sizes", type=counts, default=[14, 28, 56, 112], metavar="N,...", help="of the images")
-    made.add_argument("--threads", type=int, default=available_threads(), metavar="N")
-    made.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".png"), help="the figure")
+    made.add_argument("--threads", type=thread_count, default=available_threads(), metavar="N")
+    made.add_argument("--output", type=Path, default=Path("scaling.png"), help="the figure")
     options = made.parse_args()
+    if not options.output.parent.is_dir():
+        made.error(f"argument --output: there is no folder {options.output.parent}")
     points = [
         *(("batch", batch, Case("seed8", batch)) for batch in options.batches),
         *(("width", width, Case("blocks", BATCH, width=width)) for width in options.widths),
@@ -112,8 +114,8 @@ def main() -> None:
     ]
     chosen = sides(options.compile)
     rows = alone(measure, points, chosen, options.threads, options.rounds, options.seconds)
-    draw(rows, chosen, options.output)
     print(json.dumps(rows, indent=2) if options.json else table(rows, COLUMNS))
+    draw(rows, chosen, options.output)
 
 
 if __name__ == "__main__":

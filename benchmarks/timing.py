@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import statistics
 import subprocess
@@ -41,11 +42,28 @@ def known_models(text: str) -> list[str]:
     return names
 
 
+def count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not allowed, give a whole number >= 1")
+    return int(text)
+
+
 def counts(text: str) -> list[int]:
-    numbers = [int(part) for part in text.split(",")]
-    if min(numbers) < 1:
-        raise argparse.ArgumentTypeError(f"{min(numbers)} is not allowed, give whole numbers >= 1")
-    return numbers
+    return [count(part) for part in text.split(",")]
+
+
+def duration(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not allowed, give seconds > 0")
+    return seconds
+
+
+def thread_count(text: str) -> int:
+    return thread_counts(text)[0]
 
 
 def thread_counts(text: str) -> list[int]:
@@ -59,8 +77,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "models": {"type": known_models, "metavar": "NAME,..."},
     "batches": {"type": counts, "metavar": "N,...", "help": "batch sizes"},
     "threads": {"type": thread_counts, "metavar": "N,...", "help": "numbers of threads"},
-    "rounds": {"type": int, "metavar": "N"},
-    "seconds": {"type": float, "metavar": "S", "help": "how long one side of a round is timed"},
+    "rounds": {"type": count, "metavar": "N"},
+    "seconds": {"type": duration, "metavar": "S", "help": "how long one side of a round is timed"},
     "compile": {"action": argparse.BooleanOptionalAction, "help": "measure torch.compile, too"},
 }
 

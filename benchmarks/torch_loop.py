@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.peers import seed8
+from benchmarks.timing import count
 
 MNIST = Path(__file__).parents[1] / "runners" / "data" / "mnist"
 VAL_EXAMPLES, EVALUATION_BATCH = 5000, 256
@@ -54,10 +55,10 @@ def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.torch_loop")
-    parser.add_argument("--examples", type=int, default=20000)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--examples", type=count, default=20000)
+    parser.add_argument("--epochs", type=count, default=10)
+    parser.add_argument("--batch", type=count, default=32)
+    parser.add_argument("--threads", type=count, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)

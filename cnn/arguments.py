@@ -56,6 +56,9 @@ class ConfigError(ValueError):
         self.faults = list(faults)
         super().__init__("\n".join(map(str, self.faults)))
 
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[list[Fault]]]:
+        return type(self), (self.faults,)  # BaseException would hand on the text, as if it were the faults
+
     def inside(self, place: str) -> ConfigError:
         return ConfigError(fault.inside(place) for fault in self.faults)
 
