@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cnn.fusion import fuse
 from cnn.gradcheck import contract, directional
 from cnn.graph import Graph, Sequential
 from cnn.layer import Cache, Layer, Mode, Shape
 from cnn.layers.shape import Identity
+from cnn.layers.weighted import Weighted
 from cnn.losses import Loss
 
 LAYER_TOLERANCE = 1e-6
@@ -20,6 +22,9 @@ GRAPH_TOLERANCE = 1e-5
 """Of graphs, where the inputs of inner layers can't be drawn away from kinks and ties."""
 
 EXAMPLES = 4
+MORE_EXAMPLES = 17
+"""Of layers that are linear in x, which have no kinks: two of the widest vectors in double precision, and one example
+more, so that fast paths for whole vectors are checked, and those for what is left over."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,8 @@ def diagnose(network: Graph, scored: Graph, loss: Loss, target: Tensor, *, seed:
 
     The network has to be bound in float64; its parameters and buffers are overwritten with random values, because those
     that begin as constants, such as a scale of 1, hide mistakes. `scored` is the part of the network that the loss
-    looks at, `target` what it compares the outputs of `EXAMPLES` examples with. Raises DiagnosisFailed where a forward
+    looks at, and which is checked as it is trained, fused; `target` is what the loss compares the outputs of `EXAMPLES`
+    examples with. Raises DiagnosisFailed where a forward
     or backward pass breaks down.
     """
     _randomise(network, seed)
@@ -52,7 +58,7 @@ def diagnose(network: Graph, scored: Graph, loss: Loss, target: Tensor, *, seed:
             yield _check(name, layer, shape, device, seed)
     output_shape = scored.output_shape(network.input_shape)
     yield _check("loss", _Scored(None, loss, target), output_shape, device, seed)
-    yield _check("network and loss", _Scored(scored, loss, target), network.input_shape, device, seed)
+    yield _check("network and loss", _Scored(fuse(scored), loss, target), network.input_shape, device, seed)
 
 
 def _randomise(network: Graph, seed: int) -> None:
@@ -91,7 +97,8 @@ class _Scored(Graph):
 
 def _check(name: str, layer: Layer, shape: Shape, device: torch.device, seed: int) -> Finding:
     """The worst of a layer's gradients, in both modes."""
-    x = away_from_kinks((*shape, EXAMPLES), seed).to(device)
+    examples = MORE_EXAMPLES if isinstance(layer, Weighted) else EXAMPLES
+    x = away_from_kinks((*shape, examples), seed).to(device)
     kinks = isinstance(layer, Graph)
     errors: dict[str, float] = {}
     for train in (True, False):

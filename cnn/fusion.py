@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from cnn.graph import Graph, Sequential
+from cnn.graph import Graph, Repeat, Sequential
 from cnn.layer import Cache, Layer, Mode
 from cnn.layers.activation import ReLU
 from cnn.layers.norm import BatchNorm
@@ -23,11 +23,11 @@ G = TypeVar("G", bound=Graph)
 def fuse(graph: G) -> G:
     """A graph of the same layers, and so of the same parameters, that computes the same with less traffic.
 
-    The graph given stays as it is. Layers of derived classes are left alone: they may do something else.
+    The graph given stays as it is. Layers and sequences of derived classes are left alone: they may do something else.
     """
     fused = copy.copy(graph)
     fused.layers = {name: fuse(layer) if isinstance(layer, Graph) else layer for name, layer in graph.layers.items()}
-    if isinstance(graph, Sequential):
+    if type(graph) in (Sequential, Repeat):
         fused.layers = _joined(fused.layers)
     return fused
 

@@ -5,22 +5,21 @@ The loops are in `kernels.py` and `window_kernels.py`.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numba
 import numpy as np
 import torch
 from torch import Tensor
 
-from cnn.ops import kernels, norm_kernels, window_kernels
-from cnn.ops.memory import empty
-from cnn.ops.reference import require, winner_dtype
+from cnn.ops import kernels, norm_kernels, reference, window_kernels
+from cnn.ops.memory import Array, array, empty, flat, own
+from cnn.ops.reference import require, require_vectors, winner_dtype
 from cnn.ops.window import Sizes, Window
 
 
 def take_examples(x: Tensor, rows: Tensor, chosen: Tensor) -> None:
     require(x, (rows.shape[1], len(chosen)), "x")
-    kernels.take_examples(_array(rows), _array(chosen), x.numpy())
+    if kernels.take_examples(array(rows), array(chosen), own(x, "x").reshape(x.shape)):
+        raise IndexError(f"not all chosen examples are among the {len(rows)} that there are")
 
 
 def im2col(x: Tensor, window: Window) -> Tensor:
@@ -67,11 +66,10 @@ def batch_norm(
     window: Window | None = None,
     rectify: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    for name, vector in (("weight", weight), ("bias", bias)):
-        require(vector, x.shape[:1], name)
+    require_vectors(x, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
     statistics = torch.empty((2, len(weight)), dtype=x.dtype)
-    affine = _array(weight), _array(bias)
-    running = _array(running_mean), _array(running_var), training, momentum, eps
+    affine = array(weight), array(bias)
+    running = own(running_mean, "running_mean"), own(running_var, "running_var"), training, momentum, eps
     if window is None:
         y = empty(tuple(x.shape), like=x)
         norm_kernels.batch_norm(_channels(x), *affine, *running, rectify, _channels(y), statistics.numpy())
@@ -96,33 +94,37 @@ def batch_norm_backward(
     route: Tensor | None = None,
     window: Window | None = None,
 ) -> Tensor:
-    require(weight, x.shape[:1], "weight")
+    require_vectors(x, weight=weight, dweight=dweight, dbias=dbias)
+    require(statistics, (2, len(weight)), "statistics")
     require(dy, tuple(x.shape if route is None else route.shape), "dy")
     dx = empty(tuple(x.shape), like=x)
-    own = statistics.numpy(), _array(weight)
-    wanted = [_array(torch.empty_like(weight) if gradient is None else gradient) for gradient in (dweight, dbias)]
+    scales = statistics.numpy(), array(weight)
+    wanted = [
+        np.empty_like(scales[1]) if gradient is None else own(gradient, name)
+        for name, gradient in (("dweight", dweight), ("dbias", dbias))
+    ]
     if window is None or route is None:
         gradient = _channels(dy)
         through = gradient if route is None else _channels(route)
         norm_kernels.batch_norm_backward(
-            gradient, through, route is not None, _channels(x), *own, _channels(dx), *wanted
+            gradient, through, route is not None, _channels(x), *scales, _channels(dx), *wanted
         )
     else:
         pool = window.on_three_axes(), dy.shape[-1]
-        norm_kernels.batch_norm_pool_backward(_lines(dy), _lines(route), _lines(x), *own, *pool, _lines(dx), *wanted)
+        norm_kernels.batch_norm_pool_backward(_lines(dy), _lines(route), _lines(x), *scales, *pool, _lines(dx), *wanted)
     return dx
 
 
 def relu(x: Tensor) -> Tensor:
     y = empty(tuple(x.shape), like=x)
-    kernels.relu(_flat(x), _flat(y))
+    kernels.relu(flat(x), flat(y))
     return y
 
 
 def relu_backward(dy: Tensor, y: Tensor) -> Tensor:
     require(dy, tuple(y.shape), "dy")
     dx = empty(tuple(y.shape), like=y)
-    kernels.relu_backward(_flat(dy), _flat(y), _flat(dx))
+    kernels.relu_backward(flat(dy), flat(y), flat(dx))
     return dx
 
 
@@ -136,45 +138,42 @@ def adam(
     step: float,
     correction: float,
 ) -> None:
-    vectors = [_array(tensor) for tensor in (data, gradient, mean, square)]
+    for name, vector in (("gradient", gradient), ("mean", mean), ("square", square)):
+        require(vector, tuple(data.shape), name)
+    vectors = own(data, "data"), flat(gradient), own(mean, "mean"), own(square, "square")
     kernels.adam(*vectors, *vectors[0].dtype.type([*betas, 1 - betas[0], 1 - betas[1], eps, step, 1 / correction]))
+
+
+MOST_LOGITS = 1 << 14
+"""Beyond so many, torch's exponential of many values at once wins over doing everything in one pass."""
 
 
 def cross_entropy(
     logits: Tensor, target: Tensor, weight: Tensor | None = None, label_smoothing: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     require(target, logits.shape[1:], "target")
+    if weight is not None:
+        require(weight, logits.shape[:1], "weight")
+    if logits.numel() > MOST_LOGITS:
+        return reference.cross_entropy(logits, target, weight, label_smoothing)
     gradient = empty(tuple(logits.shape), like=logits)
-    weights = np.ones(len(logits), dtype=gradient.numpy().dtype) if weight is None else _array(weight)
-    value, strays = kernels.cross_entropy(_array(logits), _array(target), weights, label_smoothing, gradient.numpy())
+    weights = np.ones(len(logits), dtype=gradient.numpy().dtype) if weight is None else array(weight)
+    value, strays = kernels.cross_entropy(array(logits), array(target), weights, label_smoothing, gradient.numpy())
     if strays:
         raise IndexError(f"{strays} targets are not among the classes 0 to {len(logits) - 1}")
     return torch.tensor(value, dtype=logits.dtype), gradient
 
 
-Array = np.ndarray[Any, Any]
-
-
-def _array(tensor: Tensor) -> Array:
-    """The tensor's memory as a numpy array; kernels are compiled for contiguous ones only."""
-    return tensor.contiguous().numpy()
-
-
-def _flat(tensor: Tensor) -> Array:
-    """Everything in one axis: [L]."""
-    return _array(tensor).reshape(-1)
-
-
 def _channels(tensor: Tensor) -> Array:
     """[C, *S, N] as [C, L]."""
-    return _array(tensor).reshape(tensor.shape[0], -1)
+    return array(tensor).reshape(tensor.shape[0], -1)
 
 
 def _lines(tensor: Tensor) -> Array:
     """[C, *S, N] as [C, D, H, W N], missing axes of size one."""
     channels, *size, batch = tensor.shape
     depth, height, width = (*(1,) * (3 - len(size)), *size)
-    return _array(tensor).reshape(channels, depth, height, width * batch)
+    return array(tensor).reshape(channels, depth, height, width * batch)
 
 
 def _rows(columns: Tensor) -> Array:

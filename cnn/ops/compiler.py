@@ -11,12 +11,15 @@ import functools
 import hashlib
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
 import numba
 from numba.core import event
 from numba.core.caching import FunctionCache
+
+from cnn.ops.emitter import REGISTERS, VECTOR_BYTES
 
 
 @functools.cache
@@ -37,13 +40,26 @@ class _Cache(FunctionCache):
 
     def _index_key(self, *args: Any) -> Any:
         assert self._module
-        return super()._index_key(*args), _fingerprint(self._module)  # type: ignore[no-untyped-call]
+        machine = (
+            REGISTERS,
+            VECTOR_BYTES,
+        )  # numba's key has the processor too, unless somebody has set it to a generic one
+        return super()._index_key(*args), machine, _fingerprint(self._module)  # type: ignore[no-untyped-call]
+
+    def load_overload(self, *args: Any) -> Any:
+        """What was compiled earlier, or None; files that are cut short or damaged count as none."""
+        try:
+            return super().load_overload(*args)  # type: ignore[no-untyped-call]
+        except Exception:
+            self.flush()  # type: ignore[no-untyped-call]
+            return None
 
 
 def kernel(function: Any) -> Any:
     """A compiled function that Python calls, and that may run on several threads."""
     compiled: Any = numba.njit(nogil=True, parallel=True, error_model="numpy")(function)
-    compiled._cache = _Cache(function)
+    with suppress(RuntimeError):  # no folder that can be written to: each process compiles for itself
+        compiled._cache = _Cache(function)
     return compiled
 
 

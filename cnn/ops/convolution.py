@@ -16,6 +16,16 @@ from cnn.ops.reference import require
 from cnn.ops.window import Sizes, Window
 
 
+def require_fitting(weight: Tensor, window: Window, groups: int, other: Tensor, bias: Tensor | None = None) -> None:
+    """Raise ValueError where weight [O, C/G, *K] or bias [O] don't fit the window, the groups or the other's type."""
+    require(weight, (weight.shape[0] // groups * groups, weight.shape[1], *window.kernel), "weight")
+    if bias is not None:
+        require(bias, weight.shape[:1], "bias")
+    for tensor in (weight, bias):
+        if tensor is not None and tensor.dtype != other.dtype:
+            raise ValueError(f"the weights are {tensor.dtype}, what they meet is {other.dtype}: give one type")
+
+
 def conv(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups: int = 1) -> Tensor:
     """y = weight @ im2col(x) + bias.
 
@@ -24,6 +34,7 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups:
     x [C, *S, N], weight [O, C/G, *K], bias [O] -> y [O, *So, N].
     """
     outputs = weight.shape[0]
+    require_fitting(weight, window, groups, x, bias)
     require(x, (groups * weight.shape[1], *x.shape[1:]), "x")
     y = empty((outputs, *window.output_size(tuple(x.shape[1:-1])), x.shape[-1]), like=x)
     torch.bmm(_matrices(weight, groups), _columns(x, window, groups), out=_matrices(y, groups))
@@ -38,6 +49,7 @@ def conv_backward_input(dy: Tensor, weight: Tensor, size: Sizes, window: Window,
     dy [O, *So, N], weight [O, C/G, *K] -> dx [C, *S, N], S being `size`.
     """
     channels = groups * weight.shape[1]
+    require_fitting(weight, window, groups, dy)
     require(dy, (weight.shape[0], *window.output_size(size), dy.shape[-1]), "dy")
     columns = empty((channels * window.tap_count, *dy.shape[1:]), like=dy)
     torch.bmm(_matrices(weight, groups).transpose(1, 2), _matrices(dy, groups), out=_matrices(columns, groups))
@@ -54,8 +66,12 @@ def add_conv_backward_weight(
     x [C, *S, N], dy [O, *So, N], dweight [O, C/G, *K], dbias [O]. The columns are made anew: to keep them takes up to
     prod(K) times x.
     """
+    require_fitting(dweight, window, groups, x, dbias)
+    require_fitting(dweight, window, groups, dy)
     require(x, (groups * dweight.shape[1], *x.shape[1:]), "x")
     require(dy, (dweight.shape[0], *window.output_size(tuple(x.shape[1:-1])), x.shape[-1]), "dy")
+    if not dweight.is_contiguous():
+        raise ValueError("dweight is changed in place and has to be contiguous")
     _matrices(dweight, groups).baddbmm_(_matrices(dy, groups), _columns(x, window, groups).transpose(1, 2))
     if dbias is not None:
         dbias += dy.flatten(1).sum(1)

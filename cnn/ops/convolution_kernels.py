@@ -91,21 +91,25 @@ def weight_gradient(rows: int, columns: int) -> Any:
     And dbias[o] += sum over p, n of dy[o, p, n].
 
     The chunks of positions are dealt out to the parts of `partial`: each part's sum is made in the order of its chunks,
-    and the parts are added in their order, whatever the number of threads. `rows` and `columns` are the blocks of
-    outputs and channels; a last block that reaches back into the one before leaves out what that has.
+    and the parts are added in their order, whatever the number of threads. Where chunks are few, each part's blocks of
+    outputs are dealt out to `splits` tasks as well. `rows` and `columns` are the blocks of outputs and channels; a last
+    block that reaches back into the one before leaves out what that has.
     """
 
     @kernel
-    def gradient(starts, runs, chunks, dy, dy_step, x, x_step, N, partial, dweight, dbias):
+    def gradient(starts, runs, chunks, splits, dy, dy_step, x, x_step, N, partial, dweight, dbias):
         # dy [G outputs positions N], dy_step = positions N, x [G C places N], x_step = places N,
         # partial [parts, G, outputs, C, K], dweight [G outputs C K], dbias [G outputs], or empty
         parts, G, outputs, C, K = partial.shape
-        share = (chunks + parts - 1) // parts
-        for part in prange(parts):
-            partial[part] = 0
+        blocks = G * ((outputs + rows - 1) // rows)
+        for task in prange(parts * splits):
+            part, split = task // splits, task % splits
+            first_block, last_block = split * blocks // splits, (split + 1) * blocks // splits
+            for block in range(first_block, last_block):
+                partial[part, block % G, block // G * rows : (block // G + 1) * rows] = 0
             result = partial[part].reshape(-1)
-            for q in range(part * share, min(chunks, (part + 1) * share)):
-                for block in range(G * ((outputs + rows - 1) // rows)):
+            for q in range(part * chunks // parts, (part + 1) * chunks // parts):
+                for block in range(first_block, last_block):
                     g, start = block % G, block // G * rows
                     o = min(start, outputs - rows)
                     for left in range(0, C, columns):

@@ -9,19 +9,16 @@ padding is never visited: a weight that is infinite meets no zeros there.
 from __future__ import annotations
 
 import functools
-from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from cnn.ops import convolution, meetings
+from cnn.ops.convolution import require_fitting
 from cnn.ops.convolution_kernels import gather_products, weight_gradient
 from cnn.ops.emitter import REGISTERS, VECTOR_BYTES
-from cnn.ops.memory import empty
+from cnn.ops.memory import empty, flat, own
 from cnn.ops.reference import require
 from cnn.ops.window import Sizes, Window
-
-Array = np.ndarray[Any, Any]
 
 MOST_ROWS = 12 if REGISTERS == 32 else 6
 """Rows of a block of products, two vectors each, that leave registers for what they are made of."""
@@ -30,10 +27,18 @@ SUMMED_AT_ONCE = 1024
 """Values of a channel in one chunk of the weight's gradient: a few channels of x and dy stay in the first cache."""
 
 
+TASKS = 16
+"""Into how many pieces the work on a weight's gradient is cut, whatever the number of threads."""
+
+MANY_WEIGHTS = 1 << 16
+"""From so many on, partial sums would be large: there are half as many."""
+
+
 def conv(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups: int = 1) -> Tensor:
     if not _fills_vectors(x):
         return convolution.conv(x, weight, bias, window, groups)
     size = tuple(x.shape[1:-1])
+    require_fitting(weight, window, groups, x, bias)
     require(x, (groups * weight.shape[1], *size, x.shape[-1]), "x")
     y = empty((weight.shape[0], *window.output_size(size), x.shape[-1]), like=x)
     outputs, channels, taps = weight.shape[0] // groups, weight.shape[1], window.tap_count
@@ -46,6 +51,7 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups:
 def conv_backward_input(dy: Tensor, weight: Tensor, size: Sizes, window: Window, groups: int = 1) -> Tensor:
     if not _fills_vectors(dy):
         return convolution.conv_backward_input(dy, weight, size, window, groups)
+    require_fitting(weight, window, groups, dy)
     require(dy, (weight.shape[0], *window.output_size(size), dy.shape[-1]), "dy")
     outputs, channels, taps = weight.shape[0] // groups, weight.shape[1], window.tap_count
     dx = empty((groups * channels, *size, dy.shape[-1]), like=dy)
@@ -90,26 +96,29 @@ def add_conv_backward_weight(
     if not _fills_vectors(x):
         return convolution.add_conv_backward_weight(x, dy, window, dweight, groups, dbias)
     size, N = tuple(x.shape[1:-1]), x.shape[-1]
+    require_fitting(dweight, window, groups, x, dbias)
+    require_fitting(dweight, window, groups, dy)
     require(x, (groups * dweight.shape[1], *size, N), "x")
     require(dy, (dweight.shape[0], *window.output_size(size), N), "dy")
     x_flat, dy_flat = flat(x), flat(dy)
     outputs, channels = dweight.shape[0] // groups, dweight.shape[1]
     starts, positions, places, counts, chunks = meetings.by_tap(window, size, _chunk(dy))
-    parts = max(1, min(chunks, 16 if dweight.numel() < 1 << 16 else 8))
+    parts = max(1, min(chunks, TASKS if dweight.numel() < MANY_WEIGHTS else TASKS // 2))
     partial = empty((parts, groups, outputs, channels, window.tap_count), like=x)
     kernel = weight_gradient(*_tile(outputs, channels))
     kernel(
         starts,
         (positions, places, counts),
         chunks,
+        -(-TASKS // parts),
         dy_flat,
         dy_flat.size // dy.shape[0],
         x_flat,
         x_flat.size // x.shape[0],
         x.shape[-1],
         partial.numpy(),
-        flat(dweight),
-        x_flat[:0] if dbias is None else flat(dbias),
+        own(dweight, "dweight"),
+        x_flat[:0] if dbias is None else own(dbias, "dbias"),
     )
 
 
@@ -139,8 +148,3 @@ def _chunk(dy: Tensor) -> int:
     """How many positions are summed at once: whole lines where that is possible."""
     positions, line = SUMMED_AT_ONCE // dy.shape[-1], dy.shape[-2]
     return max(1, positions // line * line if positions > line else positions)
-
-
-def flat(tensor: Tensor) -> Array:
-    """The tensor's memory as a numpy array with one axis; a copy where the tensor isn't contiguous."""
-    return tensor.contiguous().numpy().reshape(-1)

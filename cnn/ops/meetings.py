@@ -7,13 +7,61 @@ are counted in row-major order over all axes; where a window lies in the padding
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
 from cnn.ops.window import Sizes, Window
 
-Numbers = np.ndarray[tuple[int], np.dtype[np.int64]]
+Numbers = np.ndarray[Any, np.dtype[Any]]
+P = ParamSpec("P")
+T = TypeVar("T", bound=tuple[Any, ...])
+
+KEPT_BYTES = 1 << 29
+"""Of all tables together: a network of a fixed size needs a few, one that sees images of many sizes makes them anew."""
+
+
+class Kept:
+    """The tables used last, read-only, up to `limit` bytes of them."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.nbytes = 0
+        self._tables: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def __call__(self, make: Callable[P, T]) -> Callable[P, T]:
+        """A function that remembers what it has made."""
+
+        @functools.wraps(make)
+        def remembered(*args: P.args, **kwargs: P.kwargs) -> T:
+            key = make.__name__, args
+            table: T | None = self._tables.get(key)
+            if table is None:
+                table = make(*args, **kwargs)
+                for part in _arrays(table):
+                    part.flags.writeable = False
+                self._tables[key] = table
+                self.nbytes += _size(table)
+                while self.nbytes > self.limit and len(self._tables) > 1:
+                    self.nbytes -= _size(self._tables.popitem(last=False)[1])
+            else:
+                self._tables.move_to_end(key)
+            return table
+
+        return remembered
+
+
+def _arrays(table: tuple[Any, ...]) -> list[Numbers]:
+    return [part for part in table if isinstance(part, np.ndarray)]
+
+
+def _size(table: tuple[Any, ...]) -> int:
+    return sum(part.nbytes for part in _arrays(table))
+
+
+kept = Kept(KEPT_BYTES)
 
 
 class Meetings(NamedTuple):
@@ -37,21 +85,21 @@ class Runs(NamedTuple):
     chunks: int
 
 
-@functools.lru_cache(maxsize=256)
+@kept
 def by_position(window: Window, size: Sizes) -> Meetings:
     """For each output position, the input places that it reads."""
     positions, places, taps = _all(window, size)
     return _grouped(positions, places, taps, int(np.prod(window.output_size(size))))
 
 
-@functools.lru_cache(maxsize=256)
+@kept
 def by_place(window: Window, size: Sizes) -> Meetings:
     """For each input place, the output positions that read it."""
     positions, places, taps = _all(window, size)
     return _grouped(places, positions, taps, int(np.prod(size)))
 
 
-@functools.lru_cache(maxsize=256)
+@kept
 def by_tap(window: Window, size: Sizes, chunk: int) -> Runs:
     """For each `chunk` positions and each tap, the runs of positions whose places lie side by side as well."""
     positions, places, taps = _all(window, size)
@@ -63,7 +111,7 @@ def by_tap(window: Window, size: Sizes, chunk: int) -> Runs:
     first = np.flatnonzero(np.concatenate([[True], breaks])[: len(keys)])
     counts = np.diff(np.append(first, len(keys)))
     starts = _starts(keys[first], chunks * window.tap_count)
-    return Runs(starts, positions[first], places[first], counts, chunks)
+    return Runs(starts, _short(positions[first]), _short(places[first]), _short(counts), chunks)
 
 
 def _all(window: Window, size: Sizes) -> tuple[Numbers, Numbers, Numbers]:
@@ -82,7 +130,12 @@ def _all(window: Window, size: Sizes) -> tuple[Numbers, Numbers, Numbers]:
 
 def _grouped(items: Numbers, others: Numbers, taps: Numbers, count: int) -> Meetings:
     order = np.lexsort((taps, items))
-    return Meetings(_starts(items, count), others[order], taps[order])
+    return Meetings(_starts(items, count), _short(others[order]), _short(taps[order]))
+
+
+def _short(numbers: Numbers) -> Numbers:
+    """In half the memory; no tensor has so many places that they don't fit."""
+    return numbers.astype(np.int32)
 
 
 def _starts(keys: Numbers, count: int) -> Any:

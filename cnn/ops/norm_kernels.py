@@ -1,7 +1,7 @@
 """The loops of batch normalisation, together with the max pool and the ReLU that may follow it.
 
 A channel is read twice, once for its statistics and once to be normalised; what is not normalised into y itself goes
-through a plane of memory per thread, small enough to stay in cache. Rows are [L] = [D H W N], one channel.
+through a plane of memory per thread, which stays in cache unless it is large. Rows are [L] = [D H W N], one channel.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ CHUNK = 16
 def moments(x):
     """Mean and (biased) variance of a row, [L], in one pass.
 
-    Sums of x - shift and of its square, shift being the mean of the first values: none of the digits that make up the
-    variance are lost, as the deviation of these values is part of it.
+    Sums of x - shift and of its square, shift being the mean of the first values: where these are not far from the
+    others, no digits of the variance are lost, however large the mean is.
     """
     step = 4 * width(x)
     whole = x.size // step * step

@@ -19,6 +19,15 @@ def require(tensor: Tensor, shape: tuple[int, ...], name: str) -> None:
         raise ValueError(f"{name} is {list(tensor.shape)}, the other tensors call for {list(shape)}")
 
 
+def require_vectors(x: Tensor, **vectors: Tensor | None) -> None:
+    """Raise ValueError where a vector isn't [C], with as many values as x has channels, and of x's type."""
+    for name, vector in vectors.items():
+        if vector is not None:
+            require(vector, x.shape[:1], name)
+            if vector.dtype != x.dtype:
+                raise ValueError(f"{name} is {vector.dtype}, x is {x.dtype}: give one type")
+
+
 def take_examples(x: Tensor, rows: Tensor, chosen: Tensor) -> None:
     """x[p, n] = rows[chosen[n], p]: examples that lie one behind the other become a batch-last batch.
 
@@ -118,8 +127,7 @@ def batch_norm(
     or y, whose zeros stop it. A max pool and a ReLU may change places, so this stands for either order.
     x [C, *S, N], weight, bias, running_mean, running_var [C] -> y [C, *S, N] or [C, *So, N], mean and rstd [2, C].
     """
-    for name, vector in (("weight", weight), ("bias", bias)):
-        require(vector, x.shape[:1], name)
+    require_vectors(x, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
     rows = x.flatten(1)  # [C, L]
     mean, var = running_mean, running_var
     if training:
@@ -155,7 +163,8 @@ def batch_norm_backward(
     dx = weight * rstd * (g - sum g / L - xhat * sum (g * xhat) / L),  dbias += sum g,  dweight += sum g * xhat.
     x, dx [C, *S, N], dy as y, `statistics`, `route` and `window` as in the forward pass; the others [C].
     """
-    require(weight, x.shape[:1], "weight")
+    require_vectors(x, weight=weight, dweight=dweight, dbias=dbias)
+    require(statistics, (2, len(weight)), "statistics")
     if route is not None:
         size = tuple(x.shape[1:-1])
         dy = relu_backward(dy, route) if window is None else max_pool_backward(dy, route, size, window)
@@ -197,6 +206,8 @@ def adam(
 
     data <- data - step * mean / (sqrt(square) / correction + eps), all in place; vectors [P].
     """
+    for name, vector in (("gradient", gradient), ("mean", mean), ("square", square)):
+        require(vector, tuple(data.shape), name)
     b1, b2 = betas
     mean.lerp_(gradient, 1 - b1)
     square.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
@@ -214,6 +225,7 @@ def cross_entropy(
     """
     require(target, logits.shape[1:], "target")
     weight = logits.new_ones(len(logits)) if weight is None else weight
+    require(weight, logits.shape[:1], "weight")
     wanted = weight[target]
     hit, spread = (1 - label_smoothing) * wanted, (label_smoothing / len(weight) * weight)[:, None]
     shifted = logits - logits.amax(0)

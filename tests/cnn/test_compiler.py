@@ -1,9 +1,13 @@
-"""What is compiled from other sources is compiled anew."""
+"""What is compiled from other sources is compiled anew, and so is what the disk has lost."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -30,3 +34,24 @@ def test_what_is_made_of_other_sources_is_compiled_anew(
     monkeypatch.setattr(inspect, "getsource", lambda module: source(module) + "# new" * (module is changed))
     assert all(fingerprint(module) != before[module] for module in stale)
     assert all(fingerprint(module) == before[module] for module in good)
+
+
+def test_damaged_files_of_compiled_kernels_are_made_anew(tmp_path: Path) -> None:
+    script = "import torch; from cnn import ops; print(ops.relu(torch.tensor([-1.0, 2.0])).tolist())"
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    for damage in (None, lambda content: content[: len(content) // 2], lambda content: b""):
+        for suffix in ("*.nbc", "*.nbi"):
+            for file in tmp_path.rglob(suffix) if damage else ():
+                file.write_bytes(damage(file.read_bytes()))  # type: ignore[misc]
+            done = subprocess.run(
+                [sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=120
+            )
+            assert (done.stdout, done.stderr) == ("[0.0, 2.0]\n", "")
+
+
+def test_where_nothing_can_be_kept_each_process_compiles(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    script = "import torch; from cnn import ops; print(ops.relu(torch.tensor([-1.0, 2.0])).tolist())"
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "file" / "folder")}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=120)
+    assert (done.stdout, done.stderr) == ("[0.0, 2.0]\n", "")

@@ -87,4 +87,15 @@ def test_layers_of_derived_classes_are_left_alone() -> None:
             y, cache = super().forward(x, mode)
             return 2 * y, cache
 
-    assert list(fuse(Sequential([BatchNorm(), Doubled()])).layers) == ["batch_norm_1", "relu_1"]
+    class Shifted(Sequential):
+        def forward(self, x: torch.Tensor, mode: Mode) -> Any:
+            return self.layers["relu_1"].forward(self.layers["batch_norm_1"].forward(x, mode)[0] + 1, mode)
+
+    for network in (Sequential([BatchNorm(), Doubled()]), Shifted([BatchNorm(), ReLU()])):
+        assert list(fuse(network).layers) == ["batch_norm_1", "relu_1"]
+
+
+def test_what_is_fused_stays_as_it_is_when_fused_again() -> None:
+    once = fuse(Sequential([BatchNorm(), ReLU()]))
+    twice = fuse(once)
+    assert [type(layer) for _, layer in twice.named_layers()] == [type(layer) for _, layer in once.named_layers()]

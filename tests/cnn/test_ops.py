@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -14,8 +18,9 @@ from torch import Tensor
 
 from cnn import ops
 from cnn.gradcheck import relative_error
-from cnn.ops import Window, compiled, convolution, direct, dispatch, reference
+from cnn.ops import Window, compiled, convolution, direct, dispatch, meetings, reference
 
+ROOT = Path(__file__).parents[2]
 NAMES = [
     name
     for name, function in inspect.getmembers(compiled, inspect.isfunction)
@@ -223,7 +228,106 @@ def test_shapes_that_do_not_fit_are_refused(kernel_set: str) -> None:
         lambda: ops.add_conv_backward_weight(normal(3, 4, 4, 32), normal(5, 3, 2, 32), window, normal(5, 3, 2, 2)),
         lambda: ops.add_conv_backward_weight(normal(3, 4, 4, 32), normal(5, 2, 2, 32), window, normal(5, 4, 2, 2)),
         lambda: ops.cross_entropy(normal(3, 4), torch.zeros(5, dtype=torch.long)),
+        lambda: ops.cross_entropy(normal(3, 4), torch.zeros(4, dtype=torch.long), ones),
+        lambda: ops.conv(normal(3, 4, 4, 32), normal(5, 3, 3, 2), None, window),
+        lambda: ops.conv(normal(3, 4, 4, 32), normal(5, 3, 2, 2), three, window),
+        lambda: ops.conv(normal(4, 4, 4, 32), normal(5, 2, 2, 2), None, window, 2),
+        lambda: ops.add_conv_backward_weight(
+            normal(3, 4, 4, 32), normal(5, 2, 2, 32), window, normal(5, 3, 2, 2), 1, three
+        ),
+        lambda: ops.batch_norm(rows, three, three, ones, three, **TRAINING),
+        lambda: ops.batch_norm(rows, three, three, three, ones, **TRAINING),
+        lambda: ops.batch_norm_backward(rows, rows, normal(2, 2), three, None, None),
+        lambda: ops.batch_norm_backward(rows, rows, normal(2, 3), three, ones, None),
+        *(lambda vectors=vectors: adam(*vectors) for vectors in short_vectors()),
     ]
     for call in wrong:
         with pytest.raises(ValueError, match="the other tensors call for"):
             call()
+    with pytest.raises(IndexError):
+        ops.take_examples(normal(8, 2), normal(3, 8), torch.tensor([0, 3]))
+
+
+def adam(data: Tensor, gradient: Tensor, mean: Tensor, square: Tensor) -> None:
+    ops.adam(data, gradient, mean, square, betas=(0.9, 0.99), eps=1e-8, step=0.1, correction=1.0)
+
+
+def short_vectors() -> list[list[Tensor]]:
+    """The four vectors of Adam, each of the last three once too short."""
+    return [[normal(3 if number == short else 4) for number in range(4)] for short in (1, 2, 3)]
+
+
+def test_types_that_differ_are_refused(kernel_set: str) -> None:
+    window, x, weight, dy = square(2, 2), normal(3, 4, 4, 32), normal(5, 3, 2, 2), normal(5, 2, 2, 32)
+    three = torch.ones(3)
+    for call in (
+        lambda: ops.conv(x, weight.float(), None, window),
+        lambda: ops.conv(x.float(), weight, None, window),
+        lambda: ops.conv(x, weight, torch.ones(5), window),
+        lambda: ops.conv_backward_input(dy.float(), weight, (4, 4), window),
+        lambda: ops.add_conv_backward_weight(x, dy.float(), window, weight),
+        lambda: ops.add_conv_backward_weight(x.float(), dy, window, weight),
+        lambda: ops.batch_norm(normal(3, 8), three, three, three, three, **TRAINING),
+    ):
+        with pytest.raises(ValueError, match="give one type"):
+            call()
+
+
+def test_what_is_changed_in_place_is_not_lost_in_a_copy() -> None:
+    window, x, dy = square(2, 2), normal(3, 4, 4, 32), normal(5, 2, 2, 32)
+    across = normal(2, 2, 3, 5).permute(3, 2, 0, 1)
+    every_second = normal(6)[::2]
+    three = torch.ones(3, dtype=torch.float64)
+    for call in (
+        lambda: ops.add_conv_backward_weight(x, dy, window, across),
+        lambda: ops.batch_norm(normal(3, 8), three, three, every_second, three, **TRAINING),
+        lambda: adam(normal(3), normal(3), every_second, normal(3)),
+    ):
+        with pytest.raises(ValueError, match="is changed in place and has to be contiguous"):
+            call()
+
+
+NARROW = """
+import llvmlite.binding
+features = llvmlite.binding.get_host_cpu_features()
+features["avx512f"] = False
+llvmlite.binding.get_host_cpu_features = lambda: features
+import torch
+from cnn import ops
+from cnn.ops import Window, emitter
+assert emitter.VECTOR_BYTES == 32
+window = Window((3, 3), (1, 2), (2, 1), (2, 1), (2, 1))
+for channels, outputs, batch in ((3, 13, 8), (7, 2, 21), (8, 8, 4)):
+    x, weight = torch.randn(channels, 9, 8, batch), torch.randn(outputs, channels, 3, 3)
+    found = {}
+    for kernels in ("compiled", "reference"):
+        dweight = torch.zeros_like(weight)
+        with ops.kernels(kernels):
+            y = ops.conv(x, weight, None, window)
+            ops.add_conv_backward_weight(x, y, window, dweight)
+            ones = [torch.ones(channels) for _ in range(4)]
+            z = ops.batch_norm(x, *ones, training=True, momentum=0.1, eps=1e-5, rectify=True)[0]
+            found[kernels] = y, ops.conv_backward_input(y, weight, (9, 8), window), dweight, z
+    for a, b in zip(*found.values()):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * b.abs().max().item())
+"""
+
+
+def test_machines_with_narrower_vectors_compute_the_same() -> None:
+    subprocess.run([sys.executable, "-c", NARROW], check=True, cwd=ROOT, timeout=300)
+
+
+def test_tables_of_many_sizes_are_let_go() -> None:
+    made = []
+    keep = meetings.Kept(limit=1000)
+
+    @keep
+    def table(size: int) -> tuple[Any, ...]:
+        made.append(size)
+        return np.zeros(size, np.uint8), size
+
+    for size in (400, 500, 400, 300, 400, 500, 2000, 2000):
+        assert table(size)[1] == size
+        assert not table(size)[0].flags.writeable
+        assert keep.nbytes <= max(1000, size)
+    assert made == [400, 500, 300, 500, 2000]

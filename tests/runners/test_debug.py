@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from cnn import Cache
+from cnn import Cache, diagnosis
 from cnn.branches import GRAPHS
 from cnn.layers import LAYERS
 from cnn.layers.activation import ReLU
-from cnn.ops import window_kernels
+from cnn.ops import direct, norm_kernels, window_kernels
 from runners import metrics, overrides
 from tests.runners.broken_layers import WRONG_FORMULAS, mistakes
 from tests.runners.conftest import Run
@@ -111,8 +111,46 @@ def test_a_broken_compiled_kernel_is_caught(
     monkeypatch.setattr(window_kernels, "col2im", lambda columns, *rest: sound(columns[::-1].copy(), *rest))
     network = [f"model.layers={layers_with('conv2d')}", "debug=gradcheck", "threads=1"]
     assert run(*network, "kernels=reference") == 0
+    monkeypatch.setattr(diagnosis, "MORE_EXAMPLES", 3)  # more would not go through columns
     assert run(*network, "kernels=compiled") == 1
     assert "wrong: tested" in capsys.readouterr().out
+
+
+def doubling(kernel: Any, written: int) -> Any:
+    """The kernel, but what it writes to this argument is twice too large."""
+
+    def broken(*arguments: Any) -> None:
+        kernel(*arguments)
+        arguments[written][:] *= 2
+
+    return broken
+
+
+NORM_AND_POOL = "[batch_norm,{max_pool2d:{kernel_size:2}},relu,flatten,{linear:{out_features:3}}]"
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "broken", "network", "wrong"),
+    [
+        (direct, "gather_products", lambda make: lambda *size: doubling(make(*size), -1), "conv2d", "tested"),
+        (direct, "weight_gradient", lambda make: lambda *size: doubling(make(*size), -2), "conv2d", "tested"),
+        (norm_kernels, "batch_norm_pool_backward", lambda kernel: doubling(kernel, -3), NORM_AND_POOL, "network and"),
+    ],
+)
+def test_a_broken_fast_path_is_caught(
+    module: Any,
+    name: str,
+    broken: Any,
+    network: str,
+    wrong: str,
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layers = network if network.startswith("[") else layers_with(network)
+    monkeypatch.setattr(module, name, broken(getattr(module, name)))
+    assert run(f"model.layers={layers}", "debug=gradcheck", "threads=1") == 1
+    assert f"wrong: {wrong}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("model", [name for name in overrides.choices("model") if name != "conv3d"])
