@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ from cnn.losses import LOSSES
 from runners import plain_pickle
 from runners.errors import CheckpointError
 
+log = logging.getLogger(__name__)
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -41,21 +43,42 @@ class Checkpoint(BaseModel):
     schedule: dict[str, Any] = {}
 
 
+LAST, PREVIOUS = "last.pkl", "previous.pkl"
+
+
 def save(file: Path, content: Checkpoint) -> None:
-    """Write a checkpoint. The file appears whole or not at all."""
-    plain_pickle.write(file, dict(content))
+    """Write a checkpoint. The file appears whole or not at all; a `last` that it replaces becomes `previous`."""
+    plain_pickle.write(file, dict(content), spare=file.with_name(PREVIOUS) if file.name == LAST else None)
 
 
 def load(file: Path) -> Checkpoint:
     """Read a checkpoint. Raises CheckpointError where it is missing, broken, not ours, or lacks something."""
-    content = {key: value for key, value in plain_pickle.read(file).items() if key not in ("format", "version")}
     try:
-        checkpoint = check(Checkpoint, content)
+        checkpoint = check(Checkpoint, plain_pickle.read(file))
         if checkpoint.loss not in LOSSES:
             raise ConfigError([Fault("loss", f"{checkpoint.loss!r} is unknown")])
     except ConfigError as error:
         raise CheckpointError(f"{file}: not a checkpoint that can be used: {error.faults[0]}") from None
     return checkpoint
+
+
+def load_run(run: str | Path, which: str = "best") -> Checkpoint:
+    """Read a run's checkpoint, or a file. A `last` that is missing or broken is replaced by `previous`, with a warning.
+
+    Raises CheckpointError where nothing can be read.
+    """
+    try:
+        return load(locate(run, which))
+    except CheckpointError as error:
+        spare = Path(run) / "checkpoints" / PREVIOUS
+        if which != "last" or not spare.is_file():
+            raise
+        try:
+            content = load(spare)
+        except CheckpointError:
+            raise error from None
+        log.warning("warning: %s; instead, %s is used, of step %d", error, spare, content.step)
+        return content
 
 
 def locate(run: str | Path, which: str = "best") -> Path:

@@ -72,7 +72,7 @@ def evaluate(run: str, typed: Sequence[str] = (), which: str = "best") -> Evalua
 
     Raises ConfigError or InputError for what can't be used.
     """
-    content = checkpoint.load(checkpoint.locate(run, which))
+    content = checkpoint.load_run(run, which)
     network = checkpoint.rebuild(content)
     section = _data_section(content.config.get("data") or {}, typed)
     test = schema.section({"data": section}, "data", SOURCES).test_examples()

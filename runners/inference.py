@@ -62,7 +62,7 @@ class Predictor:
     @classmethod
     def load(cls, run: str, which: str = "best") -> Predictor:
         """From a run directory or a checkpoint file. Raises CheckpointError."""
-        content = checkpoint.load(checkpoint.locate(run, which))
+        content = checkpoint.load_run(run, which)
         predictor = cls(checkpoint.rebuild(content), content)
         if len(predictor.input_shape) != 3:
             shape = list(predictor.input_shape)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from cnn import build_model
-from runners import checkpoint, plain_pickle
+from runners import checkpoint, opcodes, plain_pickle
 from runners.errors import CheckpointError
 
 GOOD = {"weights": {"a": np.arange(6, dtype=np.float32).reshape(2, 3)}, "epoch": 3, "names": ["x", None, True, 1.5]}
@@ -26,6 +26,11 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "last.pkl"
 
 
+def pickled(file: Path) -> bytes:
+    """A file without its trailer."""
+    return file.read_bytes()[: -plain_pickle.TRAILER.size]
+
+
 def test_what_is_saved_is_loaded(file: Path) -> None:
     content = plain_pickle.read(file)
     assert content["epoch"] == 3
@@ -35,7 +40,7 @@ def test_what_is_saved_is_loaded(file: Path) -> None:
     assert [child.name for child in file.parent.iterdir()] == ["last.pkl"]
 
 
-@pytest.mark.parametrize("dtype", plain_pickle.DTYPES)
+@pytest.mark.parametrize("dtype", opcodes.DTYPES)
 def test_every_allowed_type_and_scalar_and_empty_arrays(dtype: str, tmp_path: Path) -> None:
     arrays = [np.ones((2, 0), dtype), np.array(1, dtype), np.ones((3, 1, 2), dtype)]
     plain_pickle.write(tmp_path / "x.pkl", {"arrays": arrays})
@@ -47,12 +52,12 @@ def test_every_allowed_type_and_scalar_and_empty_arrays(dtype: str, tmp_path: Pa
 
 def test_names_of_both_numpy_1_and_2_are_read(file: Path) -> None:
     """Whichever this numpy writes is rewritten as the other: one name and the length of the frame around it."""
-    content = file.read_bytes()
+    content = pickled(file)
     names = [b"\x8c\x15numpy.core.multiarray", b"\x8c\x16numpy._core.multiarray"]
     written, other = names if names[0] in content else reversed(names)
     rewritten = content.replace(written, other)
     length = int.from_bytes(content[3:11], "little") + len(rewritten) - len(content)
-    file.write_bytes(rewritten[:3] + length.to_bytes(8, "little") + rewritten[11:])
+    file.write_bytes(plain_pickle.seal(rewritten[:3] + length.to_bytes(8, "little") + rewritten[11:]))
     assert rewritten != content
     assert np.array_equal(plain_pickle.read(file)["weights"]["a"], GOOD["weights"]["a"])  # type: ignore[index, call-overload]
 
@@ -91,12 +96,15 @@ def attacks(mark: Path) -> dict[str, bytes]:
         "numpy scalar": np.float64(1.0),
         "keys that are no text": {1: 2},
     }
-    wrapped = {"format": plain_pickle.FORMAT, "version": plain_pickle.VERSION}
-    files = {name: pickle.dumps({**wrapped, "x": value}, protocol=4) for name, value in objects.items()}
+    shared: list[Any] = []
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    objects |= {"one list in two places": [shared, shared], "a list in itself": cycle, "tuple": (1, 2)}
+    files = {name: pickle.dumps({"x": value}, protocol=4) for name, value in objects.items()}
     files["old protocol"] = b"cos\nsystem\n(S'" + command.encode() + b"'\ntR."
     files["instance"] = b"(S'" + command.encode() + b"'\nios\nsystem\n."
     files["build on a class"] = b"\x80\x04cnumpy\nndarray\n}X\x01\x00\x00\x00aK\x01sb."
-    files["array without state"] = pickle.dumps(wrapped, 4)[:-2] + b"X\x01\x00\x00\x00xcnumpy\nndarray\n)\x81su."
+    files["array without state"] = pickle.dumps({"y": 1}, 4)[:-2] + b"X\x01\x00\x00\x00xcnumpy\nndarray\n)\x81su."
     files["dtype of a list"] = b"\x80\x04cnumpy\ndtype\n](\x8c\x02f4e\x85R."
     return files
 
@@ -105,9 +113,10 @@ def attacks(mark: Path) -> dict[str, bytes]:
 def test_nothing_of_a_strangers_file_runs(name: str, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     file = tmp_path / "evil.pkl"
-    file.write_bytes(attacks(mark)[name])
-    with pytest.raises(CheckpointError, match=r"evil\.pkl: "):
-        plain_pickle.read(file)
+    for content in (attacks(mark)[name], plain_pickle.seal(attacks(mark)[name])):
+        file.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"evil\.pkl: "):
+            plain_pickle.read(file)
     assert not mark.exists()
 
 
@@ -121,15 +130,15 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_small_files_that_would_grow_or_change_the_program(name: str, tmp_path: Path) -> None:
-    (tmp_path / "x.pkl").write_bytes(BOMBS[name])
+    (tmp_path / "x.pkl").write_bytes(plain_pickle.seal(BOMBS[name]))
     with pytest.raises(CheckpointError, match=r"refused|broken"):
         plain_pickle.read(tmp_path / "x.pkl")
 
 
 def test_one_array_many_times_is_refused(tmp_path: Path) -> None:
     array = np.zeros(100_000, np.float32)
-    (tmp_path / "x.pkl").write_bytes(pickle.dumps({"x": [array] * 300}, 4))
-    with pytest.raises(CheckpointError, match="would grow in memory far beyond its size"):
+    (tmp_path / "x.pkl").write_bytes(plain_pickle.seal(pickle.dumps({"x": [array] * 300}, 4)))
+    with pytest.raises(CheckpointError, match="holds one _Unfilled in two places"):
         plain_pickle.read(tmp_path / "x.pkl")
 
 
@@ -203,45 +212,90 @@ def test_a_missing_part_is_named(key: str, tmp_path: Path) -> None:
 
 def test_arrays_are_checked_before_they_are_made(file: Path) -> None:
     """A shape that asks for more bytes than the file holds is refused."""
-    content = file.read_bytes()
-    lied = content.replace(b"K\x02K\x03\x86", b"K\xffK\xff\x86")
-    assert lied != content
-    file.write_bytes(lied)
+    lied = pickled(file).replace(b"K\x02K\x03\x86", b"K\xffK\xff\x86")
+    assert lied != pickled(file)
+    file.write_bytes(plain_pickle.seal(lied))
     with pytest.raises(CheckpointError, match="bytes don't fit its shape"):
         plain_pickle.read(file)
 
 
 def test_every_truncation_is_refused(file: Path) -> None:
+    """Of the file, and of the pickle under a trailer that fits."""
     content = file.read_bytes()
     for end in range(len(content)):
         file.write_bytes(content[:end])
+        with pytest.raises(CheckpointError, match="cut short"):
+            plain_pickle.read(file)
+    for end in range(len(content) - plain_pickle.TRAILER.size):
+        file.write_bytes(plain_pickle.seal(content[:end]))
         with pytest.raises(CheckpointError):
             plain_pickle.read(file)
 
 
-def test_other_formats_and_versions_are_named(tmp_path: Path) -> None:
-    file = tmp_path / "x.pkl"
-    file.write_bytes(pickle.dumps({"format": "theirs"}, 4))
-    with pytest.raises(CheckpointError, match="a pickle, but not a checkpoint of this project"):
-        plain_pickle.read(file)
-    file.write_bytes(pickle.dumps({"format": plain_pickle.FORMAT, "version": 99}, 4))
-    with pytest.raises(CheckpointError, match="has format version 99, this program reads 1"):
-        plain_pickle.read(file)
-    file.write_bytes(b"not a pickle")
-    with pytest.raises(CheckpointError, match="not a checkpoint, or a broken one"):
-        plain_pickle.read(file)
-    with pytest.raises(CheckpointError, match="can't be read"):
-        plain_pickle.read(tmp_path / "missing.pkl")
+def test_other_files_and_versions_are_named(file: Path) -> None:
+    good = file.read_bytes()
+    magic, _, length, digest = plain_pickle.TRAILER.unpack(good[-plain_pickle.TRAILER.size :])
+    newer = plain_pickle.TRAILER.pack(magic, 99, length, digest)
+    flipped = bytearray(good)
+    flipped[len(good) // 2] ^= 1
+    for content, message in {
+        pickle.dumps({"theirs": 1}, 4): "not a checkpoint of this project, or one that was cut short",
+        b"not a pickle": "not a checkpoint of this project, or one that was cut short",
+        good[: -plain_pickle.TRAILER.size] + newer: "has format version 99, this program reads 2",
+        b"more" + good: f"broken: {length + 4} bytes where it says that there are {length}",
+        bytes(flipped): r"broken: its bytes are not the ones that were written \(SHA-256\)",
+    }.items():
+        file.write_bytes(content)
+        with pytest.raises(CheckpointError, match=message):
+            plain_pickle.read(file)
+    with pytest.raises(CheckpointError, match="there is no such file"):
+        plain_pickle.read(file.parent / "missing.pkl")
+    os.mkfifo(file.parent / "pipe.pkl")
+    with pytest.raises(CheckpointError, match="there is no such file"):
+        plain_pickle.read(file.parent / "pipe.pkl")
 
 
-def test_a_failed_save_keeps_what_was_there(file: Path) -> None:
+@pytest.mark.parametrize("content", [{"x": lambda: None}, {"x": {1, 2}}, {"x": 1j}, {1: 2}, {"x": np.float64(1)}])
+def test_what_could_not_be_read_is_not_written(content: dict[Any, Any], file: Path) -> None:
     before = file.read_bytes()
-    with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):
-        plain_pickle.write(file, {"x": lambda: None})
-    (file.parent / f".{file.name}.new").mkdir()
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises((CheckpointError, pickle.PicklingError, AttributeError, TypeError)):
+        plain_pickle.write(file, content)
+    assert file.read_bytes() == before
+    assert [child.name for child in file.parent.iterdir()] == [file.name]
+
+
+def test_a_disk_that_lies_is_found_out(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written is read again before it takes the place of what was there."""
+    before = file.read_bytes()
+    monkeypatch.setattr(plain_pickle, "seal", lambda pickled: plain_pickle_seal(pickled)[:-1])
+    with pytest.raises(CheckpointError, match="cut short"):
         plain_pickle.write(file, GOOD)
     assert file.read_bytes() == before
+    assert [child.name for child in file.parent.iterdir()] == [file.name]
+
+
+plain_pickle_seal = plain_pickle.seal
+
+
+def test_a_broken_last_gives_way_to_previous(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    for step in (1, 2, 3):
+        checkpoint.save(folder / "last.pkl", checkpoint.Checkpoint(**usable() | {"step": step}))
+    assert sorted(file.name for file in folder.iterdir()) == ["last.pkl", "previous.pkl"]
+    assert checkpoint.load_run(tmp_path, "last").step == 3
+    assert caplog.messages == []
+    for broken in (lambda file: file.write_bytes(b"torn"), Path.unlink):
+        broken(folder / "last.pkl")
+        caplog.clear()
+        assert checkpoint.load_run(tmp_path, "last").step == 2
+        (message,) = caplog.messages
+        assert "previous.pkl is used, of step 2" in message
+    (folder / "previous.pkl").write_bytes(b"torn")
+    with pytest.raises(CheckpointError, match="no checkpoints/last"):
+        checkpoint.load_run(tmp_path, "last")
+    with pytest.raises(CheckpointError, match="no checkpoints/best"):
+        checkpoint.load_run(tmp_path)
 
 
 def test_locate(tmp_path: Path, file: Path) -> None:

@@ -1,0 +1,36 @@
+"""The short form of `python -m tests.faults`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults import pickles
+
+ROOT = Path(__file__).parents[2]
+UNSAFE = """
+import pickle, sys
+from pathlib import Path
+from runners import plain_pickle
+from tests.faults import pickles
+plain_pickle.parse = pickle.loads
+files = pickles.by_hand(Path(sys.argv[1]))
+found = pickles.examine((name, files[name]) for name in ("os.system", "open", "np.zeros"))
+assert "pickle.find_class" in found["executed"], found
+assert Path(sys.argv[1]).exists()
+"""
+
+
+@pytest.mark.parametrize("group", pickles.GROUPS)
+def test_no_file_executes_crashes_hangs_or_grows(group: str, tmp_path: Path) -> None:
+    found = pickles.alone(group, 10_000, 0, tmp_path / "mark")
+    assert found["wrong"] == []
+    assert found["files"] >= (60 if "hand" in group else 10_000)
+
+
+def test_the_watch_would_see_it(tmp_path: Path) -> None:
+    """With an unpickler that executes, these files do something, and it is noticed."""
+    subprocess.run([sys.executable, "-c", UNSAFE, str(tmp_path / "mark")], check=True, cwd=ROOT, timeout=60)
