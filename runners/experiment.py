@@ -22,6 +22,7 @@ from runners import checkpoint, metrics, preparation
 from runners.data import Dataset, Examples
 from runners.data.augmentation import Augmentation
 from runners.data.batches import Batches
+from runners.divergence import Diverged, finite
 from runners.loop import History, Plan, evaluate, train
 from runners.metrics import Row
 from runners.run_directory import RunDirectory, new_name, now
@@ -99,11 +100,13 @@ def _recorded(directory: RunDirectory, config: Config, dataset: Dataset, overrid
         directory.status("interrupted", reason=signal.name)
         raise
     except Exception as error:
-        log.exception("the run failed")
-        reason = f"{type(error).__name__}: {error}"
+        foreseen = isinstance(error, Diverged)
+        log.error("the run failed: %s", error, exc_info=not foreseen)
+        reason = str(error) if foreseen else f"{type(error).__name__}: {error}"
         with suppress(OSError):  # a full disk, or a directory that is gone: the failure itself is what counts
             directory.status("failed", reason=reason)
-        raise RunFailed(f"the run failed: {reason} (traceback in {directory.path / 'run.log'})") from error
+        where = "" if foreseen else f" (traceback in {directory.path / 'run.log'})"
+        raise RunFailed(f"the run failed: {reason}{where}") from error
     finally:
         root.removeHandler(handler)
         handler.close()
@@ -126,6 +129,8 @@ def _train_and_test(
         )
 
     def save(which: str, row: Row) -> None:
+        if not finite(network.flat.data):
+            raise Diverged(f"the weights aren't finite after step {row['step']}; the checkpoints before them are kept")
         checkpoint.save(directory.checkpoint(which), _checkpoint(config, network, dataset, row))
 
     task = config.task(network, config.loss)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from cnn.optimizers import Optimizer
 from cnn.schedules import Clock, Schedule
 from runners import metrics
 from runners.data.batches import Batch, Batches
+from runners.divergence import Diverged
 from runners.metrics import Row
 from runners.run_directory import RunDirectory
 from runners.signals import SignalWatch
@@ -80,6 +82,8 @@ def train(
         for epoch in range(plan.clock.epochs):
             row = _train_epoch(task, plan, epoch, train_batches, watch, bar, lambda partial: save("last", partial))
             row |= evaluate(task, val_batches)[1].means("val")
+            if not math.isfinite(row["val/loss"]):
+                raise _diverged("the loss", f"in the validation after epoch {epoch + 1}")
             plan.schedule.observe(row["val/loss"])
             row["seconds"] = time.perf_counter() - start - sum(earlier["seconds"] for earlier in rows)
             rows.append(row)
@@ -98,6 +102,10 @@ def train(
     spent = sum(row["step_seconds"] for row in rows)
     speed = len(rows) * len(train_batches.examples) / spent
     return History(best, rows[-1], time.perf_counter() - start, speed, stopped_early)
+
+
+def _diverged(what: str, when: str) -> Diverged:
+    return Diverged(f"{what} isn't finite {when}; a smaller optimizer.lr or clip_grad_norm may help")
 
 
 def _patience_is_over(plan: Plan, row: Row, best: Row) -> bool:
@@ -123,7 +131,10 @@ def _train_epoch(
     for step, group in enumerate(in_groups(batches.shuffled(plan.seed, epoch), plan.accumulate)):
         row["lr"] = plan.schedule(plan.optimizer.lr, int(row["step"]), plan.clock)
         generator.manual_seed(noise_seeds[step])
-        task.train_step(group, plan.optimizer, row["lr"], totals, mode=mode, max_norm=plan.clip_grad_norm)
+        try:
+            task.train_step(group, plan.optimizer, row["lr"], totals, mode=mode, max_norm=plan.clip_grad_norm)
+        except Diverged as error:
+            raise _diverged(str(error), f"in step {step + 1} of epoch {epoch + 1} (lr {row['lr']:.3g})") from None
         row["step"] += 1
         bar.update()
         if watch.received is not None:

@@ -244,6 +244,7 @@ def test_the_check_lets_our_own_pass() -> None:
 
 OPERATORS = set(
     """
+    _local_scalar_dense
     _to_copy _unsafe_view abs add add_ addcdiv_ addcmul_ addmm addmm_ alias amax arange argmax baddbmm_ bitwise_and
     bitwise_and_ bitwise_not bitwise_or bmm cat clamp clamp_ clone copy_ detach div div_ dot empty empty_like eq erf
     exp expand expm1 fill_ full full_like gather ge gt index index_add_ index_put_ index_select isnan le lerp_

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from cnn.layers.activation import Softmax
 from cnn.losses import LOSSES, Loss, minus_log_sigmoid
 from cnn.optimizers import Optimizer, clip_grad_norm
 from runners.data.batches import Batch
+from runners.divergence import Diverged, finite, first_fault
 
 TRAINING = Mode(train=True)
 EVALUATION = Mode(train=False, keep_cache=False)
@@ -65,8 +67,8 @@ class Classification:
     ) -> None:
         """Forward, loss and backward of each batch, then one step of the optimizer, as if they were one large batch.
 
-        Each gradient counts with its batch's share, the losses being means. `max_norm`: the length to
-        which the whole gradient is clipped.
+        Each gradient counts with its batch's share, the losses being means. `max_norm`: the length to which the whole
+        gradient is clipped. Raises Diverged, and changes no weight, where loss or gradient aren't finite.
         """
         flat = self.network.flat
         flat.grad.zero_()
@@ -74,6 +76,7 @@ class Classification:
         whole = sum(shares)
         if isinstance(whole, Tensor):  # where no class of these batches has a weight there is nothing to share
             whole = whole.masked_fill(whole == 0, 1)
+        losses = []
         for batch, share in zip(batches, shares, strict=True):
             y, cache = self.scored.forward(batch.x, mode)
             loss, loss_cache = self.loss.forward(y, self._target(batch.labels, y))
@@ -82,9 +85,23 @@ class Classification:
                 dy *= share / whole
             self.scored.backward(dy, cache, need_dx=False)
             totals.add(loss, share, (y.argmax(0) == batch.labels).sum(), len(batch))
+            losses.append(loss)
+        if not finite(*losses, flat.grad):
+            raise Diverged(self._first_fault(batches, mode))
         if max_norm is not None:
             clip_grad_norm(flat.grad, max_norm)
         optimizer.step(flat, lr)
+
+    def _first_fault(self, batches: Sequence[Batch], mode: Mode) -> str:
+        """What isn't finite first when these batches run again, with the noise that they had."""
+        network = self.network.without_last(self.loss.contains)
+        if mode.generator is not None:
+            mode.generator.manual_seed(mode.generator.initial_seed())
+        for batch in batches:
+            fault = first_fault(network, self.loss, batch.x, partial(self._target, batch.labels), mode)
+            if fault:
+                return fault
+        return "the sum over several batches"
 
     def evaluate(self, batch: Batch, totals: Totals) -> Tensor:
         """Add a batch's loss and hits to the totals; returns the predicted classes [N]."""
