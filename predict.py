@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 
+from runners.signals import leave_on_signals
+
 if __name__ == "__main__":
-    try:
-        from runners.commands import guarded, predict  # takes a second or two, in which Ctrl-C is no fault either
-    except KeyboardInterrupt:
-        sys.exit(130)
+    leave_on_signals()
+    from runners.commands import guarded, predict  # takes a second or two
+
     sys.exit(guarded(predict, sys.argv[1:]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -84,8 +84,28 @@ def check(model: type[Checked], values: Mapping[str, Any], place: str = "") -> C
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        names = dict.fromkeys(str(details["loc"][0]) for details in error.errors() if details["loc"])
-        raise ConfigError(Fault(join(place, name), _problem(model, values, name)) for name in names) from None
+        raise ConfigError(_faults(model, values, place, error)) from None
+
+
+def _faults(model: type[BaseModel], values: Mapping[str, Any], place: str, error: ValidationError) -> Iterator[Fault]:
+    for details in error.errors():
+        if not details["loc"]:  # what a model says of its values as a whole
+            yield Fault(place, str(details.get("ctx", {}).get("error", details["msg"])))
+    for name in dict.fromkeys(str(details["loc"][0]) for details in error.errors() if details["loc"]):
+        inner = _inner_model(model, name)
+        if inner and isinstance(values.get(name), Mapping):
+            try:
+                check(inner, values[name], join(place, name))
+            except ConfigError as nested:
+                yield from nested.faults
+        else:
+            yield Fault(join(place, name), _problem(model, values, name))
+
+
+def _inner_model(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """The model that a field's values are checked by, if it has one."""
+    annotation = model.model_fields[name].annotation if name in model.model_fields else None
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
 def construct(constructor: Callable[..., Any], values: Mapping[str, Any], place: str = "") -> Any:
@@ -127,6 +147,8 @@ def show(value: object) -> str:
 
 def describe(model: type[BaseModel], name: str) -> str:
     """What a field accepts, in words."""
+    if _inner_model(model, name):
+        return "a mapping"
     field = model.model_fields[name]
     annotation: Any = field.annotation
     for constraint in field.metadata:

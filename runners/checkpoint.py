@@ -9,21 +9,53 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from cnn import ConfigError, Sequential, plan_model
-from cnn.arguments import Fault, FiniteFloat, NonNegative, Positive, PositiveFloat, check
+from cnn.arguments import Fault, FiniteFloat, NonNegative, NonNegativeFloat, Positive, PositiveFloat, check
 from cnn.losses import LOSSES
 from runners import plain_pickle
 from runners.errors import CheckpointError
+from runners.metrics import COLUMNS
 
 log = logging.getLogger(__name__)
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
+class SavedTotals(BaseModel):
+    """The sums over the steps of an epoch that isn't done."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    loss: FiniteFloat
+    share: FiniteFloat
+    correct: FiniteFloat
+    count: NonNegative
+
+
+class SavedProgress(BaseModel):
+    """What `Progress` holds, as plain numbers. Raises what pydantic raises for rows that no run has written."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    rows: list[dict[str, FiniteFloat]]
+    steps: NonNegative
+    totals: SavedTotals
+    seconds: NonNegativeFloat
+
+    @model_validator(mode="after")
+    def _sound(self) -> SavedProgress:
+        for number, row in enumerate(self.rows, start=1):
+            if row.keys() != {*COLUMNS, "step_seconds"} or row["epoch"] != number:
+                raise ValueError(f"row {number} isn't that of an epoch")
+        if bool(self.steps) != bool(self.totals.count):
+            raise ValueError("its sums aren't those of its steps")
+        return self
+
+
 class Checkpoint(BaseModel):
-    """All that prediction, evaluation and a new start need."""
+    """All that prediction, evaluation, a resume and a new start from its weights need."""
 
     model_config = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
 
@@ -40,7 +72,9 @@ class Checkpoint(BaseModel):
     epoch: NonNegative
     step: NonNegative
     optimizer: dict[str, Any]
-    schedule: dict[str, Any] = {}
+    schedule: dict[str, int | float]
+    progress: SavedProgress
+    data_fingerprint: str
 
 
 LAST, PREVIOUS = "last.pkl", "previous.pkl"
@@ -48,7 +82,7 @@ LAST, PREVIOUS = "last.pkl", "previous.pkl"
 
 def save(file: Path, content: Checkpoint) -> None:
     """Write a checkpoint. The file appears whole or not at all; a `last` that it replaces becomes `previous`."""
-    plain_pickle.write(file, dict(content), spare=file.with_name(PREVIOUS) if file.name == LAST else None)
+    plain_pickle.write(file, content.model_dump(), spare=file.with_name(PREVIOUS) if file.name == LAST else None)
 
 
 def load(file: Path) -> Checkpoint:

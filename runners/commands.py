@@ -11,6 +11,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
@@ -23,12 +24,12 @@ from tqdm import tqdm
 
 from cnn import ConfigError, ops
 from cnn.arguments import Fault
-from runners import debug, experiment, overrides, schema
+from runners import debug, experiment, overrides, resume, schema
 from runners.debug import DebugFailed
 from runners.errors import ImageError, InputError
 from runners.inference import Predictor, find_pictures
 from runners.run_directory import new_name
-from runners.signals import Interrupted
+from runners.signals import Interrupted, ask_on_signals
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 COMPILING = "compiling kernels for this machine's processor: seconds, and only once"
@@ -50,14 +51,17 @@ def conclude(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         error = Interrupted(signal.SIGINT)
     if isinstance(error, Interrupted):
-        print(f"interrupted by {error.name}", file=sys.stderr)
+        how = f"; python run.py resume={error.run} goes on" if error.run else ""
+        print(f"interrupted by {error.name}{how}", file=sys.stderr)
         return error.exit_code
     traceback.print_exception(error)
     return FAILED
 
 
 def train(arguments: Sequence[str]) -> int:
-    """Compose with Hydra, then run or sweep; returns the exit code."""
+    """Compose with Hydra, then run or sweep; or resume a run. Returns the exit code."""
+    if any(argument.startswith("resume=") for argument in arguments):
+        return _resume(arguments)
     prepared, faults = overrides.prepare(arguments)
     sweeping = any(argument in overrides.MULTIRUN for argument in arguments)
     if sweeping and faults:
@@ -74,6 +78,19 @@ def train(arguments: Sequence[str]) -> int:
             jobs.blame(error)
     print("".join(f"{report}\n" for report in jobs.reports), end="")
     return jobs.exit_code
+
+
+def _resume(arguments: Sequence[str]) -> int:
+    try:
+        run, typed, may_change = resume.parse_arguments(arguments)
+        path = resume.latest_unfinished() if run == "auto" else Path(run)
+        if run == "auto":
+            print(f"going on with {path}", flush=True)
+        result = resume.resume(path, typed, may_change=may_change)
+    except BaseException as error:
+        return conclude(error)
+    print(_told(result, []) if result else f"{run}: finished already; give more epochs=N to train on")
+    return DONE
 
 
 class _Jobs:
@@ -219,6 +236,7 @@ def _count(text: str) -> int:
 
 def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
     """The command's exit code; 1 where nobody reads what it prints, 130 for Ctrl-C, both without a traceback."""
+    ask_on_signals()
     if sys.stderr.isatty():
         ops.before_compiling(lambda: tqdm.write(COMPILING, file=sys.stderr))
     try:

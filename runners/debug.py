@@ -109,7 +109,7 @@ def _overfit(config: Config) -> str:
     dataset = config.data.load()
     count = min(config.settings.batch_size, len(dataset.train))
     alone = replace(dataset, train=dataset.train.select(np.arange(count)))
-    network = preparation.build(config, alone)
+    network = preparation.start(config, alone)
     _turn_off_regularisers(config, network)
     batches = Batches(alone.train, count, mean=dataset.mean, std=dataset.std, dtype=config.dtype, device=config.device)
     batch = next(batches.in_order())

@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import yaml
 
 from cnn import ConfigError
-from cnn.arguments import Fault, nearest, show
 from cnn.losses import LOSSES, Loss
-from runners import checkpoint, overrides, schema
+from runners import checkpoint, saved_config, schema
 from runners.commands import DONE, conclude, guarded
 from runners.data import SOURCES
 from runners.data.batches import Batches
@@ -107,29 +105,13 @@ def _loss(content: checkpoint.Checkpoint) -> Loss:
     return loss
 
 
-def _data_section(saved: Mapping[str, Any], typed: Sequence[str]) -> dict[str, Any]:
-    """The saved section with what is typed now; `data=NAME` starts from that choice's file. Nothing is composed."""
-    section = dict(saved)
-    faults = []
-    for override in typed:
-        key, _, text = override.partition("=")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            faults.append(Fault(key, f"{show(text)} can't be read as a value, put it in quotes"))
-            continue
-        if key == "data" and value in overrides.choices("data"):
-            section = yaml.safe_load((overrides.CONFIGS / "data" / f"{value}.yaml").read_text(encoding="utf-8"))
-        elif key == "data":
-            faults.append(Fault("data", f"unknown {show(value)}, {nearest(str(value), overrides.choices('data'))}"))
-        elif key.startswith("data."):
-            section[key.removeprefix("data.")] = value
-        else:
-            faults.append(Fault(override, "only data=NAME and data.KEY=VALUE can be changed here"))
-    faults += [Fault(f"data.{key}", f"must be given: data.{key}=...") for key in section if section[key] == "???"]
-    if faults:
-        raise ConfigError(faults)
-    return section
+def _data_section(saved: Mapping[str, Any], typed: Sequence[str]) -> Any:
+    """The saved section with what is typed now; `data=NAME` starts from that choice's file."""
+
+    def refuse(key: str) -> str | None:
+        return None if key.split(".")[0] == "data" else "only data=NAME and data.KEY=VALUE can be changed here"
+
+    return saved_config.with_typed({"data": dict(saved)}, typed, refuse)["data"]
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -18,13 +18,14 @@ from torch import Tensor
 from cnn import Sequential
 from cnn.layers.conv import Conv
 from cnn.summary import summarise, table
-from runners import checkpoint, metrics, preparation
+from runners import checkpoint, metrics, preparation, snapshot
 from runners.data import Dataset, Examples
 from runners.data.augmentation import Augmentation
 from runners.data.batches import Batches
-from runners.divergence import Diverged, finite
-from runners.loop import History, Plan, evaluate, train
+from runners.divergence import Diverged
+from runners.loop import Plan, evaluate, train
 from runners.metrics import Row
+from runners.progress import Progress
 from runners.run_directory import RunDirectory, new_name, now
 from runners.schema import Config
 from runners.signals import Interrupted, SignalWatch, watch_signals
@@ -54,15 +55,33 @@ def run(raw: Mapping[str, Any], overrides: Sequence[str] = (), sweep_job: int | 
     """
     config = preparation.prepare(raw)
     with watch_signals() as watch:
-        dataset = config.data.load()
-        if config.settings.debug == "fast":
-            dataset = preparation.shortened(config, dataset)
-        network = preparation.build(config, dataset)
+        dataset = preparation.load(config)
+        network = preparation.start(config, dataset)
         watch.check()
-        directory = RunDirectory(_path(config, sweep_job))
-        with _recorded(directory, config, dataset, overrides):
-            summary = _train_and_test(config, network, dataset, directory, watch)
-        watch.check()
+        with RunDirectory.make(_path(config, sweep_job), overrides) as directory:
+            return carry_out(config, dataset, network, Progress(), directory, watch)
+
+
+def carry_out(
+    config: Config,
+    dataset: Dataset,
+    network: Sequential,
+    progress: Progress,
+    directory: RunDirectory,
+    watch: SignalWatch,
+    *,
+    resumed: Mapping[str, Any] | None = None,
+) -> Result:
+    """Train and test from where progress, network, optimizer and schedule stand.
+
+    `resumed` tells of a resume, for status.json. Raises RunFailed for what breaks down on the way, and Interrupted.
+    """
+    with _recorded(directory, config, dataset):
+        if resumed:
+            directory.status("running", resumed=[*directory.told("resumed", []), resumed])
+            log.info("resumed after step %d with %s", progress.step, resumed["overrides"] or "nothing changed")
+        summary = _train_and_test(config, network, dataset, progress, directory, watch)
+    watch.check()
     return Result(directory.path, summary, config.data.val_split == "test")
 
 
@@ -74,30 +93,31 @@ def _path(config: Config, sweep_job: int | None) -> Path:
 
 
 @contextmanager
-def _recorded(directory: RunDirectory, config: Config, dataset: Dataset, overrides: Sequence[str]) -> Iterator[None]:
+def _recorded(directory: RunDirectory, config: Config, dataset: Dataset) -> Iterator[None]:
     """Keep the directory's config, log and status true, however the run ends."""
-    directory.write_yaml("config.yaml", {**config.raw, "threads": config.threads})
-    directory.write_yaml("overrides.yaml", list(overrides))
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-    directory.status(
-        "running",
-        started=now(),
-        seed=config.settings.seed,
-        device=str(config.device),
-        threads=config.threads,
-        data_fingerprint=dataset.fingerprint,
-        versions=versions,
-    )
-    handler = directory.open_log()
     root = logging.getLogger("runners")
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
+    handler = None
     try:
+        directory.write_yaml("config.yaml", {**config.raw, "threads": config.threads})
+        directory.status(
+            "running",
+            started=directory.told("started", now()),
+            seed=config.settings.seed,
+            device=str(config.device),
+            threads=config.threads,
+            data_fingerprint=dataset.fingerprint,
+            versions=versions(),
+        )
+        handler = directory.open_log()
+        root.addHandler(handler)
+        root.setLevel(logging.INFO)
         yield
         directory.status("done")
     except Interrupted as signal:
         log.warning("interrupted by %s; the state is saved in checkpoints/last.pkl", signal.name)
-        directory.status("interrupted", reason=signal.name)
+        with suppress(OSError):
+            directory.status("interrupted", reason=signal.name)
+        signal.run = directory.path
         raise
     except Exception as error:
         foreseen = isinstance(error, Diverged)
@@ -105,15 +125,26 @@ def _recorded(directory: RunDirectory, config: Config, dataset: Dataset, overrid
         reason = str(error) if foreseen else f"{type(error).__name__}: {error}"
         with suppress(OSError):  # a full disk, or a directory that is gone: the failure itself is what counts
             directory.status("failed", reason=reason)
-        where = "" if foreseen else f" (traceback in {directory.path / 'run.log'})"
+        where = "" if foreseen or not handler else f" (traceback in {directory.path / 'run.log'})"
         raise RunFailed(f"the run failed: {reason}{where}") from error
     finally:
-        root.removeHandler(handler)
-        handler.close()
+        if handler:
+            root.removeHandler(handler)
+            handler.close()
+
+
+def versions() -> dict[str, str]:
+    """Of what a run's numbers depend on."""
+    return {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
 
 
 def _train_and_test(
-    config: Config, network: Sequential, dataset: Dataset, directory: RunDirectory, watch: SignalWatch
+    config: Config,
+    network: Sequential,
+    dataset: Dataset,
+    progress: Progress,
+    directory: RunDirectory,
+    watch: SignalWatch,
 ) -> Mapping[str, Any]:
     settings = config.settings
 
@@ -128,41 +159,33 @@ def _train_and_test(
             augmentation=augmentation,
         )
 
-    def save(which: str, row: Row) -> None:
-        if not finite(network.flat.data):
-            raise Diverged(f"the weights aren't finite after step {row['step']}; the checkpoints before them are kept")
-        checkpoint.save(directory.checkpoint(which), _checkpoint(config, network, dataset, row))
+    def save(which: str) -> None:
+        checkpoint.save(directory.checkpoint(which), snapshot.take(config, network, dataset, progress))
 
     task = config.task(network, config.loss)
-    plan = Plan(
-        preparation.clock(config, dataset),
-        settings.seed,
-        config.optimizer,
-        config.schedule,
-        settings.accumulate,
-        settings.clip_grad_norm,
-        settings.patience,
-    )
+    plan = preparation.plan_training(config, dataset)
+    evaluated_at_once = preparation.evaluation_batch(dataset.input_shape)
     _tell_summary(network, len(dataset.train))
-    history = train(
+    train(
         task,
         plan,
+        progress,
         batches(dataset.train, settings.batch_size, config.augment),
-        batches(dataset.val, preparation.evaluation_batch(dataset.input_shape)),
+        batches(dataset.val, evaluated_at_once),
         directory,
         save,
         watch,
     )
     network.load_state(checkpoint.tensors(checkpoint.load(directory.checkpoint("best")).weights))
-    predicted, totals = evaluate(task, batches(dataset.test, preparation.evaluation_batch(dataset.input_shape)))
+    predicted, totals = evaluate(task, batches(dataset.test, evaluated_at_once), watch.check)
     test = totals.means("test")
-    summary = _summary(history, test, network)
+    summary = _summary(progress, plan, test, network)
     directory.write_json("summary.json", summary)
     try:
         _draw(directory, network, dataset, predicted)
     except Exception:  # the run is done, with or without pictures
         log.exception("the figures could not be drawn")
-    log.info("best val accuracy %.4f, test accuracy %.4f", history.best["val/accuracy"], test["test/accuracy"])
+    log.info("best val accuracy %.4f, test accuracy %.4f", progress.best["val/accuracy"], test["test/accuracy"])
     return summary
 
 
@@ -192,36 +215,17 @@ def _draw(directory: RunDirectory, network: Sequential, dataset: Dataset, predic
             figure.savefig(directory.figure(name))
 
 
-def _checkpoint(config: Config, network: Sequential, dataset: Dataset, row: Row) -> checkpoint.Checkpoint:
-    return checkpoint.Checkpoint(
-        weights=checkpoint.arrays(network.state()),
-        model={"layers": config.model["layers"]},
-        input_shape=list(dataset.input_shape),
-        dtype=config.settings.dtype,
-        loss=config.loss.kind,
-        preparation=dataset.preparation,
-        mean=dataset.mean,
-        std=dataset.std,
-        class_names=dataset.class_names,
-        config={**config.raw, "threads": config.threads},
-        epoch=int(row["epoch"]),
-        step=int(row["step"]),
-        optimizer=checkpoint.arrays(config.optimizer.state()),
-        schedule=config.schedule.state(),
-    )
-
-
-def _summary(history: History, test: Row, network: Sequential) -> dict[str, Any]:
+def _summary(progress: Progress, plan: Plan, test: Row, network: Sequential) -> dict[str, Any]:
     def shown(row: Row) -> Row:
         return {name: value for name, value in row.items() if not name.endswith("seconds")}
 
     return {
-        "best": shown(history.best),
-        "final": shown(history.final),
+        "best": shown(progress.best),
+        "final": shown(progress.rows[-1]),
         "test": test,
         "parameters": network.flat.data.numel(),
-        "steps": history.final["step"],
-        "stopped_early": history.stopped_early,
-        "seconds": history.seconds,
-        "images_per_second": history.images_per_second,
+        "steps": progress.step,
+        "stopped_early": progress.epoch < plan.clock.epochs,
+        "seconds": sum(row["seconds"] for row in progress.rows),
+        "images_per_second": progress.images_per_second,
     }

@@ -23,6 +23,7 @@ from runners import metrics
 from runners.data.batches import Batch, Batches
 from runners.divergence import Diverged
 from runners.metrics import Row
+from runners.progress import Progress
 from runners.run_directory import RunDirectory
 from runners.signals import SignalWatch
 from runners.tasks import Classification
@@ -30,7 +31,7 @@ from runners.tasks.classification import Totals
 
 log = logging.getLogger(__name__)
 
-SaveCheckpoint = Callable[[str, Row], None]
+Save = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -46,105 +47,99 @@ class Plan:
     clip_grad_norm: float | None = None
     patience: int | None = None
     """After so many epochs without a better val/accuracy training stops."""
+    save_every: int | None = None
+    """Optimizer steps after which `last` is saved within an epoch."""
 
-
-@dataclass
-class History:
-    """How training went: the last epoch's row, the best one's, and how fast it was."""
-
-    best: Row
-    final: Row
-    seconds: float
-    images_per_second: float
-    stopped_early: bool
+    def is_done(self, progress: Progress) -> bool:
+        """Whether no epoch is left to train."""
+        return progress.epoch >= self.clock.epochs or progress.patience_is_over(self.patience)
 
 
 def train(
     task: Classification,
     plan: Plan,
+    progress: Progress,
     train_batches: Batches,
     val_batches: Batches,
     directory: RunDirectory,
-    save: SaveCheckpoint,
+    save: Save,
     watch: SignalWatch,
-) -> History:
-    """Train for all epochs; after each, add a row, save `last`, and `best` where val/accuracy is the highest yet.
+) -> None:
+    """Train the epochs that are left; after each, save `best` where it is that, then `last`, and write the rows.
 
-    Stops earlier where the plan's patience is over. Raises Interrupted after the step in which a signal came, with
-    `last` saved.
+    Ends earlier where the plan's patience is over. Raises Interrupted after the step in which a signal came, with
+    `last` saved, and Diverged where numbers stop being finite, with nothing saved of it.
     """
-    metrics.start(directory.metrics)
-    rows: list[Row] = []
-    best: Row | None = None
-    stopped_early = False
-    start = time.perf_counter()
-    with tqdm(total=plan.clock.steps, unit="step", disable=None, leave=False, file=sys.stderr) as bar:
-        for epoch in range(plan.clock.epochs):
-            row = _train_epoch(task, plan, epoch, train_batches, watch, bar, lambda partial: save("last", partial))
-            row |= evaluate(task, val_batches)[1].means("val")
+    save("last")  # a place that can't be written to shows before the first step
+    metrics.write(directory.metrics, progress.rows)
+
+    def check() -> None:
+        if watch.received is not None:
+            save("last")
+            watch.check()
+
+    with tqdm(total=plan.clock.steps, initial=progress.step, unit="step", disable=None, leave=False) as bar:
+        while not plan.is_done(progress):
+            start = time.perf_counter() - progress.seconds
+            row = _train_epoch(task, plan, progress, train_batches, save, check, bar)
+            row |= evaluate(task, val_batches, check)[1].means("val")
             if not math.isfinite(row["val/loss"]):
-                raise _diverged("the loss", f"in the validation after epoch {epoch + 1}")
+                raise _diverged("the loss", f"in the validation after epoch {progress.epoch + 1}")
             plan.schedule.observe(row["val/loss"])
-            row["seconds"] = time.perf_counter() - start - sum(earlier["seconds"] for earlier in rows)
-            rows.append(row)
-            metrics.append(directory.metrics, row)
-            save("last", row)
-            if best is None or row["val/accuracy"] > best["val/accuracy"]:
-                best = row
-                save("best", row)
+            row["seconds"] = time.perf_counter() - start
+            progress.finish_epoch(row)
+            if progress.best is row:  # before `last`, which tells of it
+                save("best")
+            save("last")
+            metrics.write(directory.metrics, progress.rows)
             _tell(row, plan.clock.epochs, bar)
             watch.check()
-            stopped_early = _patience_is_over(plan, row, best)
-            if stopped_early:
-                log.info("stopped early: no better val/accuracy for %d epochs", plan.patience)
-                break
-    assert best is not None
-    spent = sum(row["step_seconds"] for row in rows)
-    speed = len(rows) * len(train_batches.examples) / spent
-    return History(best, rows[-1], time.perf_counter() - start, speed, stopped_early)
+    if progress.epoch < plan.clock.epochs:
+        log.info("stopped early: no better val/accuracy for %d epochs", plan.patience)
 
 
 def _diverged(what: str, when: str) -> Diverged:
     return Diverged(f"{what} isn't finite {when}; a smaller optimizer.lr or clip_grad_norm may help")
 
 
-def _patience_is_over(plan: Plan, row: Row, best: Row) -> bool:
-    unchanged = row["epoch"] - best["epoch"]
-    return plan.patience is not None and unchanged >= plan.patience and row["epoch"] < plan.clock.epochs
-
-
 def _train_epoch(
     task: Classification,
     plan: Plan,
-    epoch: int,
+    progress: Progress,
     batches: Batches,
-    watch: SignalWatch,
+    save: Save,
+    check: Callable[[], None],
     bar: Any,
-    save_last: Callable[[Row], None],
 ) -> Row:
-    row: Row = {"epoch": epoch, "step": epoch * plan.clock.steps_per_epoch}  # epochs completed, until this one is
-    totals = Totals()
+    """Train the steps that are left of an epoch; returns the columns of its row that training gives."""
+    epoch, clock = progress.epoch, plan.clock
     generator = torch.Generator(device=task.network.flat.data.device)
     mode = Mode(train=True, generator=generator)
-    noise_seeds = _noise_seeds(plan.seed, epoch, plan.clock.steps_per_epoch)
-    start = time.perf_counter()
-    for step, group in enumerate(in_groups(batches.shuffled(plan.seed, epoch), plan.accumulate)):
-        row["lr"] = plan.schedule(plan.optimizer.lr, int(row["step"]), plan.clock)
-        generator.manual_seed(noise_seeds[step])
+    noise_seeds = _noise_seeds(plan.seed, epoch, clock.steps_per_epoch)
+    start = time.perf_counter() - progress.seconds
+    rest = batches.shuffled(plan.seed, epoch, progress.steps * plan.accumulate)
+    for group in in_groups(rest, plan.accumulate):
+        lr = plan.schedule(plan.optimizer.lr, epoch * clock.steps_per_epoch + progress.steps, clock)
+        generator.manual_seed(noise_seeds[progress.steps])
         try:
-            task.train_step(group, plan.optimizer, row["lr"], totals, mode=mode, max_norm=plan.clip_grad_norm)
+            task.train_step(group, plan.optimizer, lr, progress.totals, mode=mode, max_norm=plan.clip_grad_norm)
         except Diverged as error:
-            raise _diverged(str(error), f"in step {step + 1} of epoch {epoch + 1} (lr {row['lr']:.3g})") from None
-        row["step"] += 1
+            when = f"in step {progress.steps + 1} of epoch {epoch + 1} (lr {lr:.3g})"
+            raise _diverged(str(error), when) from None
+        progress.steps += 1
+        progress.seconds = time.perf_counter() - start
         bar.update()
-        if watch.received is not None:
-            save_last(row)
-            watch.check()
-    row["epoch"] = epoch + 1
-    row |= totals.means("train")
-    row["step_seconds"] = time.perf_counter() - start
-    row["images_per_second"] = totals.count / row["step_seconds"]
-    return row
+        check()
+        if plan.save_every and progress.step % plan.save_every == 0:
+            save("last")
+    return {
+        "epoch": epoch + 1,
+        "step": progress.step,
+        "lr": plan.schedule(plan.optimizer.lr, (epoch + 1) * clock.steps_per_epoch - 1, clock),
+        **progress.totals.means("train"),
+        "step_seconds": progress.seconds,
+        "images_per_second": progress.totals.count / progress.seconds,
+    }
 
 
 def in_groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
@@ -162,10 +157,16 @@ def _noise_seeds(seed: int, epoch: int, steps: int) -> list[int]:
     return [int(value) for value in np.random.SeedSequence([seed, epoch, 0, NOISE]).generate_state(steps, np.uint64)]
 
 
-def evaluate(task: Classification, batches: Batches) -> tuple[Tensor, Totals]:
-    """The predicted classes of all examples [count], and their loss and hits, in evaluation mode."""
+def evaluate(task: Classification, batches: Batches, check: Callable[[], None] = lambda: None) -> tuple[Tensor, Totals]:
+    """The predicted classes of all examples [count], and their loss and hits, in evaluation mode.
+
+    `check` is called before each batch, and may raise.
+    """
     totals = Totals()
-    predicted = [task.evaluate(batch, totals) for batch in batches.in_order()]
+    predicted = []
+    for batch in batches.in_order():
+        check()
+        predicted.append(task.evaluate(batch, totals))
     return torch.cat(predicted).cpu(), totals
 
 

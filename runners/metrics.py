@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
+from collections.abc import Sequence
 from pathlib import Path
+
+from runners import atomic
 
 COLUMNS = [
     "epoch",
@@ -22,16 +26,13 @@ TIMING = ["images_per_second", "seconds"]
 Row = dict[str, float]
 
 
-def start(file: Path) -> None:
-    """Write the header."""
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream, lineterminator="\n").writerow(COLUMNS)
-
-
-def append(file: Path, row: Row) -> None:
-    """Add a row. Numbers are written so that reading them gives the same bits."""
-    with file.open("a", newline="", encoding="utf-8") as stream:
-        csv.DictWriter(stream, COLUMNS, lineterminator="\n").writerow({name: repr(row[name]) for name in COLUMNS})
+def write(file: Path, rows: Sequence[Row]) -> None:
+    """Write all rows, the file being whole at any time. Reading the numbers gives the same bits."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows({name: repr(row[name]) for name in COLUMNS} for row in rows)
+    atomic.write(file, text.getvalue().encode())
 
 
 def read(file: Path) -> list[dict[str, float]]:

@@ -14,10 +14,11 @@ import pickle
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from runners import atomic
 from runners.errors import CheckpointError
 from runners.opcodes import decode
 
@@ -26,6 +27,7 @@ VERSION = 2
 PROTOCOL = 4
 TRAILER = struct.Struct("<8sIQ32s")
 """Magic, format version, length of the pickle in bytes, its SHA-256."""
+MOST_BYTES = 1 << 33
 
 
 def write(file: Path, content: Mapping[str, Any], *, spare: Path | None = None) -> None:
@@ -34,25 +36,7 @@ def write(file: Path, content: Mapping[str, Any], *, spare: Path | None = None) 
     What was there before goes to `spare`, if one is given. Raises CheckpointError for what isn't plain data, OSError
     where the disk doesn't take it.
     """
-    data = seal(pickle.dumps(_copy(content), protocol=PROTOCOL))
-    temporary = file.with_name(f".{file.name}.{os.getpid()}{TEMPORARY}")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        read(temporary)
-        if spare and file.exists():
-            file.replace(spare)
-        temporary.replace(file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync(file.parent)
-
-
-TEMPORARY = ".new"
-"""How the names of files end that are being written."""
+    atomic.write(file, seal(pickle.dumps(_copy(content), protocol=PROTOCOL)), check=read, spare=spare)
 
 
 def seal(pickled: bytes) -> bytes:
@@ -65,36 +49,48 @@ def read(file: Path) -> dict[str, Any]:
     try:
         if not file.is_file():  # a named pipe would keep us waiting
             raise CheckpointError(f"{file}: there is no such file")
-        data = file.read_bytes()
+        with file.open("rb") as stream:
+            _require_trailer(stream)
+            return parse(stream.read())
     except OSError as error:
         raise CheckpointError(f"{file}: can't be read: {error.strerror}") from None
-    try:
-        return parse(data)
     except CheckpointError as error:
-        raise CheckpointError(f"{file}: {error}") from None
+        message = str(error)
+        raise CheckpointError(message if message.startswith(f"{file}:") else f"{file}: {message}") from None
+
+
+def _require_trailer(stream: BinaryIO) -> None:
+    """Look at a file's size and at its end before the rest of it goes into memory."""
+    size = stream.seek(0, os.SEEK_END)
+    if size > MOST_BYTES:
+        raise CheckpointError(f"has {size} bytes, at most {MOST_BYTES} are read")
+    length = max(0, size - TRAILER.size)
+    stream.seek(length)
+    _digest(stream.read(), length)
+    stream.seek(0)
 
 
 def parse(data: bytes) -> dict[str, Any]:
     """The plain data in the bytes of a file. Raises CheckpointError for all other bytes."""
-    content = decode(_unseal(data))
+    pickled, trailer = data[: -TRAILER.size], data[-TRAILER.size :]
+    if _digest(trailer, len(pickled)) != hashlib.sha256(pickled).digest():
+        raise CheckpointError("broken: its bytes are not the ones that were written (SHA-256)")
+    content = decode(pickled)
     if not isinstance(content, dict):
         raise CheckpointError(f"not a checkpoint: it holds a {type(content).__name__}")
     return content
 
 
-def _unseal(data: bytes) -> bytes:
-    """The pickle of a file whose trailer fits it."""
-    if len(data) < TRAILER.size or data[-TRAILER.size :][: len(MAGIC)] != MAGIC:
+def _digest(trailer: bytes, length: int) -> bytes:
+    """The SHA-256 that a trailer tells of the pickle before it, which has so many bytes."""
+    if len(trailer) < TRAILER.size or not trailer.startswith(MAGIC):
         raise CheckpointError("not a checkpoint of this project, or one that was cut short: its last bytes are others")
-    _, version, length, digest = TRAILER.unpack(data[-TRAILER.size :])
+    _, version, promised, digest = TRAILER.unpack(trailer)
     if version != VERSION:
         raise CheckpointError(f"has format version {version}, this program reads {VERSION}")
-    pickled = data[: -TRAILER.size]
-    if length != len(pickled):
-        raise CheckpointError(f"broken: {len(pickled)} bytes where it says that there are {length}")
-    if hashlib.sha256(pickled).digest() != digest:
-        raise CheckpointError("broken: its bytes are not the ones that were written (SHA-256)")
-    return pickled
+    if promised != length:
+        raise CheckpointError(f"broken: {length} bytes where it says that there are {promised}")
+    return bytes(digest)
 
 
 def _copy(value: Any) -> Any:
@@ -104,14 +100,3 @@ def _copy(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_copy(item) for item in value]
     return np.array(value, order="C") if isinstance(value, np.ndarray) else value
-
-
-def _sync(folder: Path) -> None:
-    """Bring a change of names to the disk, where the system knows how."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

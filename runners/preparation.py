@@ -17,6 +17,7 @@ from cnn.schedules import Clock
 from runners import checkpoint
 from runners.data import Dataset, Examples
 from runners.errors import CheckpointError
+from runners.loop import Plan
 from runners.schema import Config, parse
 
 
@@ -28,6 +29,12 @@ def prepare(raw: Mapping[str, Any]) -> Config:
     if config.data.known_shape and config.data.known_classes:
         plan(config, config.data.known_shape, config.data.known_classes)
     return config
+
+
+def load(config: Config) -> Dataset:
+    """The dataset as the run sees it. Raises DataError."""
+    dataset = config.data.load()
+    return shortened(config, dataset) if config.settings.debug == "fast" else dataset
 
 
 def shortened(config: Config, dataset: Dataset) -> Dataset:
@@ -90,16 +97,22 @@ def evaluation_batch(input_shape: tuple[int, ...]) -> int:
     return max(1, min(256, 2**22 // math.prod(input_shape)))
 
 
+def start(config: Config, dataset: Dataset) -> Sequential:
+    """The network as a new run starts from it. Raises ConfigError as `build` does, CheckpointError for `init_from`."""
+    network = build(config, dataset)
+    if config.settings.init_from:
+        start_from(network, config.settings.init_from)
+    return network
+
+
 def build(config: Config, dataset: Dataset) -> Sequential:
-    """The network as training starts from it. Raises ConfigError where config and data don't go together."""
+    """The network with its first weights. Raises ConfigError where config and data don't go together."""
     plan(config, dataset.input_shape, len(dataset.class_names))
     seed, dtype = config.settings.seed, config.dtype
     try:
         network = build_model(config.model, dataset.input_shape, seed=seed, dtype=dtype, device=config.device)
     except ConfigError as error:
         raise error.inside("model") from None
-    if config.settings.init_from:
-        start_from(network, config.settings.init_from)
     _check_last_batch(config, network, dataset)
     _check_schedule(config, clock(config, dataset))
     return network
@@ -132,6 +145,21 @@ def clock(config: Config, dataset: Dataset) -> Clock:
     """How many steps the run has."""
     settings = config.settings
     return Clock(-(-len(dataset.train) // (settings.batch_size * settings.accumulate)), settings.epochs)
+
+
+def plan_training(config: Config, dataset: Dataset) -> Plan:
+    """What the training loop has to know."""
+    settings = config.settings
+    return Plan(
+        clock(config, dataset),
+        settings.seed,
+        config.optimizer,
+        config.schedule,
+        settings.accumulate,
+        settings.clip_grad_norm,
+        settings.patience,
+        settings.checkpoint.every_steps,
+    )
 
 
 def _check_schedule(config: Config, clock: Clock) -> None:

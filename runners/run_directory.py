@@ -1,20 +1,26 @@
-"""The directory of one run: made new, never shared, and the only place a run writes to."""
+"""The directory of one run: made new, used by one process at a time, and the only place a run writes to."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
+import os
 import secrets
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
+from runners import atomic
 from runners.errors import RunDirectoryError
+
+LOCK = ".lock"
 
 
 def new_name() -> str:
@@ -23,22 +29,76 @@ def new_name() -> str:
 
 
 class RunDirectory:
-    """Paths and small files of one run. Making one fails where something is already there."""
+    """Paths and small files of one run, held by a lock until the end of a `with` block.
+
+    The lock ends with its process, however that ends: a run that died is one that says `running` and isn't held.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = FileLock(path / LOCK, timeout=0)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise RunDirectoryError(f"{path}: another process is at work in it, wait until it ends") from None
+        self._status = read_status(path)
+
+    @classmethod
+    def make(cls, path: Path, overrides: Sequence[str]) -> RunDirectory:
+        """A new directory that tells what was typed for it.
+
+        Raises RunDirectoryError where something is already there, or where none can be made.
+        """
         try:
             path.mkdir(parents=True)
-            (path / "checkpoints").mkdir()
         except FileExistsError:
             raise RunDirectoryError(f"run_dir: {path} exists already, give a new one or remove it") from None
         except OSError as error:
             raise RunDirectoryError(f"run_dir: {path} can't be made: {error.strerror}") from None
-        self._status: dict[str, Any] = {}
+        try:
+            (path / "checkpoints").mkdir()
+            directory = cls(path)
+            directory.write_yaml("overrides.yaml", list(overrides))
+        except OSError as error:
+            shutil.rmtree(path, ignore_errors=True)
+            raise RunDirectoryError(f"run_dir: {path} can't be written to: {error.strerror}") from None
+        return directory
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """The directory of a run that goes on, cleared of what a killed process left half-written.
+
+        Raises RunDirectoryError where it isn't one, can't be written to, or another process is at work in it.
+        """
+        if not (path / "checkpoints").is_dir():
+            problem = (
+                "not a run directory: there is no folder checkpoints in it" if path.is_dir() else "there is no such run"
+            )
+            raise RunDirectoryError(f"{path}: {problem}")
+        try:
+            directory = cls(path)
+            for folder in (path, path / "checkpoints", path / "figures"):
+                atomic.clean(folder)
+        except OSError as error:
+            raise RunDirectoryError(f"{path}: can't be written to: {error.strerror}") from None
+        return directory
+
+    def close(self) -> None:
+        self._lock.release()
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     @property
     def metrics(self) -> Path:
         return self.path / "metrics.csv"
+
+    def told(self, key: str, otherwise: Any = None) -> Any:
+        """What status.json says under a key."""
+        return self._status.get(key, otherwise)
 
     def checkpoint(self, which: str) -> Path:
         return self.path / "checkpoints" / f"{which}.pkl"
@@ -48,23 +108,60 @@ class RunDirectory:
         return self.path / "figures" / f"{name}.png"
 
     def write_yaml(self, name: str, content: Mapping[str, Any] | list[str]) -> None:
-        write_whole(self.path / name, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        atomic.write(self.path / name, text.encode())
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        write_whole(self.path / name, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+        text = json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
+        atomic.write(self.path / name, text.encode())
 
     def status(self, state: str, **details: Any) -> None:
         """Write status.json: running, done, failed or interrupted, and details, which stay until they are replaced."""
-        self._status |= {"state": state, "reason": None, **details, "updated": now()}
+        self._status |= {"state": state, "reason": None, **details, "pid": os.getpid(), "updated": now()}
         self.write_json("status.json", self._status)
 
     def open_log(self) -> logging.Handler:
-        """A handler that writes run.log."""
-        handler = logging.FileHandler(self.path / "run.log", encoding="utf-8")
+        """A handler that adds to run.log."""
+        handler = _Log(self.path / "run.log", encoding="utf-8")
         formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
         formatter.converter = time.gmtime
         handler.setFormatter(formatter)
         return handler
+
+
+class _Log(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """A full disk: what counts fails where it is written, and says so."""
+
+
+def read_status(path: Path) -> dict[str, Any]:
+    """What a run's status.json says; nothing where it can't be read."""
+    try:
+        content = json.loads((path / "status.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process is at work in a run's directory."""
+    lock = FileLock(path / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    except OSError:
+        return False
+    lock.release()
+    return False
+
+
+def state(path: Path) -> str:
+    """How a run stands: running, done, failed, interrupted; died, where its process ended without a word."""
+    if is_held(path):
+        return "running"
+    told = str(read_status(path).get("state"))
+    return "died" if told == "running" else told
 
 
 def _finite(value: Any) -> Any:
@@ -77,10 +174,3 @@ def _finite(value: Any) -> Any:
 def now() -> str:
     """The time in UTC, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write a text file so that readers see the old content or the new, never half of it."""
-    temporary = file.with_name(f".{file.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)

@@ -25,6 +25,14 @@ Text = Annotated[str, Field(min_length=1)]
 T = TypeVar("T")
 
 
+class Checkpoints(BaseModel):
+    """When `last` is saved beside the end of each epoch."""
+
+    model_config = STRICT
+
+    every_steps: Positive | None = None
+
+
 class Settings(BaseModel):
     """The keys at the top of a config, beside its sections."""
 
@@ -44,6 +52,7 @@ class Settings(BaseModel):
     accumulate: Positive = 1
     clip_grad_norm: PositiveFloat | None = None
     patience: Positive | None = None
+    checkpoint: Checkpoints = Checkpoints()
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
+
+WATCHED = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
@@ -15,6 +19,8 @@ class Interrupted(BaseException):
     def __init__(self, signal_number: int) -> None:
         self.name = signal.Signals(signal_number).name
         self.exit_code = 128 + signal_number
+        self.run: Path | None = None
+        """The run that was stopped and can be resumed."""
         super().__init__(self.name)
 
 
@@ -36,14 +42,35 @@ class SignalWatch:
 
 @contextmanager
 def watch_signals() -> Iterator[SignalWatch]:
-    """Watch both signals for the length of a `with` block; only the main thread of a process can."""
+    """Watch both signals for the length of a `with` block, unless the process was started to ignore one.
+
+    Only the main thread of a process can.
+    """
     watch = SignalWatch()
     if threading.current_thread() is not threading.main_thread():
         yield watch
         return
-    before = {number: signal.signal(number, watch.remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, watch.remember) for number in WATCHED if not _is_ignored(number)}
     try:
         yield watch
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def leave_on_signals() -> None:
+    """While there is nothing to save or to say, both signals end the process at once, with their exit codes."""
+    for number in WATCHED:
+        if not _is_ignored(number):
+            signal.signal(number, lambda number, frame: os._exit(128 + number))
+
+
+def ask_on_signals() -> None:
+    """SIGINT is a KeyboardInterrupt again, which lets files be closed and messages be written."""
+    if threading.current_thread() is threading.main_thread() and not _is_ignored(signal.SIGINT):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _is_ignored(number: int) -> bool:
+    """As shells start what runs in the background."""
+    return signal.getsignal(number) is signal.SIG_IGN

@@ -17,6 +17,10 @@ AUGMENTATION = 1
 """The stream of random numbers for augmentation. Not 0: numpy takes [seed, epoch, 0, 0] for [seed, epoch]."""
 
 
+def _unchanged(pixels: Tensor, number: int) -> Tensor:
+    return pixels
+
+
 @dataclass(frozen=True)
 class Batch:
     """Inputs x [C, *S, N] and classes [N]."""
@@ -60,22 +64,27 @@ class Batches:
         """The examples as they lie."""
         return self._cut(np.arange(len(self.examples)))
 
-    def shuffled(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """The examples in an order, and with an augmentation of each batch, that the seed and the epoch decide."""
+    def shuffled(self, seed: int, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The examples in an order, and with an augmentation of each batch, that the seed and the epoch decide.
+
+        `first` is the number, from 0, of the batch to begin with.
+        """
 
         def augment(pixels: Tensor, number: int) -> Tensor:
             return self.augmentation(pixels, np.random.default_rng([seed, epoch, number, AUGMENTATION]))
 
         order = np.random.default_rng([seed, epoch]).permutation(len(self.examples))
-        return self._cut(order, augment) if self.augmentation.changes_anything else self._cut(order)
+        change = augment if self.augmentation.changes_anything else _unchanged
+        return self._cut(order, change, first)
 
     def _cut(
         self,
         order: np.ndarray[tuple[int], np.dtype[np.int64]],
-        change: Callable[[Tensor, int], Tensor] = lambda pixels, number: pixels,
+        change: Callable[[Tensor, int], Tensor] = _unchanged,
+        first: int = 0,
     ) -> Iterator[Batch]:
         shape = self.examples.images.shape[1:]
-        for number in range(len(self)):
+        for number in range(first, len(self)):
             chosen = torch.from_numpy(order[number * self.batch_size : (number + 1) * self.batch_size])
             x = ops.empty((*shape, len(chosen)), like=self._like)
             ops.take_examples(x.view(-1, len(chosen)), self._rows, chosen)

@@ -38,9 +38,17 @@ class Totals:
         self.count += count
 
     def means(self, prefix: str) -> dict[str, float]:
-        """Mean loss and accuracy (a fraction) under `prefix/loss` and `prefix/accuracy`."""
-        loss = float(torch.as_tensor(self.loss) / self.share)
+        """Mean loss and accuracy (a fraction) under `prefix/loss` and `prefix/accuracy`.
+
+        The loss of examples whose classes all have weight 0 is 0.
+        """
+        share = float(self.share)
+        loss = float(self.loss) / share if share else 0.0
         return {f"{prefix}/loss": loss, f"{prefix}/accuracy": float(self.correct) / self.count}
+
+    def numbers(self) -> Totals:
+        """The sums as numbers; to go on with them gives the same bits."""
+        return Totals(float(self.loss), float(self.share), float(self.correct), self.count)
 
 
 class Classification:

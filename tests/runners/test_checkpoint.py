@@ -159,6 +159,14 @@ def usable() -> dict[str, Any]:
         "epoch": 1,
         "step": 10,
         "optimizer": {},
+        "schedule": {},
+        "progress": {
+            "rows": [],
+            "steps": 0,
+            "totals": {"loss": 0.0, "share": 0.0, "correct": 0.0, "count": 0},
+            "seconds": 0.0,
+        },
+        "data_fingerprint": "",
     }
 
 

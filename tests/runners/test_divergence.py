@@ -126,4 +126,5 @@ def test_weights_that_a_step_drove_beyond_all_numbers_are_not_saved(
     assert run("run_dir=a", "optimizer=sgd", "optimizer.lr=0.01") == 1
     message = "the run failed: the weights aren't finite after step 8; the checkpoints before them are kept"
     assert capsys.readouterr().err == f"error: {message}\n"
-    assert not list(Path("a/checkpoints").iterdir())
+    assert [file.name for file in Path("a/checkpoints").iterdir()] == ["last.pkl"]
+    assert checkpoint.load(Path("a/checkpoints/last.pkl")).step == 0

@@ -220,7 +220,7 @@ def test_evaluate_repeats_the_runs_test(trained: Path, capsys: pytest.CaptureFix
     ("overrides", "expected"),
     [
         (["data=idxx"], "data: unknown 'idxx', did you mean idx?"),
-        (["epochs=3"], "epochs=3: only data=NAME and data.KEY=VALUE can be changed here"),
+        (["epochs=3"], "epochs: only data=NAME and data.KEY=VALUE can be changed here"),
         (["data=idx"], "data.path: must be given: data.path=..."),
         (["data=idx", "data.path=/no/where"], "data.path: there is no directory /no/where"),
         (["data.num=3"], "data.num: unknown"),

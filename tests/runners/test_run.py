@@ -208,7 +208,7 @@ def test_a_failure_while_running_is_recorded(
     def broken(*arguments: object) -> None:
         raise RuntimeError("no space left")
 
-    monkeypatch.setattr("runners.checkpoint.arrays", broken)
+    monkeypatch.setattr("runners.snapshot.arrays", broken)
     assert run("run_dir=first") == 1
     assert "error: the run failed: RuntimeError: no space left (traceback in first/run.log)" in capsys.readouterr().err
     status = read(Path("first/status.json"))

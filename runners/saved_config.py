@@ -1,0 +1,91 @@
+"""A saved run's config with what is typed now. It is read as data: nothing that was saved is composed or resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cnn.arguments import ConfigError, Fault, nearest, show
+from runners import overrides
+
+Refuse = Callable[[str], str | None]
+
+
+def with_typed(saved: Mapping[str, Any], typed: Sequence[str], refuse: Refuse) -> dict[str, Any]:
+    """The saved config changed by `key=value` and, from the project's own files, by `group=NAME`.
+
+    `refuse` says of a key why it can't be changed, or None. Raises ConfigError with all faults.
+    """
+    config = deepcopy(dict(saved))
+    found: dict[str, Sequence[Fault]] = {}
+    for override in sorted(typed, key=lambda text: "." in text.partition("=")[0]):  # groups before keys in them
+        try:
+            _change(config, override, refuse)
+        except ConfigError as error:
+            found[override] = error.faults
+    faults = [fault for override in typed for fault in found.get(override, ())]
+    faults += [Fault(key, f"must be given: {key}=...") for key, value in flat(config).items() if value == "???"]
+    if faults:
+        raise ConfigError(faults)
+    return config
+
+
+def _change(config: dict[str, Any], override: str, refuse: Refuse) -> None:
+    match = overrides.OVERRIDE.fullmatch(override)
+    if match is None or match["prefix"] == "~" or match["value"] is None:
+        raise ConfigError([Fault(override, "can't be read, give key=value")])
+    key, text = match["key"], match["value"]
+    if problem := refuse(key):
+        raise ConfigError([Fault(key, problem)])
+    if key in overrides.groups():
+        config[key] = chosen(key, text)
+    else:
+        _put(config, key, value_of(key, text))
+
+
+def chosen(group: str, name: str) -> dict[str, Any]:
+    """What `group=NAME` stands for. Raises ConfigError for a name that isn't there."""
+    known = overrides.choices(group)
+    if name not in known:
+        raise ConfigError([Fault(group, f"unknown {show(name)}, {nearest(name, known)}")])
+    with initialize_config_dir(str(overrides.CONFIGS), version_base="1.3"):
+        composed = compose("config", [f"{group}={name}"])
+    content = OmegaConf.to_container(composed[group], resolve=False)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
+def value_of(key: str, text: str) -> Any:
+    """A value as it is typed. Raises ConfigError for what isn't YAML."""
+    try:
+        typed = OmegaConf.from_dotlist([f"value={text}"])
+        return OmegaConf.to_container(typed, resolve=False)["value"]  # type: ignore[call-overload, index]
+    except (yaml.YAMLError, OmegaConfBaseException):
+        raise ConfigError([Fault(key, f"{show(text)} can't be read as a value, put it in quotes")]) from None
+
+
+def _put(config: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = config.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError([Fault(key, f"can't be set: {section} is {show(inner)}")])
+        config = inner
+    config[last] = value
+
+
+def flat(config: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    """Values by their dotted keys; lists stay whole."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{place}{key}.")
+        else:
+            found[f"{place}{key}"] = value
+    return found

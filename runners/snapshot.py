@@ -1,0 +1,93 @@
+"""The state of a run as a checkpoint, and back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnn import Sequential
+from runners.checkpoint import Checkpoint, SavedProgress, SavedTotals, arrays, tensors
+from runners.data import Dataset
+from runners.divergence import Diverged, finite
+from runners.errors import CheckpointError
+from runners.progress import Progress
+from runners.schema import Config
+from runners.tasks.classification import Totals
+
+log = logging.getLogger(__name__)
+
+
+def take(config: Config, network: Sequential, dataset: Dataset, progress: Progress) -> Checkpoint:
+    """All that there is to save of a run. Raises Diverged where the weights have stopped being finite."""
+    if not finite(network.flat.data):
+        raise Diverged(f"the weights aren't finite after step {progress.step}; the checkpoints before them are kept")
+    return Checkpoint(
+        weights=arrays(network.state()),
+        model={"layers": config.model["layers"]},
+        input_shape=list(dataset.input_shape),
+        dtype=config.settings.dtype,
+        loss=config.loss.kind,
+        preparation=dataset.preparation,
+        mean=dataset.mean,
+        std=dataset.std,
+        class_names=dataset.class_names,
+        config={**config.raw, "threads": config.threads},
+        epoch=progress.epoch,
+        step=progress.step,
+        optimizer=arrays(config.optimizer.state()),
+        schedule=config.schedule.state(),
+        progress=SavedProgress(
+            rows=progress.rows,
+            steps=progress.steps,
+            totals=SavedTotals(**vars(progress.totals.numbers())),
+            seconds=progress.seconds,
+        ),
+        data_fingerprint=dataset.fingerprint,
+    )
+
+
+def restore(content: Checkpoint, config: Config, network: Sequential) -> Progress:
+    """Bring network, optimizer and schedule to where they were saved; returns how far the run had come.
+
+    An optimizer or a schedule of another kind than the saved one begins anew. Raises CheckpointError where something
+    doesn't fit.
+    """
+    saved = content.progress
+    try:
+        network.load_state(tensors(content.weights))
+        if _same("optimizer", content, config):
+            config.optimizer.load_state(_vectors(content.optimizer, network.flat.data))
+        if _same("schedule", content, config):
+            config.schedule.load_state(content.schedule)
+        totals = Totals(**dict(saved.totals))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"the checkpoint's state doesn't fit its config: {error}") from None
+    rows = [{**row, "epoch": int(row["epoch"]), "step": int(row["step"])} for row in saved.rows]
+    return Progress(rows, saved.steps, totals, saved.seconds)
+
+
+def _same(section: str, content: Checkpoint, config: Config) -> bool:
+    before, now = (_name(raw, section) for raw in (content.config, config.raw))
+    if before != now:
+        log.warning("the %s is %s now and was %s: it begins anew", section, now, before)
+    return bool(before == now)
+
+
+def _name(raw: Mapping[str, Any], section: str) -> Any:
+    content = raw.get(section)
+    return content.get("name") if isinstance(content, Mapping) else None
+
+
+def _vectors(state: Mapping[str, Any], flat: Tensor) -> dict[str, Any]:
+    """An optimizer's saved state beside the weights [P]. Raises ValueError for a vector of another shape or type."""
+    found = {}
+    for name, value in state.items():
+        found[name] = torch.from_numpy(value).to(flat.device) if isinstance(value, np.ndarray) else value
+        if isinstance(value, np.ndarray) and (found[name].shape != flat.shape or found[name].dtype != flat.dtype):
+            raise ValueError(f"optimizer.{name} is {value.dtype} {list(value.shape)}, wanted {list(flat.shape)}")
+    return found

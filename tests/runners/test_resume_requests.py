@@ -1,0 +1,268 @@
+"""What a resume takes, what it asks for, and what it refuses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from runners import checkpoint, commands, metrics, plain_pickle, run_directory
+from runners.run_directory import RunDirectory
+from tests.runners.conftest import Run, write_dataset
+from tests.runners.outcomes import outcome
+from tests.runners.test_resume import status, stop_at
+
+
+def resume(*arguments: str) -> int:
+    return commands.train(arguments)
+
+
+@pytest.fixture
+def stopped(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """A run in `a`, stopped in step 11 of 24, in its second epoch."""
+    with monkeypatch.context() as patch:
+        stop_at(11, patch)
+        assert run("run_dir=a", "epochs=3", "schedule=constant") == 143
+    capsys.readouterr()
+    return run
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+REFUSED = {
+    "optimizer.lr=0.5": "optimizer.lr: 0.5 and not 0.01 changes what this run computes: add resume_changed=true",
+    "optimizer=sgd": "optimizer.name: 'sgd' and not 'adam' changes what this run computes",
+    "schedule=cosine": "schedule.name: 'cosine' and not 'constant' changes what this run computes",
+    "threads=1": "threads: 1 and not 2 changes what this run computes",
+    "optimizer.lrr=0.5": "optimizer.lrr: unknown, did you mean lr",
+    "epoch=5": "epoch: unknown, did you mean epochs",
+    "optimizer=sdg": "optimizer: unknown 'sdg', did you mean sgd",
+    "optimizer.lr=nan": "optimizer.lr: 'nan' is not allowed",
+    "optimizer.lr=[1": "optimizer.lr: '[1' can't be read as a value",
+    "optimizer.lr": "optimizer.lr: can't be read, give key=value",
+    "epochs.more=1": "epochs.more: can't be set: epochs is 3",
+    "model.width=3": "model.width: can't be changed in a resume; begin a new run from these weights with init_from=RUN",
+    "model=lenet": "model: can't be changed in a resume",
+    "run_dir=b": "run_dir: can't be changed in a resume",
+    "-m": "-m: a sweep can't be resumed as one, resume each of its jobs",
+    "resume_changed=yes": "resume_changed: 'yes' is not allowed, give true or false",
+    "data=mnist": "model.layers: the last, linear_1, gives [3], the data have 10 classes",
+}
+
+
+@pytest.mark.parametrize("typed", REFUSED)
+def test_what_is_typed_is_refused_and_the_run_stays_as_it_was(
+    typed: str, stopped: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = everything(Path("a"))
+    assert resume("resume=a", typed) == 2
+    message = capsys.readouterr().err
+    assert f"error: {REFUSED[typed]}" in message
+    assert "Traceback" not in message
+    assert everything(Path("a")) == before
+
+
+def test_all_mistakes_are_told_at_once(stopped: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert resume("resume=a", "model.width=3", "optimizer=sdg", "epochs", "run_dir=b") == 2
+    assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == [
+        "model.width:",
+        "optimizer:",
+        "epochs:",
+        "run_dir:",
+    ]
+
+
+@pytest.mark.parametrize("typed", ["optimizer.lr=0.5", "optimizer=sgd", "schedule=cosine", "augment=shift"])
+def test_what_changes_the_run_is_done_where_it_is_wanted(typed: str, stopped: Run) -> None:
+    assert resume("resume=a", typed, "resume_changed=true") == 0
+    assert status("a")["resumed"][0]["overrides"] == [typed]
+    assert metrics.read(Path("a/metrics.csv"))[-1]["epoch"] == 3
+    key, _, value = typed.partition("=")
+    saved = yaml.safe_load(Path("a/config.yaml").read_text())
+    assert saved == checkpoint.load(Path("a/checkpoints/last.pkl")).config
+    assert str(saved["optimizer"]["lr"] if "." in key else saved[key].get("name", value)) == (
+        value if key != "augment" else "shift"
+    )
+
+
+@pytest.mark.parametrize("typed", ["batch_size=8", "seed=3", "data.num_examples=50", "accumulate=2"])
+def test_the_order_of_examples_changes_between_epochs_only(
+    typed: str, stopped: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert resume("resume=a", typed, "resume_changed=true") == 2
+    key = typed.partition("=")[0]
+    message = f"error: {key}: the run stands behind step 3 of epoch 2, this can change between epochs\n"
+    assert capsys.readouterr().err == message
+    assert resume("resume=a") == 0
+    assert resume("resume=a", typed, "epochs=4", "resume_changed=true") == 0
+    assert [row["epoch"] for row in metrics.read(Path("a/metrics.csv"))] == [1, 2, 3, 4]
+
+
+def test_more_epochs_are_a_change_only_where_the_schedule_counts_them(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("run_dir=whole", "epochs=4") == 0
+    assert run("run_dir=a", "epochs=2") == 0
+    assert resume("resume=a", "epochs=4") == 0
+    assert outcome("a")["rows"] == outcome("whole")["rows"]
+    assert outcome("a")["last"]["weights"] == outcome("whole")["last"]["weights"]
+    assert run("run_dir=b", "epochs=2", "schedule=one_cycle") == 0
+    capsys.readouterr()
+    assert resume("resume=b", "epochs=4") == 2
+    assert "epochs: 4 and not 2 changes what this run computes" in capsys.readouterr().err
+    assert resume("resume=b", "epochs=4", "resume_changed=true") == 0
+    assert resume("resume=b", "epochs=3", "resume_changed=true") == 2
+    assert capsys.readouterr().err == "error: epochs: 3 is not allowed, 4 are done already\n"
+
+
+def test_a_finished_run_says_so(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("run_dir=a", "epochs=1") == 0
+    before = everything(Path("a"))
+    capsys.readouterr()
+    for typed in ([], ["patience=3"], ["checkpoint.every_steps=2"]):
+        assert resume("resume=a", *typed) == 0
+        assert capsys.readouterr().out == "a: finished already; give more epochs=N to train on\n"
+        assert everything(Path("a")) == before
+
+
+def test_auto_takes_the_latest_that_is_not_finished(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert resume("resume=auto") == 2
+    assert capsys.readouterr().err == "error: resume: there is no unfinished run in outputs, give resume=RUN\n"
+    for _ in range(3):
+        with monkeypatch.context() as patch:
+            stop_at(5, patch)
+            assert run() == 143
+    runs = list(Path("outputs").glob("*/*"))
+    for number, path in enumerate(runs):
+        os.utime(path / "checkpoints/last.pkl", (number, number))
+    assert run("epochs=1") == 0  # finished, and later than all of them
+    with RunDirectory.open(runs[2]):  # somebody is at work in it
+        capsys.readouterr()
+        assert resume("resume=auto") == 0
+    assert f"going on with {runs[1]}\n" in capsys.readouterr().out
+    assert [run_directory.state(path) for path in runs] == ["interrupted", "done", "interrupted"]
+
+
+def test_two_processes_never_work_in_one_run(stopped: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with RunDirectory.open(Path("a")):
+        assert resume("resume=a") == 2
+    assert capsys.readouterr().err == "error: a: another process is at work in it, wait until it ends\n"
+    assert resume("resume=a") == 0
+
+
+def test_a_run_that_died_is_told_from_one_that_runs(stopped: Run) -> None:
+    with RunDirectory.open(Path("a")) as directory:
+        directory.status("running")
+        assert run_directory.state(Path("a")) == "running"
+    assert run_directory.state(Path("a")) == "died"
+    assert resume("resume=a") == 0
+    assert run_directory.state(Path("a")) == "done"
+
+
+@pytest.mark.parametrize("damage", [b"", b"torn", None])
+def test_a_broken_last_gives_way_to_previous(
+    damage: bytes | None, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run("run_dir=whole") == 0
+    with monkeypatch.context() as patch:
+        stop_at(11, patch)
+        assert run("run_dir=a", "checkpoint.every_steps=2") == 143
+    last = Path("a/checkpoints/last.pkl")
+    last.unlink() if damage is None else last.write_bytes(damage)
+    caplog.clear()
+    assert resume("resume=a") == 0
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert "instead, a/checkpoints/previous.pkl is used, of step 10" in warnings[0]
+    assert outcome("a")["last"]["weights"] == outcome("whole")["last"]["weights"]
+    assert outcome("a")["rows"] == outcome("whole")["rows"]
+
+
+def test_other_data_are_noticed(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_dataset(tmp_path / "data")
+    with monkeypatch.context() as patch:
+        stop_at(8, patch)
+        assert run("run_dir=a", f"data.path={folder}") == 143
+    labels = folder / "train-labels-idx1-ubyte"
+    content = bytearray(labels.read_bytes())
+    content[-1] = (content[-1] + 1) % 3
+    labels.write_bytes(content)
+    capsys.readouterr()
+    assert resume("resume=a") == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: data: not the files that this run has seen (fingerprint ")
+    assert "add resume_changed=true" in message
+    labels.unlink()
+    assert resume("resume=a") == 2
+    assert "there is no train-labels-idx1-ubyte" in capsys.readouterr().err
+    labels.write_bytes(content)
+    assert resume("resume=a", "resume_changed=true") == 0
+
+
+def test_leftovers_are_cleaned(stopped: Run) -> None:
+    for name in ("a/.status.json.17.new", "a/checkpoints/.last.pkl.99.new", "a/.run.new"):
+        Path(name).write_text("half")
+    assert resume("resume=a") == 0
+    assert not list(Path("a").rglob("*.new"))
+
+
+def change(**sections: Any) -> None:
+    """Write other things into both checkpoints, with a right trailer."""
+    for which in ("last", "previous"):
+        file = Path(f"a/checkpoints/{which}.pkl")
+        content = plain_pickle.read(file)
+        merged = ("progress", "optimizer")
+        plain_pickle.write(file, content | {k: content[k] | v if k in merged else v for k, v in sections.items()})
+
+
+def empty(folder: str) -> None:
+    for file in Path(folder).iterdir():
+        file.unlink()
+
+
+NOTHING = {"loss": 0.0, "share": 0.0, "correct": 0.0, "count": 0}
+NO_RUNS: dict[str, tuple[Callable[[], Any], str]] = {
+    "missing": (lambda: shutil.rmtree("a"), "a: there is no such run"),
+    "another folder": (
+        lambda: shutil.rmtree("a/checkpoints"),
+        "a: not a run directory: there is no folder checkpoints in it",
+    ),
+    "no checkpoint": (lambda: empty("a/checkpoints"), "a: the run ended before its first step, begin it anew"),
+    "another config": (lambda: change(config={"epochs": 3}), "the model in the checkpoint's config isn't that"),
+    "no config": (lambda: change(config="{}"), "not a checkpoint that can be used: config: "),
+    "steps": (lambda: change(progress={"steps": 900}), "the checkpoint tells of 900 steps in an epoch of 8"),
+    "rows": (lambda: change(progress={"rows": [{"epoch": 1.0}]}), "row 1 isn't that of an epoch"),
+    "totals": (lambda: change(progress={"totals": {"loss": 1.0}}), "progress.totals."),
+    "sums": (lambda: change(progress={"steps": 7, "totals": NOTHING}), "its sums aren't those of its steps"),
+    "optimizer": (lambda: change(optimizer={"velocity": 1}), "doesn't fit adam"),
+    "vector": (
+        lambda: change(optimizer={"mean": np.zeros(3, np.float32)}),
+        "optimizer.mean is float32 [3], wanted [819]",
+    ),
+    "schedule": (lambda: change(schedule={"best": 1.0}), "a saved state with ['best'] doesn't fit constant"),
+    "model": (lambda: change(model={"layers": ["flatten"]}), "the checkpoint's network can't be rebuilt"),
+}
+
+
+@pytest.mark.parametrize("case", NO_RUNS)
+def test_what_is_no_run_is_refused(case: str, stopped: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    prepare, message = NO_RUNS[case]
+    prepare()
+    assert resume("resume=a") == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    if Path("a").exists():
+        assert status("a")["state"] == "interrupted"
