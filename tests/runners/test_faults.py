@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.faults import pickles
+from tests.faults import pickles, runs
+from tests.faults.trials import Server
 
 ROOT = Path(__file__).parents[2]
 UNSAFE = """
@@ -29,6 +31,20 @@ def test_no_file_executes_crashes_hangs_or_grows(group: str, tmp_path: Path) -> 
     found = pickles.alone(group, 10_000, 0, tmp_path / "mark")
     assert found["wrong"] == []
     assert found["files"] >= (60 if "hand" in group else 10_000)
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[runs.Trials]:
+    with Server() as server:
+        yield runs.Trials(server, tmp_path_factory.mktemp("trials"))
+
+
+@pytest.mark.parametrize("group", runs.GROUPS)
+def test_nothing_saved_is_lost_and_every_resume_goes_on(group: str, trials: runs.Trials) -> None:
+    found = trials.examine(group, 3 if "again" in group else 6, seed=0)
+    assert found.wrong == []
+    assert found.resumed == found.begun
+    assert found.faults
 
 
 def test_the_watch_would_see_it(tmp_path: Path) -> None:
