@@ -77,54 +77,19 @@ STANDARD = set(
     __future__ collections contextlib copy dataclasses difflib functools inspect itertools math os types typing weakref
     """.split()
 )
+FILES_AND_PROCESSES = set(
+    """
+    argparse concurrent csv datetime errno filelock gzip hashlib http io json logging pathlib pickle pickletools platform re
+    secrets shutil signal struct sys tarfile tempfile threading time traceback urllib zlib
+    """.split()
+)
 MODULES = {
     "cnn": {*STANDARD, "cnn", "hashlib", "llvmlite", "numba", "numpy", "pydantic", "torch"},
     "runners": {
         *STANDARD,
-        *(
-            "argparse",
-            "csv",
-            "datetime",
-            "errno",
-            "filelock",
-            "gzip",
-            "hashlib",
-            "io",
-            "json",
-            "logging",
-            "pathlib",
-            "pickle",
-        ),
-        *(
-            "pickletools",
-            "platform",
-            "re",
-            "secrets",
-            "shutil",
-            "signal",
-            "struct",
-            "sys",
-            "tempfile",
-            "threading",
-            "time",
-            "traceback",
-            "types",
-            "zlib",
-        ),
-        *(
-            "PIL",
-            "cnn",
-            "hydra",
-            "matplotlib",
-            "numpy",
-            "omegaconf",
-            "pydantic",
-            "runners",
-            "scipy",
-            "torch",
-            "tqdm",
-            "yaml",
-        ),
+        *FILES_AND_PROCESSES,
+        *("PIL", "cnn", "hydra", "matplotlib", "numpy", "omegaconf", "pydantic", "runners", "scipy", "torch", "tqdm"),
+        "yaml",
     },
 }
 """The modules that each package may import; scipy in runners/images.py alone, for the pieces of a picture."""

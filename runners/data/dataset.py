@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from runners.errors import DataError
 
+MOST_BYTES = 2**32
+"""No array of pixels is read that takes more; a file that promises more is refused before it is read."""
+
 Preparation = Literal["digit", "plain"]
 ValSplit = Literal["train", "test"]
+Text = Annotated[str, Field(min_length=1)]
 Array = np.ndarray[Any, Any]
 
 
@@ -58,15 +68,16 @@ class Dataset:
 class Source:
     """The base of every dataset that a config can name. The constructor takes the arguments under `data`."""
 
-    num_examples: int | None
-    val_examples: int
-    val_split: ValSplit
-    split_seed: int
-    preparation: Preparation
-    class_names: list[str] | None
-
+    preparation: Preparation = "plain"
+    class_names: list[str] | None = None
     known_shape: tuple[int, ...] | None = None
     known_classes: int | None = None
+
+    def __init__(self, num_examples: int | None, val_examples: int, val_split: ValSplit, split_seed: int) -> None:
+        self.num_examples = num_examples
+        self.val_examples = val_examples
+        self.val_split = val_split
+        self.split_seed = split_seed
 
     def read(self) -> tuple[Examples, Examples]:
         """The examples of the training file and of the test file. Raises DataError for whatever is wrong with them."""
@@ -118,10 +129,17 @@ class Source:
 
     def _names(self, training_file: Examples, test: Examples) -> list[str]:
         classes = 1 + max(int(examples.labels.max()) for examples in (training_file, test))
-        names = self.class_names or [str(number) for number in range(self.known_classes or classes)]
-        if classes > len(names):
-            raise DataError(f"data.class_names: {len(names)} names for labels up to {classes - 1}, give {classes}")
-        return names
+        return self.class_names or [str(number) for number in range(self.known_classes or classes)]
+
+
+@contextmanager
+def reading(place: Path) -> Iterator[None]:
+    """Raise DataError, with the file's name or else the place's, for what can go wrong in reading and unpacking."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        file, reason = getattr(error, "filename", None), getattr(error, "strerror", None)
+        raise DataError(f"{file or place}: can't be read: {reason or error}") from None
 
 
 def _require(argument: str, wanted: int, available: int, what: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gzip
 import math
 import struct
-import zlib
 from collections.abc import Sequence
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Annotated, Any, cast
 
@@ -15,18 +15,21 @@ import torch
 from pydantic import Field
 
 from cnn.arguments import NonNegative, Positive
-from runners.data.dataset import Examples, Preparation, Source, ValSplit
+from runners.data.dataset import MOST_BYTES, Examples, Preparation, Source, Text, ValSplit, reading
 from runners.errors import DataError
 
 UNSIGNED_BYTE = 0x08
+GZIP = b"\x1f\x8b"
 CHUNK = 1 << 22
 Array = np.ndarray[Any, Any]
-Text = Annotated[str, Field(min_length=1)]
 ClassNames = Annotated[list[str], Field(min_length=2)]
 
 
 class Idx(Source):
-    """A directory with training and test images and labels, named as MNIST's files are, gzipped or not."""
+    """A directory with training and test images and labels, named as MNIST's files are, gzipped or not.
+
+    Of several files for the same, `-idx` goes before `.idx`, and the one without `.gz` before the one with it.
+    """
 
     def __init__(
         self,
@@ -38,22 +41,26 @@ class Idx(Source):
         preparation: Preparation = "plain",
         class_names: ClassNames | None = None,
     ) -> None:
+        super().__init__(num_examples, val_examples, val_split, split_seed)
         self.path = Path(path)
-        self.num_examples = num_examples
-        self.val_examples = val_examples
-        self.val_split = val_split
-        self.split_seed = split_seed
         self.preparation = preparation
         self.class_names = class_names
 
     def read(self) -> tuple[Examples, Examples]:
-        if not self.path.is_dir():
-            raise DataError(f"data.path: there is no directory {self.path}")
-        train, test = (self._read_pair(prefix) for prefix in ("train", "t10k"))
+        with reading(self.path):
+            if not self.path.is_dir():
+                raise DataError(f"data.path: there is no directory {self.path}")
+            train, test = (self._read_pair(prefix) for prefix in ("train", "t10k"))
         if train.images.shape[1:] != test.images.shape[1:]:
             shapes = " and ".join(str(list(examples.images.shape[1:])) for examples in (train, test))
             raise DataError(f"{self.path}: training and test images have different shapes, {shapes}")
         return train, test
+
+    def find(self, prefix: str, content: str) -> Path | None:
+        """The file that holds the images or labels of training (prefix `train`) or test (`t10k`), if there is one."""
+        patterns = [f"{prefix}-{content}{dot}idx*-ubyte{end}" for dot in "-." for end in ("", ".gz")]
+        found = [file for pattern in patterns for file in sorted(self.path.glob(pattern))]
+        return next((file for file in found if file.is_file()), found[0] if found else None)
 
     def _read_pair(self, prefix: str) -> Examples:
         images_file, images = self._read(prefix, "images")
@@ -66,15 +73,26 @@ class Idx(Source):
             raise DataError(f"{images_file} holds {len(images)} images, {labels_file.name} {len(labels)} labels")
         if not images.size:
             raise DataError(f"{images_file}: holds no images, its axes are {list(images.shape)}")
+        self._check(images_file, images, labels_file, labels)
         return Examples(torch.from_numpy(images[:, None]), torch.from_numpy(labels.astype(np.int64)))
 
+    def _check(self, images_file: Path, images: Array, labels_file: Path, labels: Array) -> None:
+        """Raise DataError where shape or labels aren't those that are known of this dataset."""
+        if self.known_shape and (1, *images.shape[1:]) != self.known_shape:
+            raise DataError(f"{images_file}: images of {list(images.shape[1:])}, not {list(self.known_shape[1:])}")
+        last = int(labels.max())
+        if self.known_classes and last >= self.known_classes:
+            raise DataError(f"{labels_file}: labels up to {last}, the classes are 0 to {self.known_classes - 1}")
+        if self.class_names and last >= len(self.class_names):
+            problem = f"{len(self.class_names)} names for labels up to {last}, give {last + 1}"
+            raise DataError(f"data.class_names: {problem} (labels of {labels_file})")
+
     def _read(self, prefix: str, content: str) -> tuple[Path, Array]:
-        stems = [f"{prefix}-{content}{dot}idx*-ubyte{end}" for dot in "-." for end in ("", ".gz")]
-        found = [file for stem in stems for file in sorted(self.path.glob(stem)) if file.is_file()]
-        if not found:
+        file = self.find(prefix, content)
+        if not file:
             axes = {"images": 3, "labels": 1}[content]
             raise DataError(f"{self.path}: there is no {prefix}-{content}-idx{axes}-ubyte, with or without .gz")
-        return found[0], read_idx(found[0])
+        return file, read_idx(file)
 
 
 class Mnist(Idx):
@@ -95,37 +113,46 @@ class Mnist(Idx):
 
 
 def read_idx(file: Path) -> Array:
-    """The array in an IDX file of unsigned bytes. Raises DataError for anything else, and never reads past its end."""
-    try:
-        with _open(file) as stream:
-            magic = _exactly(stream.read(4), 4, file)
-            zeros, kind, axes = struct.unpack(">HBB", magic)
-            if zeros or kind != UNSIGNED_BYTE or not 1 <= axes <= 4:
-                raise DataError(f"{file}: begins with {magic.hex()}, IDX files of bytes with 0000080 and 1 to 4")
-            shape: Sequence[int] = struct.unpack(f">{axes}I", _exactly(stream.read(4 * axes), 4 * axes, file))
-            count = math.prod(shape)
-            values = _exactly(_read_at_most(stream, count + 1), count, file)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{file}: can't be read: {error}") from None
-    return np.frombuffer(values, np.uint8).reshape(shape).copy()
+    """The array in an IDX file of unsigned bytes, gzipped or not. Raises DataError for anything else.
+
+    Memory follows what is there, never what the header promises, and nothing is unpacked that lies behind the values.
+    """
+    if not file.is_file():
+        raise DataError(f"{file}: not a file")
+    with reading(file), file.open("rb") as packed, _unpacked(packed) as stream:
+        magic = _exactly(stream.read(4), 4, file)
+        zeros, kind, axes = struct.unpack(">HBB", magic)
+        if zeros or kind != UNSIGNED_BYTE or not 1 <= axes <= 4:
+            raise DataError(f"{file}: begins with {magic.hex()}, IDX files of bytes with 0000080 and 1 to 4")
+        shape: Sequence[int] = struct.unpack(f">{axes}I", _exactly(stream.read(4 * axes), 4 * axes, file))
+        count = math.prod(shape)
+        if count > MOST_BYTES:
+            raise DataError(f"{file}: promises {count:,} values, {list(shape)}; at most {MOST_BYTES:,} are read")
+        values = _exactly(_read_at_most(stream, count + 1), count, file)
+    return np.frombuffer(values, np.uint8).reshape(shape)
 
 
-def _open(file: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(file, "rb")) if file.suffix == ".gz" else file.open("rb")
+def header(shape: Sequence[int]) -> bytes:
+    """How an IDX file of unsigned bytes of this shape begins."""
+    return struct.pack(f">HBB{len(shape)}I", 0, UNSIGNED_BYTE, len(shape), *shape)
 
 
-def _read_at_most(stream: IO[bytes], count: int) -> bytes:
-    """Up to `count` bytes, in pieces: memory follows what is there and not what a header promises."""
-    pieces, left = [], count
-    while left and (piece := stream.read(min(left, CHUNK))):
-        pieces.append(piece)
-        left -= len(piece)
-    return b"".join(pieces)
+def _unpacked(packed: BufferedReader) -> IO[bytes]:
+    """The stream, through gzip where it begins as gzip does, whatever its name says: no IDX file begins so."""
+    return cast(IO[bytes], gzip.open(packed)) if packed.peek(2)[:2] == GZIP else packed
 
 
-def _exactly(content: bytes, wanted: int, file: Path) -> bytes:
+def _read_at_most(stream: IO[bytes], count: int) -> bytearray:
+    """Up to `count` bytes, in pieces, so that memory is taken only for what is there."""
+    content = bytearray()
+    while len(content) < count and (piece := stream.read(min(count - len(content), CHUNK))):
+        content += piece
+    return content
+
+
+def _exactly(content: bytes | bytearray, wanted: int, file: Path) -> bytes | bytearray:
     if len(content) < wanted:
-        raise DataError(f"{file}: cut short, {wanted - len(content)} bytes are missing")
+        raise DataError(f"{file}: cut short, {wanted - len(content):,} bytes are missing")
     if len(content) > wanted:
-        raise DataError(f"{file}: goes on after its {wanted} values")
+        raise DataError(f"{file}: goes on after its {wanted:,} values")
     return content

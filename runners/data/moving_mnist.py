@@ -37,7 +37,6 @@ class MovingMnist(Source):
     bounce off walls. Raises ConfigError where the speed is half the size or more, at which opposite directions meet.
     """
 
-    preparation = "plain"
     known_classes = len(DIRECTIONS)
 
     def __init__(
@@ -54,10 +53,7 @@ class MovingMnist(Source):
         if 2 * speed >= size:
             problem = f"{speed} is not allowed for a size of {size}, give at most {(size - 1) // 2}"
             raise ConfigError([Fault("speed", problem)])
-        self.num_examples = num_examples
-        self.val_examples = val_examples
-        self.val_split = val_split
-        self.split_seed = split_seed
+        super().__init__(num_examples, val_examples, val_split, split_seed)
         self.frames = frames
         self.size = size
         self.speed = speed

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from runners import commands, overrides
-from runners.data.idx import read_idx
-from runners.errors import DataError
-from tests.runners.conftest import Run, write_dataset, write_idx
+from tests.runners.conftest import Run
 
 CONV = "conv2d:{out_channels:4,kernel_size:"
 
@@ -133,9 +128,6 @@ def test_a_last_batch_of_one_before_a_flat_batch_norm(run: Run, capsys: pytest.C
     assert run("batch_size=16", flat) == 0
 
 
-Damage = Callable[[Path], object]
-
-
 BROKEN_MODELS = {
     "unclosed bracket": (b"layers: [relu\n", "mine.yaml:2:1: "),
     "duplicate key": (b"width: 1\nwidth: 2\nlayers: [relu]\n", "found duplicate key width"),
@@ -179,99 +171,6 @@ def test_overrides_that_hydra_refuses(override: str, run: Run, capsys: pytest.Ca
 def test_paths_are_taken_as_they_stand(name: str, run: Run) -> None:
     assert run(f"run_dir=out/{name}", "epochs=1") == 0
     assert [path.name for path in Path("out").iterdir()] == [name]
-
-
-def replace(name: str, content: bytes) -> Damage:
-    return lambda folder: (folder / name).write_bytes(content)
-
-
-def rewrite(name: str, values: list[int] | np.ndarray) -> Damage:  # type: ignore[type-arg]
-    return lambda folder: write_idx(folder / name, np.asarray(values))
-
-
-def cut(name: str, end: int) -> Damage:
-    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:end])
-
-
-def extend(name: str) -> Damage:
-    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes() + b"x")
-
-
-IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
-
-DATA = {
-    "no images": (
-        lambda folder: (folder / IMAGES).unlink(),
-        "there is no train-images-idx3-ubyte, with or without .gz",
-    ),
-    "no test labels": (
-        lambda folder: (folder / "t10k-labels-idx1-ubyte").unlink(),
-        "there is no t10k-labels-idx1-ubyte",
-    ),
-    "empty": (replace(IMAGES, b""), "cut short, 4 bytes are missing"),
-    "wrong magic": (replace(IMAGES, b"hello, world"), "begins with 68656c6c"),
-    "floats": (replace(IMAGES, b"\0\0\x0d\x03" + bytes(12)), "begins with 00000d03"),
-    "header cut": (cut(IMAGES, 10), "cut short, 6 bytes are missing"),
-    "promises petabytes": (replace(IMAGES, b"\0\0\x08\x04" + b"\xff" * 16 + b"abc"), "cut short"),
-    "no pixels": (rewrite(IMAGES, np.zeros((150, 0, 10))), "holds no images, its axes are [150, 0, 10]"),
-    "cut short": (cut(IMAGES, -1), "cut short, 1 bytes are missing"),
-    "too long": (extend(IMAGES), "goes on after its 15000 values"),
-    "counts differ": (rewrite(LABELS, [0, 1, 2]), "holds 150 images, train-labels-idx1-ubyte 3 labels"),
-    "labels of two axes": (rewrite(LABELS, np.zeros((150, 2))), "2 axes, labels have 1"),
-    "images of one axis": (rewrite(IMAGES, [1, 2, 3]), "1 axes, images have 3"),
-    "no examples": (
-        lambda folder: (rewrite(IMAGES, np.zeros((0, 10, 10)))(folder), rewrite(LABELS, np.zeros(0))(folder)),
-        "holds no images",
-    ),
-    "other shape of test images": (
-        rewrite("t10k-images-idx3-ubyte", np.zeros((60, 9, 10))),
-        "training and test images have different shapes, [1, 10, 10] and [1, 9, 10]",
-    ),
-}
-
-
-@pytest.mark.parametrize("fault", DATA)
-def test_bad_data(fault: str, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = write_dataset(tmp_path / "data")
-    damage, expected = DATA[fault]
-    damage(folder)
-    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
-    assert run(f"data.path={folder}") == 2
-    out, err = capsys.readouterr()
-    assert expected in err
-    assert len(err.splitlines()) == 1
-    assert out == ""
-    assert before == {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
-
-
-@pytest.mark.parametrize("content", [b"", b"\x1f\x8b", b"not gzip at all", gzip.compress(bytes(2000))[:-9]])
-def test_bad_gzip(content: bytes, tmp_path: Path) -> None:
-    file = tmp_path / "x.gz"
-    file.write_bytes(content)
-    with pytest.raises(DataError, match=r"x\.gz"):
-        read_idx(file)
-
-
-def test_a_gzip_bomb_is_not_inflated(tmp_path: Path) -> None:
-    """200 MB behind a header that promises four bytes: reading stops one byte after what was promised."""
-    file = tmp_path / "bomb.gz"
-    with gzip.open(file, "wb", compresslevel=1) as stream:
-        stream.write(b"\0\0\x08\x01\0\0\0\x04")
-        for _ in range(200):
-            stream.write(bytes(1 << 20))
-    with pytest.raises(DataError, match="goes on after its 4 values"):
-        read_idx(file)
-
-
-def test_gzipped_and_plain_files_of_either_name(tmp_path: Path, run: Run) -> None:
-    folder = write_dataset(tmp_path / "data", end=".gz")
-    for file in list(folder.iterdir()):
-        if "labels" in file.name:
-            (folder / file.name.replace("-idx", ".idx").removesuffix(".gz")).write_bytes(
-                gzip.decompress(file.read_bytes())
-            )
-            file.unlink()
-    assert run(f"data.path={folder}", "run_dir=first") == 0
 
 
 def test_run_dir_in_a_sweep_is_refused(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
