@@ -235,7 +235,7 @@ def _count(text: str) -> int:
 
 
 def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
-    """The command's exit code; 1 where nobody reads what it prints, 130 for Ctrl-C, both without a traceback."""
+    """The command's exit code; 1 where nobody reads what it prints, a signal's, all without a traceback."""
     ask_on_signals()
     if sys.stderr.isatty():
         ops.before_compiling(lambda: tqdm.write(COMPILING, file=sys.stderr))
@@ -244,6 +244,8 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except Interrupted as interruption:
+        return interruption.exit_code
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename:
             raise

@@ -1,11 +1,11 @@
-"""SIGINT and SIGTERM end a run in good order: the step is finished and the state saved."""
+"""SIGINT and SIGTERM end a run in good order: the step is finished and the state saved; before that, at once."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -47,15 +47,32 @@ def watch_signals() -> Iterator[SignalWatch]:
     Only the main thread of a process can.
     """
     watch = SignalWatch()
+    with _handled_by(watch.remember):
+        yield watch
+
+
+@contextmanager
+def raising_signals() -> Iterator[None]:
+    """Let a signal raise Interrupted at once, for a `with` block that may take long and has nothing to be saved."""
+
+    def end(signal_number: int, frame: FrameType | None) -> None:
+        raise Interrupted(signal_number)
+
+    with _handled_by(end):
+        yield
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
-        yield watch
+        yield
         return
-    before = {number: signal.signal(number, watch.remember) for number in WATCHED if not _is_ignored(number)}
+    before = {number: signal.signal(number, handler) for number in WATCHED if not _is_ignored(number)}
     try:
-        yield watch
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 def leave_on_signals() -> None:

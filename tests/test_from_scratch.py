@@ -83,6 +83,12 @@ FILES_AND_PROCESSES = set(
     secrets shutil signal struct sys tarfile tempfile threading time traceback urllib zlib
     """.split()
 )
+FILES_AND_PROCESSES = set(
+    """
+    argparse concurrent csv datetime errno filelock gzip hashlib http io json logging pathlib pickle pickletools platform re
+    secrets shutil signal struct sys tarfile tempfile threading time traceback urllib zlib
+    """.split()
+)
 MODULES = {
     "cnn": {*STANDARD, "cnn", "hashlib", "llvmlite", "numba", "numpy", "pydantic", "torch"},
     "runners": {

@@ -1,9 +1,17 @@
 """Datasets by the name that `data.name` gives."""
 
+from runners.data.cifar10 import Cifar10
 from runners.data.dataset import Dataset, Examples, Source
+from runners.data.fashion_mnist import FashionMnist
 from runners.data.idx import Idx, Mnist
 from runners.data.moving_mnist import MovingMnist
 
-SOURCES: dict[str, type[Source]] = {"mnist": Mnist, "idx": Idx, "moving_mnist": MovingMnist}
+SOURCES: dict[str, type[Source]] = {
+    "mnist": Mnist,
+    "fashion_mnist": FashionMnist,
+    "cifar10": Cifar10,
+    "idx": Idx,
+    "moving_mnist": MovingMnist,
+}
 
 __all__ = ["SOURCES", "Dataset", "Examples", "Source"]

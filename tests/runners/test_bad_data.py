@@ -16,9 +16,9 @@ from runners.data import idx
 from runners.data.dataset import MOST_BYTES
 from runners.data.idx import Idx, header, read_idx
 from runners.errors import DataError
-from tests.runners.conftest import SMALL_MODEL, Run, stripes, write_dataset, write_idx
+from tests.runners.conftest import Run, stripes, write_dataset, write_idx
+from tests.runners.small_data import TEN_CLASSES
 
-TEN_CLASSES = SMALL_MODEL.replace("out_features:3", "out_features:10")
 Damage = Callable[[Path], object]
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -197,7 +197,7 @@ def test_digits_that_are_not_mnists(
     assert [path.name for path in tmp_path.iterdir()] == ["mnist"]
 
 
-@pytest.mark.parametrize("source", ["idx"])
+@pytest.mark.parametrize("source", ["idx", "fashion_mnist", "cifar10"])
 @pytest.mark.parametrize("path", ["a" * 300, "file", "file/below", "/dev/null"])
 def test_bad_paths(source: str, path: str, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_bytes(b"")

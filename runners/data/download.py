@@ -1,0 +1,148 @@
+"""Files fetched from their official addresses: whole and unchanged, or not at all, and once for several processes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import IO
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+from filelock import FileLock
+from tqdm import tqdm
+
+from runners.errors import DataError
+from runners.signals import raising_signals
+
+TIMEOUT = 30.0
+"""Seconds without a byte after which a server is given up."""
+CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file at its official address, its size in bytes and its SHA-256."""
+
+    address: str
+    size: int
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        return self.address.rpartition("/")[2]
+
+
+class FetchFailed(Exception):
+    """Why a file can't be had from its address."""
+
+
+def cache_folder(name: str) -> Path:
+    """Where a dataset lies unless `data.path` says otherwise: below $XDG_CACHE_HOME, or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cnn-from-scratch" / name
+
+
+def fetch(remotes: Sequence[Remote], folder: Path) -> None:
+    """Download those of the files that aren't in the folder, which is made if need be.
+
+    Raises DataError where one can't be had or written, with the way out by hand; what was complete before stays.
+    """
+    missing = [remote for remote in remotes if not (folder / remote.name).exists()]
+    if not missing:
+        return
+    with raising_signals(), _locked(folder):
+        for remote in missing:
+            if (folder / remote.name).exists():  # another process had the lock before
+                continue
+            try:
+                _download(remote, folder / remote.name)
+            except FetchFailed as reason:
+                names = ", ".join(remote.name for remote in missing)
+                raise DataError(
+                    f"{remote.address} can't be fetched: {reason}\n"
+                    f"put by hand into {folder}, or into another folder and give data.path=FOLDER:\n{names}"
+                ) from None
+
+
+def require(remote: Remote, file: Path) -> None:
+    """Raise DataError where a file isn't the official one."""
+    if not file.is_file():
+        raise DataError(f"{file}: not a file")
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while piece := stream.read(CHUNK):
+            digest.update(piece)
+    require_digest(digest.hexdigest(), remote.sha256, file)
+
+
+def require_digest(found: str, expected: str, file: Path) -> None:
+    """Raise DataError where a file, or what is packed in it, has another SHA-256 than the official one."""
+    if found != expected:
+        raise DataError(f"{file}: not the official file, its SHA-256 is {found}, not {expected}")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time; the others wait. The empty lock file stays, it can't be removed without a race."""
+    lock = FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise DataError(f"data.path: {folder} can't be written: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _download(remote: Remote, target: Path) -> None:
+    """Stream into a file beside the target, and put it in place once it is known to be right."""
+    part = target.with_name(f".{target.name}.part")
+    try:
+        with part.open("wb") as file:
+            _stream(remote, file)
+        part.replace(target)
+    except OSError as error:
+        raise DataError(f"{target}: can't be written: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _stream(remote: Remote, file: IO[bytes]) -> None:
+    """Write what the address gives. Raises FetchFailed where it isn't the official file, and OSError of writing."""
+    digest, received = hashlib.sha256(), 0
+    with tqdm(
+        total=remote.size, desc=remote.name, unit="B", unit_scale=True, disable=None, leave=False, file=sys.stderr
+    ) as bar:
+        for piece in _pieces(remote):
+            received += len(piece)
+            if received > remote.size:
+                raise FetchFailed(f"it is longer than the official file's {remote.size:,} bytes")
+            file.write(piece)
+            digest.update(piece)
+            bar.update(len(piece))
+    if received < remote.size:
+        raise FetchFailed(f"it ended after {received:,} of {remote.size:,} bytes")
+    if digest.hexdigest() != remote.sha256:
+        raise FetchFailed(f"its SHA-256 is {digest.hexdigest()}, the official file's {remote.sha256}")
+
+
+def _pieces(remote: Remote) -> Iterator[bytes]:
+    """What the address gives, a piece at a time. Raises FetchFailed for all that networks do."""
+    try:
+        with urlopen(remote.address, timeout=TIMEOUT) as response:
+            while piece := response.read(CHUNK):
+                yield piece
+    except HTTPError as error:
+        error.close()
+        raise FetchFailed(str(error)) from None
+    except (OSError, HTTPException) as error:
+        cause = getattr(error, "reason", error)  # urllib wraps what the system said
+        text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+        raise FetchFailed(" ".join(text.split())) from None
