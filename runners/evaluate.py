@@ -18,7 +18,7 @@ from cnn import ConfigError
 from cnn.losses import LOSSES, Loss
 from runners import checkpoint, saved_config, schema
 from runners.commands import DONE, conclude, guarded
-from runners.data import SOURCES
+from runners.data import SOURCES, Examples
 from runners.data.batches import Batches
 from runners.errors import DataError, InputError
 from runners.loop import evaluate as run_through
@@ -73,15 +73,15 @@ def evaluate(run: str, typed: Sequence[str] = (), which: str = "best") -> Evalua
     content = checkpoint.load_run(run, which)
     network = checkpoint.rebuild(content)
     section = _data_section(content.config.get("data") or {}, typed)
-    test = schema.section({"data": section}, "data", SOURCES).test_examples()
+    source = schema.section({"data": section}, "data", SOURCES)
+    test = source.test_examples()
     names = content.class_names
     shape = list(test.images.shape[1:])
     if shape != content.input_shape:
         raise DataError(f"the test images are {shape}, the network takes {content.input_shape}")
-    if int(test.labels.max()) >= len(names):
-        raise DataError(f"there are labels up to {int(test.labels.max())}, the network knows {len(names)} classes")
+    labels = _as_the_network_counts(test.labels, source.class_names, names)
     batches = Batches(
-        test,
+        Examples(test.images, labels),
         BATCH,
         mean=content.mean,
         std=content.std,
@@ -91,8 +91,20 @@ def evaluate(run: str, typed: Sequence[str] = (), which: str = "best") -> Evalua
     task = Classification(network, _loss(content))
     predicted, totals = run_through(task, batches)
     means = totals.means("test")
-    matrix = confusion(test.labels, predicted, len(names))
+    matrix = confusion(labels, predicted, len(names))
     return Evaluation(section["name"], means["test/loss"], means["test/accuracy"], names, matrix)
+
+
+def _as_the_network_counts(labels: torch.Tensor, given: list[str] | None, known: list[str]) -> torch.Tensor:
+    """The labels of classes `given` as numbers of the classes `known`: by name, or as they are where data name none."""
+    if not given:
+        if int(labels.max()) >= len(known):
+            raise DataError(f"there are labels up to {int(labels.max())}, the network knows {len(known)} classes")
+        return labels
+    for name in given:
+        if name not in known:
+            raise DataError(f"the data have a class {name}, the network knows {', '.join(known)}")
+    return torch.tensor([known.index(name) for name in given])[labels]
 
 
 def _loss(content: checkpoint.Checkpoint) -> Loss:

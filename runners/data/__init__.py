@@ -3,6 +3,7 @@
 from runners.data.cifar10 import Cifar10
 from runners.data.dataset import Dataset, Examples, Source
 from runners.data.fashion_mnist import FashionMnist
+from runners.data.folder import Folder
 from runners.data.idx import Idx, Mnist
 from runners.data.moving_mnist import MovingMnist
 
@@ -11,6 +12,7 @@ SOURCES: dict[str, type[Source]] = {
     "fashion_mnist": FashionMnist,
     "cifar10": Cifar10,
     "idx": Idx,
+    "folder": Folder,
     "moving_mnist": MovingMnist,
 }
 

@@ -14,9 +14,10 @@ from cnn.losses import LOSSES
 from cnn.optimizers import OPTIMIZERS
 from cnn.schedules import SCHEDULES
 from runners import commands, debug, overrides, schema
-from runners.data import SOURCES
+from runners.data import SOURCES, cifar10
 from runners.tasks import TASKS
-from tests.runners.conftest import Run
+from tests.runners import small_data
+from tests.runners.conftest import Run, write_dataset
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +31,34 @@ def test_models(name: str) -> None:
     """Two batches of training, validation and test."""
     clips = ["data=moving_mnist", "model.classes=8"] if name == "conv3d" else []
     assert commands.train([f"model={name}", "model.width=3", "debug=fast", "batch_size=8", *clips]) == 0
+
+
+def files(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Write the few images that stand for a dataset without files of its own here; how many classes it has."""
+    if name == "idx":
+        write_dataset(folder)
+    elif name == "folder":
+        small_data.pictures(folder, {"a": 60, "b": 60, "c": 60})
+    elif name == "fashion_mnist":
+        small_data.write(folder, small_data.fashion_files(monkeypatch))
+    elif name == "cifar10":
+        small_data.write(folder / cifar10.FOLDER, small_data.cifar_files(monkeypatch))
+    return {"idx": 3, "folder": 3, "moving_mnist": 8}.get(name, 10)
+
+
+@pytest.mark.parametrize("name", overrides.choices("data"))
+def test_data(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    classes = files(name, tmp_path / "here", monkeypatch)
+    typed = [f"data.path={tmp_path / 'here'}", "data.val_examples=20"] if (tmp_path / "here").exists() else []
+    layers = f"model.layers=[flatten,{{linear:{{out_features:{classes}}}}}]"
+    assert commands.train([f"data={name}", *typed, layers, "debug=fast"]) == 0
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_config_of_data_lists_every_argument(name: str) -> None:
+    constructor: Any = SOURCES[name]
+    listed = yaml.safe_load((overrides.CONFIGS / "data" / f"{name}.yaml").read_text(encoding="utf-8"))
+    assert list(listed) == ["name", *model_of(constructor).model_fields]
 
 
 @pytest.mark.parametrize("name", overrides.choices("experiment"))
