@@ -79,14 +79,8 @@ STANDARD = set(
 )
 FILES_AND_PROCESSES = set(
     """
-    argparse concurrent csv datetime errno filelock gzip hashlib http io json logging pathlib pickle pickletools platform re
-    secrets shutil signal struct sys tarfile tempfile threading time traceback urllib zlib
-    """.split()
-)
-FILES_AND_PROCESSES = set(
-    """
-    argparse concurrent csv datetime errno filelock gzip hashlib http io json logging pathlib pickle pickletools platform re
-    secrets shutil signal struct sys tarfile tempfile threading time traceback urllib zlib
+    argparse concurrent csv datetime errno filelock gzip hashlib http io json logging pathlib pickle pickletools
+    platform re secrets shutil signal struct sys tarfile tempfile threading time traceback urllib zlib
     """.split()
 )
 MODULES = {
