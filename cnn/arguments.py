@@ -91,8 +91,12 @@ def _faults(model: type[BaseModel], values: Mapping[str, Any], place: str, error
     for details in error.errors():
         if not details["loc"]:  # what a model says of its values as a whole
             yield Fault(place, str(details.get("ctx", {}).get("error", details["msg"])))
-    for name in dict.fromkeys(str(details["loc"][0]) for details in error.errors() if details["loc"]):
+    names = dict.fromkeys(str(details["loc"][0]) for details in error.errors() if details["loc"])
+    misspelled = {closest(name, model.model_fields) for name in names if name not in model.model_fields}
+    for name in names:
         inner = _inner_model(model, name)
+        if name in misspelled and name not in values:
+            continue  # of a slip one fault, not two
         if inner and isinstance(values.get(name), Mapping):
             try:
                 check(inner, values[name], join(place, name))
@@ -123,18 +127,24 @@ def _problem(model: type[BaseModel], values: Mapping[str, Any], name: str) -> st
     if name not in model.model_fields:
         return f"unknown, {nearest(name, model.model_fields)}"
     allowed = describe(model, name)
-    if isinstance(values.get(name), int) and values[name] > LARGEST:
+    if isinstance(values.get(name), int) and values[name] > LARGEST and "<=" not in allowed:
         allowed += f", at most {LARGEST:,}"
     return f"{show(values[name])} is not allowed, give {allowed}" if name in values else f"missing, give {allowed}"
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for an unknown name: the most similar known ones, or all of them."""
-    known = sorted(known)
-    lower = {candidate.lower(): candidate for candidate in known}
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is probably meant, if one is similar."""
+    lower = {candidate.lower(): candidate for candidate in sorted(known)}
     close = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
-    if close:
-        return f"did you mean {lower[close[0]]}? (known: {', '.join(known)})"
+    return lower[close[0]] if close else None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for an unknown name: the one that is probably meant, and all that are known."""
+    known = sorted(known)
+    likely = closest(name, known)
+    if likely:
+        return f"did you mean {likely}? (known: {', '.join(known)})"
     return f"known: {', '.join(known)}" if known else "nothing is known here"
 
 
