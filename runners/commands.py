@@ -10,24 +10,24 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from cnn import ConfigError, ops
 from cnn.arguments import Fault
-from runners import debug, experiment, overrides, resume, schema
+from runners import composition, debug, experiment, overrides, resume, schema, sweep, yaml_files
 from runners.debug import DebugFailed
 from runners.errors import ImageError, InputError
 from runners.inference import Predictor, find_pictures
+from runners.overrides import Command
 from runners.run_directory import new_name
 from runners.signals import Interrupted, ask_on_signals
 
@@ -35,16 +35,14 @@ DONE, FAILED, BAD_INPUT = 0, 1, 2
 COMPILING = "compiling kernels for this machine's processor: seconds, and only once"
 
 
-def conclude(error: BaseException) -> int:
-    """Say what went wrong and give the exit code for it; of a fault that nobody foresaw, show the traceback."""
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        error = overrides.from_hydra(error)
-    if isinstance(error, ConfigError | InputError):
-        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
-        return BAD_INPUT
-    if isinstance(error, experiment.RunFailed):
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED
+def conclude(error: BaseException, place: str = "") -> int:
+    """Say what went wrong and give the exit code for it; of a fault that nobody foresaw, show the traceback.
+
+    `place` stands before each line: which job of a sweep it is about.
+    """
+    if isinstance(error, ConfigError | InputError | experiment.RunFailed):
+        print("\n".join(f"error: {place}{line}" for line in str(error).splitlines()), file=sys.stderr)
+        return FAILED if isinstance(error, experiment.RunFailed) else BAD_INPUT
     if isinstance(error, DebugFailed):
         print(error)
         return FAILED
@@ -62,21 +60,22 @@ def train(arguments: Sequence[str]) -> int:
     """Compose with Hydra, then run or sweep; or resume a run. Returns the exit code."""
     if any(argument.startswith("resume=") for argument in arguments):
         return _resume(arguments)
-    prepared, faults = overrides.prepare(arguments)
-    sweeping = any(argument in overrides.MULTIRUN for argument in arguments)
-    if sweeping and faults:
-        return conclude(ConfigError(faults))
-    jobs = _Jobs(faults, sweeping)
+    command = overrides.prepare(arguments)
+    folders = [overrides.CONFIGS, *command.folders]
+    endless = yaml_files.explosions(folders)
+    if endless or (command.faults and (command.sweeping or command.showing)):
+        return conclude(ConfigError([*command.faults, *endless]))
+    jobs = _Jobs(command)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them and exiting
-    with tempfile.TemporaryDirectory() as scratch:
-        if sweeping:
-            prepared += _sweep_directories(prepared, scratch)
-        sys.argv[1:] = prepared
-        try:
+    try:
+        with tempfile.TemporaryDirectory() as scratch, _sweep_directory(command) as jobs.sweep_dir:
+            sys.argv[1:] = [*command.flags, *_hydra_settings(jobs.sweep_dir, scratch), *command.overrides]
             hydra.main(version_base="1.3", config_path=str(overrides.CONFIGS), config_name="config")(jobs.run)()
-        except BaseException as error:
-            jobs.blame(error)
-    print("".join(f"{report}\n" for report in jobs.reports), end="")
+    except SystemExit:  # --help
+        raise
+    except BaseException as error:
+        jobs.blame(error, folders)
+    print("".join(f"{report}\n" for report in jobs.reports()), end="")
     return jobs.exit_code
 
 
@@ -89,37 +88,92 @@ def _resume(arguments: Sequence[str]) -> int:
         result = resume.resume(path, typed, may_change=may_change)
     except BaseException as error:
         return conclude(error)
-    print(_told(result, []) if result else f"{run}: finished already; give more epochs=N to train on")
+    print(_told(result) if result else f"{run}: finished already; give more epochs=N to train on")
     return DONE
 
 
-class _Jobs:
-    """What Hydra calls, once for a run and once for each job of a sweep; remembers how each ended."""
+def _sweep_directory(command: Command) -> AbstractContextManager[Path | None]:
+    if not command.sweeping:
+        return nullcontext()
+    return sweep.directory(command.sweep_dir or Path(f"outputs/sweeps/{new_name()}"))
 
-    def __init__(self, faults: Sequence[Fault], sweeping: bool) -> None:
-        self.faults = faults
-        self.sweeping = sweeping
-        self.reports: list[str] = []
+
+def _hydra_settings(sweep_dir: Path | None, scratch: str) -> list[str]:
+    """Where all jobs of a sweep go. What Hydra itself writes of one goes to a temporary place."""
+    if sweep_dir is None:
+        return ["hydra.mode=RUN"]
+    quoted = overrides.quoted
+    return ["hydra.mode=MULTIRUN", f"hydra.sweep.dir={quoted(scratch)}", f"++sweep_dir={quoted(str(sweep_dir))}"]
+
+
+@dataclass(frozen=True)
+class _Report:
+    """How a run went: all that is told of it, and what stands in a sweep's table."""
+
+    text: str
+    line: str
+
+
+class _Jobs:
+    """What Hydra calls, once for a run and once for each job of a sweep; remembers how each ended.
+
+    A job that fails returns all the same, so that neither launcher nor sweeper give up the jobs after it. Only signals
+    are raised, and what fails in a process of a launcher's own: nothing else of it would get back here.
+    """
+
+    sweep_dir: Path | None = None
+
+    def __init__(self, command: Command) -> None:
+        self.command = command
+        self.texts: list[str] = []
         self.codes: list[int] = []
+        self.ended: list[sweep.Job] = []
+        self.told: BaseException | None = None
+        self.process = os.getpid()
 
     def run(self, composed: DictConfig) -> None:
+        context = HydraConfig.get()
+        texts = OmegaConf.to_container(context.overrides.task, resolve=False)
+        typed = [str(text).lstrip("+") for text in texts or ()]
+        number = None if self.sweep_dir is None else context.job.num
         try:
-            self.reports.append(_run(composed, self.faults))
+            report = _run(composed, self.command, typed, number)
         except BaseException as error:
-            self.codes.append(conclude(error))
-            if self.sweeping:  # launchers and sweepers of Hydra learn of a failed job by its exception
+            self.told = error
+            self.codes.append(conclude(error, "" if number is None else f"job {number}: "))
+            if number is None:
+                return
+            self._record(error, composed, typed, number)
+            if isinstance(error, Interrupted | KeyboardInterrupt) or os.getpid() != self.process:
                 raise
+        else:
+            self.texts.append(report.text)
+            if number is not None:
+                self.ended.append(sweep.Job(number, typed, report.line))
 
-    def blame(self, error: BaseException) -> None:
-        """An error that came out of Hydra: one of a job that is known already, or one of composing the config."""
-        if isinstance(error, SystemExit):  # --help and the like
-            raise error
-        if not self.codes:
-            ours = ConfigError | InputError | DebugFailed | experiment.RunFailed | Interrupted | KeyboardInterrupt
-            known = isinstance(error, ours)
-            if not known and isinstance(error, Exception):
-                error = ConfigError([*self.faults, *overrides.from_hydra(error).faults])
-            self.codes.append(conclude(error))
+    def _record(self, error: BaseException, composed: DictConfig, typed: Sequence[str], number: int) -> None:
+        """Leave word of a job that ended with this error."""
+        state, reason = _reason(error)
+        self.ended.append(sweep.Job(number, list(typed), f"{state}: {reason}"))
+        if self.sweep_dir and composition.select(composed, "debug") not in debug.REPORTS:
+            sweep.record(self.sweep_dir / str(number), typed, state, reason)
+
+    def blame(self, error: BaseException, folders: Sequence[Path]) -> None:
+        """An error that came out of Hydra: one of a job that is told already, or one of composing the config."""
+        if error is self.told:
+            return
+        if isinstance(error, composition.COMPLAINTS) and not isinstance(error, ConfigError):
+            error = ConfigError([*self.command.faults, *composition.from_hydra(error, folders).faults])
+        self.codes.append(conclude(error))
+
+    def reports(self) -> list[str]:
+        """All that is to be printed at the end."""
+        reports = [text for text in self.texts if text]
+        if self.ended:
+            reports.append(sweep.table(self.ended))
+        if self.sweep_dir and self.sweep_dir.exists():
+            reports.append(f"sweep directory {self.sweep_dir}")
+        return reports
 
     @property
     def exit_code(self) -> int:
@@ -128,60 +182,56 @@ class _Jobs:
         return signalled[0] if signalled else FAILED if FAILED in self.codes else max(self.codes, default=DONE)
 
 
-def _sweep_directories(prepared: Sequence[str], scratch: str) -> list[str]:
-    """What Hydra writes of a sweep goes to a temporary place; what we write, to one directory for all of its jobs."""
-    given = {argument.lstrip("+").split("=")[0] for argument in prepared}
-    defaults = {"hydra.sweep.dir": scratch, "++sweep_dir": f"outputs/sweeps/{new_name()}"}
-    return [f"{key}={path}" for key, path in defaults.items() if key.lstrip("+") not in given]
+def _reason(error: BaseException) -> tuple[str, str]:
+    """What became of a job that ended with this error: its state and why."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", "SIGINT"
+    if isinstance(error, Interrupted):
+        return "interrupted", error.name
+    if isinstance(error, DebugFailed):
+        return "failed", str(error).splitlines()[-1]
+    known = isinstance(error, ConfigError | InputError | experiment.RunFailed)
+    return "failed", str(error) if known else f"{type(error).__name__}: {error}"
 
 
-def _run(composed: DictConfig, faults: Sequence[Fault]) -> str:
-    """One run, from a composed config, and how it went; `faults` are those already known of its overrides."""
-    context = HydraConfig.get()
-    number = context.job.num if context.mode == RunMode.MULTIRUN else None
-    typed = [override.lstrip("+") for override in context.overrides.task]
-    raw, unresolved = overrides.resolve(composed, typed)
-    known = [*faults, *unresolved]
+def _run(composed: DictConfig, command: Command, typed: Sequence[str], number: int | None) -> _Report:
+    """One run, from a composed config, and how it went."""
+    raw, unresolved = composition.resolve(composed, typed)
+    places = {fault.place for fault in command.faults}  # of overrides that were left out
+    known = [*command.faults, *(fault for fault in unresolved if fault.place not in places)]
     try:
         if known:
-            _raise_with_all(raw, known)
+            _raise_with_all(raw, known, command.unjudged)
         return _carry_out(raw, typed, number)
     except ConfigError as error:
-        raise overrides.at_variables(composed, error) from None
+        raise composition.at_variables(composed, error) from None
 
 
-def _carry_out(raw: Mapping[str, Any], typed: Sequence[str], number: int | None) -> str:
+def _carry_out(raw: Mapping[str, Any], typed: Sequence[str], number: int | None) -> _Report:
     """Train, or make the report that `debug` asks for."""
     mode = raw.get("debug")
-    if mode in debug.REPORTS:
-        heading = f"{_typed(typed)}\n" if number is not None else ""
-        try:
-            return heading + debug.run(raw, str(mode))
-        except DebugFailed as error:
-            raise DebugFailed(f"{heading}{error}") from None
-    return _told(experiment.run(raw, typed, number), typed if number is not None else [])
+    if mode not in debug.REPORTS:
+        result = experiment.run(raw, typed, number)
+        return _Report(_told(result) if number is None else "", _in_a_line(result))
+    heading = f"job {number}\n" if number is not None else ""
+    try:
+        return _Report(heading + debug.run(raw, str(mode)), "done")
+    except DebugFailed as error:
+        raise DebugFailed(f"{heading}{error}") from None
 
 
-def _raise_with_all(raw: Mapping[str, Any], known: Sequence[Fault]) -> NoReturn:
+def _raise_with_all(raw: Mapping[str, Any], known: Sequence[Fault], unjudged: Collection[str]) -> NoReturn:
     """Raise the faults known already together with those that the schema finds in other places."""
     places = {fault.place for fault in known}
-    try:
-        schema.parse(raw)
-    except ConfigError as error:
-        raise ConfigError([*known, *(fault for fault in error.faults if fault.place not in places)]) from None
-    raise ConfigError(known)
+    others = (fault for fault in schema.find_faults(raw, unjudged) if fault.place not in places)
+    raise ConfigError([*known, *others])
 
 
-def _typed(overrides: Sequence[str]) -> str:
-    """What makes a job of a sweep different, as it was typed."""
-    return " ".join(override for override in overrides if not override.startswith("sweep_dir="))
-
-
-def _told(result: experiment.Result, overrides: Sequence[str]) -> str:
+def _told(result: experiment.Result) -> str:
     """How a run went and where it lies, in a few lines."""
     summary = result.summary
     best, test = summary["best"], summary["test"]
-    lines = [_typed(overrides)] if overrides else []
+    lines = []
     if result.validated_on_test:
         lines.append("note: the best weights were chosen on test examples, so the test accuracy flatters them")
     lines += [
@@ -192,6 +242,12 @@ def _told(result: experiment.Result, overrides: Sequence[str]) -> str:
         f"run directory {result.directory}",
     ]
     return "\n".join(lines)
+
+
+def _in_a_line(result: experiment.Result) -> str:
+    best, test = result.summary["best"], result.summary["test"]
+    note = " (of weights chosen on test examples)" if result.validated_on_test else ""
+    return f"val accuracy {best['val/accuracy']:.2%}, test accuracy {test['test/accuracy']:.2%}{note}"
 
 
 def predict(arguments: Sequence[str]) -> int:

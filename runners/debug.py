@@ -41,7 +41,7 @@ def _shape_and_classes(config: Config) -> tuple[tuple[int, ...], int]:
     if data.known_shape and data.known_classes:
         return data.known_shape, data.known_classes
     dataset = data.load()
-    preparation.plan(config, dataset.input_shape, len(dataset.class_names))
+    preparation.require_fit(config, dataset)
     return dataset.input_shape, len(dataset.class_names)
 
 
@@ -106,6 +106,7 @@ def _findings(findings: Sequence[Finding]) -> str:
 def _overfit(config: Config) -> str:
     """Train on one batch until its loss is small: a network that can't even learn that by heart has a fault."""
     config.schedule.warmup_steps = 0
+    config = replace(config, settings=config.settings.model_copy(update={"accumulate": 1}))
     dataset = config.data.load()
     count = min(config.settings.batch_size, len(dataset.train))
     alone = replace(dataset, train=dataset.train.select(np.arange(count)))

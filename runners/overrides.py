@@ -1,100 +1,272 @@
-"""Between the command line, Hydra and the schema.
+"""From what is typed to what Hydra is given, with every fault that shows before a config is composed.
 
-Overrides pass even where a key is unknown, so that the schema can tell all mistakes together; Hydra's own complaints
-become ours.
+Keys are forced in even where they are unknown, so that the schema can tell all mistakes together.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
-import yaml
-from hydra.errors import MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override
+from hydra.errors import HydraException
 
-from cnn.arguments import ConfigError, Fault, nearest, show
+from cnn.arguments import ConfigError, Fault, closest, nearest, show
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-MULTIRUN = ("-m", "--multirun")
-OVERRIDE = re.compile(r"(?P<prefix>\+\+|\+|~|)(?P<key>[A-Za-z_][\w./@-]*)(?:=(?P<value>.*))?", re.DOTALL)
+KEY = r"[A-Za-z_]\w*(?:\.\w+)*"
+OVERRIDE = re.compile(rf"(?P<prefix>\+{{0,2}})(?P<key>{KEY}|hydra/\w+)=(?P<value>.*)", re.ASCII | re.DOTALL)
+OF_HYDRA = re.compile(r"hydra\b")
+OF_SWEEPS = re.compile(r"hydra[./](launcher|sweeper)\b")
+"""What can be changed of Hydra: who sweeps and who launches. The rest would make it write files, or sweep unasked."""
+
 OPTIONAL = ("experiment", "debug")
 """Groups of which nothing may be chosen."""
 
-PATHS = ("run_dir", "sweep_dir", "init_from", "data.path")
-REFERENCE = re.compile(r"\$\{\s*model\.(\w+)")
+NEW_DIRECTORIES = ("run_dir", "sweep_dir")
+PATHS = (*NEW_DIRECTORIES, "init_from", "data.path")
+MOST_JOBS = 10_000
 
 
-def _times(factor: object, value: object) -> object:
-    """`${times:2,${model.width}}` in a model; what isn't a whole number stays as it is, for the schema to refuse."""
-    if isinstance(factor, int) and isinstance(value, int) and not isinstance(value, bool):
-        return factor * value
-    return value
+@dataclass
+class Command:
+    """A command line as Hydra is given it. What can't be used of it is left out and told in `faults`."""
+
+    flags: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+    """Where configs are found beside the project's own."""
+    unjudged: list[str] = field(default_factory=list)
+    """Groups of which something unknown is chosen: what else is typed of them can't be judged."""
+    sweep_dir: Path | None = None
+    """The directory for all jobs of a sweep, if one is typed."""
+
+    @property
+    def sweeping(self) -> bool:
+        return "--multirun" in self.flags
+
+    @property
+    def showing(self) -> bool:
+        """Whether something is shown and nothing is run."""
+        return "--help" in self.flags or "--cfg" in self.flags
 
 
-def register_resolvers() -> None:
-    """Teach OmegaConf the one function that configs may use, a product of two whole numbers."""
-    OmegaConf.register_new_resolver("times", _times, replace=True)
+FLAGS = ("-m", "--multirun", "--help", "--cfg", "--resolve", "--config-dir")
+"""Those of Hydra's flags that mean something here. (One of the others would unpickle a file.)"""
 
 
-register_resolvers()
+class _Flags(argparse.ArgumentParser):
+    """Takes the flags, wherever they stand, and leaves the rest."""
+
+    def __init__(self) -> None:
+        super().__init__(add_help=False, allow_abbrev=False)
+        self.add_argument("-m", "--multirun", action="store_true")
+        self.add_argument("-h", "--help", action="store_true")
+        self.add_argument("-c", "--cfg", choices=["job"])
+        self.add_argument("--resolve", action="store_true")
+        self.add_argument("-cd", "--config-dir")
+
+    def error(self, message: str) -> NoReturn:
+        _refuse("", message)
 
 
-def prepare(arguments: Sequence[str]) -> tuple[list[str], list[Fault]]:
-    """Arguments for Hydra, with keys forced in, and the faults of those that name an unknown choice of a group."""
-    # Hydra's parser wants its flags before all overrides
-    prepared = [argument for argument in arguments if argument in MULTIRUN]
-    faults = misplaced(arguments)
-    for before, argument in zip(["", *arguments], arguments, strict=False):
-        if argument in MULTIRUN:
+def prepare(arguments: Sequence[str]) -> Command:
+    """Read the arguments of a command line."""
+    command = Command()
+    try:
+        options, rest = _Flags().parse_known_args(arguments)
+    except ConfigError as error:
+        command.faults += error.faults
+        return command
+    command.flags = [f"--{name}" for name in ("multirun", "help") if getattr(options, name)]
+    command.flags += ["--cfg", options.cfg] if options.cfg else []
+    if options.resolve and not options.cfg:
+        command.faults.append(Fault("--resolve", "belongs to --cfg job"))
+    elif options.resolve:
+        command.flags.append("--resolve")
+    if options.config_dir is not None and Path(options.config_dir).is_dir():
+        command.flags += ["--config-dir", options.config_dir]
+        command.folders.append(Path(options.config_dir))
+    elif options.config_dir is not None:
+        command.faults.append(Fault("--config-dir", f"there is no directory {options.config_dir}"))
+    unknown = [argument for argument in rest if argument.startswith("-")]
+    hint = "settings are given as key=value"
+    command.faults += [Fault(flag, f"unknown, {nearest(flag, FLAGS)}; {hint}") for flag in unknown]
+    _add_overrides(command, [argument for argument in rest if argument not in unknown])
+    return command
+
+
+@dataclass(frozen=True)
+class _Override:
+    """`key=text`, as Hydra understands it."""
+
+    key: str
+    text: str
+    parsed: Override
+
+    @property
+    def sweeps(self) -> bool:
+        return self.parsed.is_sweep_override()
+
+    def values(self, folders: Sequence[Path]) -> list[str]:
+        """What is typed; of a sweep each of its values, or as many as no sweep may have."""
+        value = self.parsed.value()
+        if isinstance(value, Glob):
+            return value.filter(choices(self.key, folders))
+        return list(islice(self.parsed.sweep_string_iterator(), MOST_JOBS + 1)) if self.sweeps else [self.text]
+
+
+def _read_all(arguments: Sequence[str], command: Command) -> dict[str, _Override]:
+    """All that can be read as overrides, by key."""
+    given: dict[str, _Override] = {}
+    for argument in arguments:
+        try:
+            override = _read(argument)
+        except ConfigError as error:
+            command.faults += error.faults
+            command.unjudged += [fault.place for fault in error.faults if fault.place in groups()]
             continue
-        match = OVERRIDE.fullmatch(argument)
-        if match is None or match["prefix"] == "~" or match["key"].startswith("hydra"):
-            prepared.append(argument)
-        elif match["value"] is None:
-            if before.startswith("-") and before not in MULTIRUN:
-                prepared.append(argument)  # the value of a flag of Hydra's
-            else:
-                faults.append(Fault(argument, "a key needs a value, give key=value"))
-        elif match["key"] in groups() and re.fullmatch(r"[\w,-]*", match["value"]):
-            if match["key"] in OPTIONAL and match["value"] == "null":
-                continue
-            if "," in match["value"] and not any(argument in MULTIRUN for argument in arguments):
-                faults.append(Fault(match["key"], f"{match['value']} are several choices, put -m before them to sweep"))
-                continue
-            known = choices(match["key"])
-            unknown = [name for name in match["value"].split(",") if name not in known]
-            faults += [Fault(match["key"], f"unknown {show(name)}, {nearest(name, known)}") for name in unknown]
-            if not unknown:
-                prepared.append(argument)
-        elif match["key"] in groups():
-            prepared.append(argument)  # choice(...) and the like: Hydra's
-        else:
-            prepared.append(f"++{match['key']}={_quoted(match['key'], match['value'])}")
-    return prepared, faults
+        first = given.setdefault(override.key, override)
+        if first.text != override.text:
+            problem = f"given twice, as {first.text} and as {override.text}: give it once"
+            command.faults.append(Fault(override.key, problem))
+    return given
 
 
-def _quoted(key: str, value: str) -> str:
-    """A path in quotes, so that Hydra's grammar takes spaces, `=` and letters of all alphabets as they stand."""
-    if key not in PATHS or value in ("", "null") or re.fullmatch(r"[\w./,-]*|[\"'$].*", value, re.ASCII | re.DOTALL):
-        return value
-    return '"' + value.replace('"', '\\"') + '"'
+def _add_overrides(command: Command, arguments: Sequence[str]) -> None:
+    """Add to a command the overrides that can be used, and the faults of the others."""
+    given = _read_all(arguments, command)
+    usable: dict[str, str] = {}
+    for key, override in given.items():
+        faults = list(_faults(override, command, other_sweeper="hydra/sweeper" in given))
+        likely = closest(_stem(override.text), choices(key, command.folders)) if faults and key in groups() else None
+        if not faults or likely:  # what is typed below a misspelled choice is judged by the one that is likely meant
+            usable[key] = likely or override.text
+        elif key in groups():
+            command.unjudged.append(key)
+        command.faults += faults
+    for key, text in usable.items():
+        chosen = key in groups() or "/" in key
+        nothing = key == "sweep_dir" or (key in OPTIONAL and text == "null")
+        if not nothing and key.split(".")[0] not in command.unjudged:
+            command.overrides.append(f"{'' if chosen else '++'}{key}={_for_hydra(key, text)}")
+    counted = command.sweeping and "hydra/sweeper" not in given
+    if counted and prod(len(given[key].values(command.folders)) for key in usable) > MOST_JOBS:
+        command.faults.append(Fault("--multirun", f"these are more than {MOST_JOBS:,} jobs"))
 
 
-def misplaced(arguments: Sequence[str]) -> list[Fault]:
-    """Directories given where the other kind of start makes them, or where a sweep has been already."""
-    keys = {match["key"]: match["value"] for argument in arguments if (match := OVERRIDE.fullmatch(argument))}
-    sweeping = any(argument in MULTIRUN for argument in arguments)
-    if sweeping and "run_dir" in keys:
-        return [Fault("run_dir", "a sweep makes a directory for each job, give sweep_dir")]
-    if sweeping and keys.get("sweep_dir") and Path(keys["sweep_dir"]).exists():
-        return [Fault("sweep_dir", f"{keys['sweep_dir']} exists already, give a new one or remove it")]
-    if not sweeping and "sweep_dir" in keys:
-        return [Fault("sweep_dir", "only a sweep (-m) uses it, give run_dir")]
-    return []
+def _read(argument: str) -> _Override:
+    """An argument as an override. Raises ConfigError where it can't be one."""
+    match = OVERRIDE.fullmatch(argument)
+    if match is None and argument.startswith("~"):
+        _refuse(argument, "nothing can be taken out of a config, give key=value")
+    if match is None and re.fullmatch(KEY, argument, re.ASCII):
+        _refuse(argument, "a key needs a value, give key=value")
+    if match is None:
+        _refuse("", f"{show(argument)} is not key=value, as model.width=8 or model.layers.0.conv2d.kernel_size=5 is")
+    key, text = match["key"], match["value"]
+    try:
+        return _Override(key, text, OverridesParser.create().parse_override(f"{key}={_for_hydra(key, text)}"))
+    except RecursionError:
+        _refuse(key, f"{show(text)} can't be read: lists stand too deep in lists")
+    except (HydraException, ValueError) as error:
+        reason = str(error).partition(" while evaluating ")[2].partition("': ")[2]
+        if not reason:
+            reason = f"check brackets and quotes, and put a text with unusual signs in quotes, {key}='\"...\"'"
+        _refuse(key, f"{show(text)} can't be read: {' '.join(reason.split())}")
+
+
+def _faults(override: _Override, command: Command, other_sweeper: bool) -> Iterator[Fault]:
+    """What is wrong with an override that can be read."""
+    key, text = override.key, override.text
+    if OF_HYDRA.match(key) and not (OF_SWEEPS.match(key) and command.sweeping):
+        yield Fault(key, "of Hydra, only hydra/launcher, hydra/sweeper and their keys can be changed, for a sweep (-m)")
+    elif override.sweeps and not command.sweeping:
+        listed = re.fullmatch(r"[\w.,-]+", text) and key not in groups() and key not in PATHS
+        hint = f", or give [{text}] for a list" if listed else ""
+        yield Fault(key, f"{text} are several values, put -m before them to sweep{hint}")
+    elif override.parsed.is_interval_sweep():
+        if not other_sweeper:
+            yield Fault(key, f"{text} has no end of values, give some of them: a,b,c or range(start,stop,step)")
+    elif override.sweeps and not override.values(command.folders):
+        yield Fault(key, f"{text} gives no value")
+    elif key in groups():
+        yield from _unknown_choices(override, command.folders)
+    elif key in NEW_DIRECTORIES:
+        yield from _misplaced(override, command)
+    elif (group := key.removesuffix(".name")) in groups() and group != "model" and text in choices(group):
+        yield Fault(key, f"choose it with {group}={text}, which brings its arguments with it")
+
+
+def _unknown_choices(override: _Override, folders: Sequence[Path]) -> Iterator[Fault]:
+    """A fault for each name that a group doesn't offer."""
+    known = choices(override.key, folders)
+    for name in override.values(folders):
+        if name not in known and not (override.key in OPTIONAL and override.text == "null"):
+            yield Fault(override.key, f"unknown {show(name)}, {nearest(_stem(name), known)}")
+
+
+def _stem(name: str) -> str:
+    """The choice that is meant by the name of its file."""
+    return Path(name).stem
+
+
+def _misplaced(override: _Override, command: Command) -> Iterator[Fault]:
+    """Directories where the other kind of start makes them, or where none can be made."""
+    key, value = override.key, override.parsed.value()
+    if value is None:
+        return
+    if key == "run_dir" and command.sweeping:
+        yield Fault(key, "a sweep makes a directory for each job, give sweep_dir")
+    elif key == "sweep_dir" and not command.sweeping:
+        yield Fault(key, "only a sweep (-m) uses it, give run_dir")
+    elif isinstance(value, str) and value and "${" not in value:
+        problem = _why_not(Path(value))
+        if problem:
+            yield Fault(key, problem)
+        elif command.sweeping:
+            command.sweep_dir = Path(value)
+    elif command.sweeping:  # a run's is checked with the rest of its config
+        yield Fault(key, f"{show(value)} is not allowed, give a text")
+
+
+def _why_not(path: Path) -> str | None:
+    """Why no directory can be made here, as far as that shows before it is tried."""
+    if os.path.lexists(path):
+        return f"{path} exists already, give a new one or remove it"
+    above = path.absolute().parent
+    while not os.path.lexists(above):
+        above = above.parent
+    if not above.is_dir():
+        return f"{path} can't be made: {above} is not a directory"
+    if not os.access(above, os.W_OK | os.X_OK):
+        return f"{path} can't be made: {above} is not writable"
+    return None
+
+
+def _for_hydra(key: str, text: str) -> str:
+    """A value for Hydra's grammar: paths are taken as they stand, with spaces, `=` and letters of all alphabets."""
+    if key not in PATHS or text in ("", "null") or text[0] in "\"'$":
+        return text
+    return quoted(text, also="" if key in NEW_DIRECTORIES else ",")
+
+
+def quoted(text: str, also: str = "") -> str:
+    """A text in quotes, where Hydra's grammar wants them; not for signs that stand in `also`."""
+    return text if re.fullmatch(rf"[\w./{also}-]*", text, re.ASCII) else '"' + text.replace('"', '\\"') + '"'
+
+
+def _refuse(place: str, problem: str) -> NoReturn:
+    raise ConfigError([Fault(place, problem)])
 
 
 def groups() -> list[str]:
@@ -102,70 +274,6 @@ def groups() -> list[str]:
     return sorted(folder.name for folder in CONFIGS.iterdir() if folder.is_dir())
 
 
-def choices(group: str) -> list[str]:
-    """The names that a group offers."""
-    return sorted(file.stem for file in (CONFIGS / group).glob("*.yaml"))
-
-
-def from_hydra(error: Exception) -> ConfigError:
-    """What Hydra, OmegaConf or a YAML parser complains about while a config is composed, as one fault."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        mark = error.problem_mark
-        return ConfigError([Fault(f"{mark.name}:{mark.line + 1}:{mark.column + 1}", error.problem or "broken YAML")])
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        return ConfigError([Fault(group, f"unknown {show(name)}, {nearest(name, error.options)}")])
-    text = " ".join(str(error).split("\nSee https")[0].split())
-    place = ""
-    if text.startswith("Error merging override ++") and error.__cause__:
-        place = text.removeprefix("Error merging override ++").split("=")[0]
-        text = f"can't be set: {str(error.__cause__).splitlines()[0]}"
-    if isinstance(error, OverrideParseException):
-        place = error.override.removeprefix("++")
-        text = text.removeprefix(f"Error parsing override '{error.override}' ")
-    elif isinstance(error, OmegaConfBaseException):
-        place = str(error.full_key or "")
-        text = str(error).splitlines()[0]
-    return ConfigError([Fault(place, text)])
-
-
-def resolve(composed: DictConfig, typed: Sequence[str]) -> tuple[dict[str, Any], list[Fault]]:
-    """The composed config as plain data, and the faults that show only before references are resolved.
-
-    Raises ConfigError for broken references.
-    """
-    faults = _unused_variables(composed, typed)
-    try:
-        faults += [Fault(key, f"must be given: {key}=...") for key in sorted(OmegaConf.missing_keys(composed))]
-        plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
-    except OmegaConfBaseException as error:
-        raise ConfigError(faults + from_hydra(error).faults) from None
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}, faults
-
-
-def _unused_variables(composed: DictConfig, typed: Sequence[str]) -> list[Fault]:
-    """Keys of `model` but `name` and `layers` are variables, `${model.KEY}`; typing one that nothing uses is a slip."""
-    used = set(REFERENCE.findall(OmegaConf.to_yaml(composed, resolve=False)))
-    keys = [match[1] for override in typed if (match := re.match(r"\+*model\.(\w+)=", override))]
-    return [
-        Fault(f"model.{key}", f"unknown, no layer uses ${{model.{key}}}, {nearest(key, used)}")
-        for key in keys
-        if key not in used and key not in ("name", "layers", "init")
-    ]
-
-
-def at_variables(composed: DictConfig, error: ConfigError) -> ConfigError:
-    """Faults of values that stand for a variable of the model, told once and at the variable."""
-    unresolved = OmegaConf.to_container(composed, resolve=False)
-    return ConfigError(dict.fromkeys(_at_variable(unresolved, fault) for fault in error.faults))
-
-
-def _at_variable(node: Any, fault: Fault) -> Fault:
-    for part in fault.place.split("."):
-        try:
-            node = node[int(part) if isinstance(node, list) else part]
-        except (KeyError, IndexError, ValueError, TypeError):
-            return fault
-    named = REFERENCE.findall(node) if isinstance(node, str) else []
-    return Fault(f"model.{named[0]}", fault.problem) if len(named) == 1 else fault
+def choices(group: str, folders: Sequence[Path] = ()) -> list[str]:
+    """The names that a group offers, in the project's configs and in other folders."""
+    return sorted({file.stem for folder in (CONFIGS, *folders) for file in (folder / group).glob("*.yaml")})

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, Field
 
-from cnn.arguments import STRICT, ConfigError, Fault, Positive, PositiveFloat, check, construct, nearest, show
+from cnn.arguments import STRICT, ConfigError, Fault, Positive, PositiveFloat, check, closest, construct, nearest, show
 from cnn.builder import make_network
 from cnn.losses import LOSSES, Loss
 from cnn.ops.threads import available_threads
 from cnn.optimizers import OPTIMIZERS, Optimizer
-from cnn.schedules import SCHEDULES, Schedule
+from cnn.schedules import SCHEDULES, Clock, Schedule
+from runners import fit
 from runners.checkpoint import PRECISIONS
 from runners.data import SOURCES, Source
 from runners.data.augmentation import Augmentation
@@ -54,6 +55,10 @@ class Settings(BaseModel):
     patience: Positive | None = None
     checkpoint: Checkpoints = Checkpoints()
 
+    def clock(self, examples: int) -> Clock:
+        """How many steps the run has with so many training examples."""
+        return Clock(-(-examples // (self.batch_size * self.accumulate)), self.epochs)
+
 
 @dataclass(frozen=True)
 class Config:
@@ -84,50 +89,99 @@ SECTIONS = ("data", "augment", "model", "optimizer", "loss", "schedule", "task")
 
 def parse(raw: Mapping[str, Any]) -> Config:
     """Check a plain, resolved config. Raises ConfigError with all faults that show before any data is opened."""
-    faults: list[Fault] = []
+    parts, faults = _parts(raw, ())
+    if faults:
+        raise ConfigError(faults)
+    return Config(*parts)
 
-    def collect(make: Callable[[], T]) -> T | None:
+
+def find_faults(raw: Mapping[str, Any], unjudged: Collection[str] = ()) -> list[Fault]:
+    """The faults that `parse` would raise, but for those of sections that aren't what was meant."""
+    return _parts(raw, unjudged)[1]
+
+
+def _parts(raw: Mapping[str, Any], unjudged: Collection[str]) -> tuple[Any, list[Fault]]:
+    """The parts of a `Config`, None for each that can't be made or isn't judged, and all faults."""
+    settings, faults = _settings(raw)
+
+    def collect(name: str, make: Callable[[], T]) -> T | None:
         try:
-            return make()
+            return None if name in unjudged else make()
         except ConfigError as error:
             faults.extend(error.faults)
             return None
 
-    settings = collect(lambda: check(Settings, _top_level(raw)))
-    model = collect(lambda: _model(raw))
-    data = collect(lambda: section(raw, "data", SOURCES))
-    augment = collect(lambda: construct(Augmentation, _mapping(raw, "augment"), "augment"))
-    optimizer = collect(lambda: section(raw, "optimizer", OPTIMIZERS))
-    loss = collect(lambda: section(raw, "loss", LOSSES))
-    schedule = collect(lambda: section(raw, "schedule", SCHEDULES))
-    task = collect(lambda: _task(raw))
-    device = collect(lambda: _device(settings)) if settings else None
+    model = collect("model", lambda: _model(raw))
+    data = collect("data", lambda: section(raw, "data", SOURCES))
+    augment = collect("augment", lambda: construct(Augmentation, _mapping(raw, "augment"), "augment"))
+    optimizer = collect("optimizer", lambda: section(raw, "optimizer", OPTIMIZERS))
+    loss = collect("loss", lambda: section(raw, "loss", LOSSES))
+    schedule = collect("schedule", lambda: section(raw, "schedule", SCHEDULES))
+    task = collect("task", lambda: _task(raw))
+    device = collect("device", lambda: _device(settings)) if settings else None
     if settings and settings.threads and settings.threads > available_threads():
         problem = f"{settings.threads} is more than the {available_threads()} that this process may use"
         faults.append(Fault("threads", problem))
-    if faults:
-        raise ConfigError(faults)
-    parts: Any = (settings, model, data, augment, optimizer, loss, schedule, task, device, raw)
-    return Config(*parts)
+    if data:
+        whole = settings is not None and settings.debug not in ("fast", "overfit")  # which train on a part of it
+        faults += misfits(
+            settings,
+            model,
+            optimizer,
+            loss,
+            schedule,
+            input_shape=data.known_shape,
+            classes=data.known_classes or (len(data.class_names) if data.class_names else None),
+            examples=data.num_examples if whole else None,
+        )
+    return (settings, model, data, augment, optimizer, loss, schedule, task, device, raw), faults
 
 
-def _top_level(raw: Mapping[str, Any]) -> dict[str, Any]:
-    unknown = [key for key in raw if key not in SECTIONS and key not in Settings.model_fields]
-    if unknown:
-        known = [*SECTIONS, *Settings.model_fields]
-        faults = [Fault(key, f"unknown, {nearest(key, known)}") for key in unknown]
-        try:
-            check(Settings, {key: value for key, value in raw.items() if key in Settings.model_fields})
-        except ConfigError as error:
-            faults += error.faults
-        raise ConfigError(faults)
-    return {key: value for key, value in raw.items() if key not in SECTIONS}
+def misfits(
+    settings: Settings | None,
+    model: Mapping[str, Any] | None,
+    optimizer: Optimizer | None,
+    loss: Loss | None,
+    schedule: Schedule | None,
+    *,
+    input_shape: tuple[int, ...] | None,
+    classes: int | None,
+    examples: int | None,
+) -> list[Fault]:
+    """Where parts of a config don't fit one another or the data, as far as they are sound and the data are known."""
+    faults: list[Fault] = []
+    if loss and classes:
+        faults += fit.loss(loss, classes)
+    if model and input_shape and classes:
+        batch = settings.batch_size * PRECISIONS[settings.dtype].itemsize if settings else 0
+        faults += fit.network(model, input_shape, classes, batch)
+    if settings and optimizer:
+        faults += fit.learning_rate(optimizer.lr, PRECISIONS[settings.dtype])
+    if settings and examples:
+        faults += fit.batches(settings.batch_size, settings.accumulate, examples)
+    if settings and examples and optimizer and schedule:
+        faults += fit.schedule(schedule, optimizer.lr, settings.clock(examples), PRECISIONS[settings.dtype])
+    return faults
+
+
+def _settings(raw: Mapping[str, Any]) -> tuple[Settings | None, list[Fault]]:
+    """The keys at the top, if those that are known are sound, and all faults."""
+    known = [*SECTIONS, *Settings.model_fields]
+    unknown = [key for key in raw if key not in known]
+    faults = [Fault(key, f"unknown, {nearest(key, known)}") for key in unknown]
+    own = {key: value for key, value in raw.items() if key in Settings.model_fields}
+    try:
+        return check(Settings, own), faults
+    except ConfigError as error:
+        misspelled = {closest(key, known) for key in unknown}  # and not missing as well
+        return None, faults + [fault for fault in error.faults if fault.place in own or fault.place not in misspelled]
 
 
 def _mapping(raw: Mapping[str, Any], section: str) -> Mapping[str, Any]:
     content = raw.get(section)
     if not isinstance(content, Mapping):
-        raise ConfigError([Fault(section, f"{show(content)} is not allowed, choose one with {section}=NAME")])
+        hint = f"choose one with {section}=NAME" if content is None else "give keys with values"
+        raise ConfigError([Fault(section, f"{show(content)} is not allowed, {hint}")])
     return content
 
 

@@ -15,7 +15,7 @@ from benchmarks.peers import PEERS
 from cnn import Sequential, build_model
 from cnn.losses import CrossEntropy
 from cnn.optimizers import OPTIMIZERS
-from runners import overrides
+from runners import composition
 from runners.data import Examples
 from runners.data.batches import Batches
 from runners.data.idx import read_idx
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def shipped(name: str) -> dict[str, object]:
-    overrides.register_resolvers()
+    composition.register_resolvers()
     composed = OmegaConf.create({"model": OmegaConf.load(ROOT / "configs" / "model" / f"{name}.yaml")})
     model: dict[str, object] = OmegaConf.to_container(composed, resolve=True)["model"]  # type: ignore[assignment, call-overload, index]
     return model

@@ -4,12 +4,13 @@ import gzip
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 
 from runners import commands
+from runners.data.idx import Idx
 
 Array = np.ndarray[Any, Any]
 
@@ -59,9 +60,29 @@ def run(striped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def command(*overrides: str) -> int:
         small = ["data=idx", f"data.path={striped}", "data.val_examples=30", SMALL_MODEL, "epochs=2", "batch_size=16"]
-        given = {override.split("=")[0] for override in overrides}
+        given = {override.lstrip("+").split("=")[0] for override in overrides}
         given |= {"model.layers"} if "model" in given else set()
         given |= {"data.path", "data.val_examples"} if "data" in given else set()
         return commands.train([*(o for o in small if o.split("=")[0] not in given), *overrides])
 
     return command
+
+
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data that nobody may open yet."""
+
+    def opened(source: Idx) -> NoReturn:
+        raise AssertionError("data were opened")
+
+    monkeypatch.setattr(Idx, "read", opened)
+
+
+def faults(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The faults that were told, a line each, after a look that there is nothing on stdout and nothing left behind."""
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert all(line.startswith("error: ") for line in lines)
+    assert out == ""
+    assert list(Path().iterdir()) == []
+    return [line.removeprefix("error: ") for line in lines]

@@ -1,0 +1,163 @@
+"""What Hydra has composed, as plain data, and what Hydra, OmegaConf and YAML complain about, in our words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cnn.arguments import ConfigError, Fault, join, nearest, show
+from runners import yaml_files
+
+REFERENCE = re.compile(r"\$\{\s*(?:model\.|\.+)(\w+)")
+OWN_KEYS = ("name", "layers", "init")
+"""Keys of a model that are no variables."""
+MOST_VALUES = 100_000
+
+
+def _times(factor: object, value: object) -> object:
+    """`${times:2,${model.width}}` in a model; what isn't a whole number stays as it is, for the schema to refuse."""
+    if isinstance(factor, int) and isinstance(value, int) and not isinstance(value, bool):
+        return factor * value
+    return value
+
+
+def register_resolvers() -> None:
+    """Teach OmegaConf the one function that configs may use, a product of two whole numbers."""
+    OmegaConf.register_new_resolver("times", _times, replace=True)
+
+
+register_resolvers()
+
+
+COMPLAINTS = (
+    HydraException,
+    OmegaConfBaseException,
+    yaml.YAMLError,
+    OSError,
+    ValueError,
+    AssertionError,
+    RecursionError,
+)
+"""What is raised while a config is composed where something is wrong with it."""
+
+
+def from_hydra(error: BaseException, folders: Iterable[Path] = ()) -> ConfigError:
+    """What is complained about while a config is composed; of files that can't be read, all of them."""
+    if not str(error) and error.__cause__:
+        error = error.__cause__
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return ConfigError([Fault(group, f"unknown {show(name)}, {nearest(name, error.options)}")])
+    of_a_file = yaml.YAMLError | OmegaConfBaseException | OSError | UnicodeError | RecursionError
+    if isinstance(error, of_a_file) and not isinstance(error, MissingConfigException):
+        faults = yaml_files.faults(folders)
+        if faults:
+            return ConfigError(faults)
+    if isinstance(error, RecursionError):
+        return ConfigError([Fault("", "configs refer to one another in a circle, or lists stand too deep in lists")])
+    text = " ".join(re.split(r"\nSee https|Config search path", str(error))[0].split()) or type(error).__name__
+    merging = re.match(r"Error merging override \+\+([^=]*)=", text)
+    if merging and error.__cause__:
+        return ConfigError([Fault(merging[1], f"can't be set: {_first_line(error.__cause__)}")])
+    if isinstance(error, OmegaConfBaseException):
+        return ConfigError([Fault(_dotted(error.full_key or ""), _first_line(error))])
+    return ConfigError([Fault("", text)])
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _dotted(key: object) -> str:
+    """A place as one types it: `model.layers.0`, where OmegaConf says `model.layers[0]`."""
+    return re.sub(r"\[(\w+)\]", r".\1", str(key))
+
+
+def resolve(composed: DictConfig, typed: Sequence[str]) -> tuple[dict[str, Any], list[Fault]]:
+    """The composed config as plain data, and the faults that show only before references are resolved."""
+    faults = _unused_variables(composed, typed)
+    count = 0
+
+    def plain(node: object, place: str) -> Any:
+        """A node with all references followed; what can't be is None and a fault."""
+        nonlocal count
+        count += 1
+        if count > MOST_VALUES:
+            raise ConfigError([Fault("", f"the config has more than {MOST_VALUES:,} values")])
+        if isinstance(node, DictConfig):
+            return {key: item(node, key, join(place, str(key))) for key in node}
+        if isinstance(node, ListConfig):
+            return [item(node, index, f"{place}.{index}") for index in range(len(node))]
+        return node
+
+    def item(node: DictConfig | ListConfig, key: Any, place: str) -> Any:
+        try:
+            if OmegaConf.is_missing(node, key):
+                faults.append(Fault(place, f"must be given: {place}=..."))
+                return None
+            return plain(node[key], place)
+        except OmegaConfBaseException as error:
+            faults.append(Fault(place, _unresolved(composed, error)))
+            return None
+
+    return {str(key): value for key, value in plain(composed, "").items()}, faults
+
+
+def _unresolved(composed: DictConfig, error: OmegaConfBaseException) -> str:
+    """Why a reference can't be followed."""
+    text = re.sub(r"^\w+ (raised )?while resolving interpolation: ", "", _first_line(error)).strip('"')
+    if missing := re.fullmatch(r"Missing mandatory value: (.*)", text):
+        return f"must be given: {missing[1]}=..."  # as where it is missing, and so told once
+    if unknown := re.fullmatch(r"Interpolation key '(?:([\w.]+)\.)?(\w+)' not found", text):
+        section, name = unknown.groups()
+        beside = select(composed, section) if section else composed
+        hint = f", {nearest(name, map(str, beside))}" if isinstance(beside, DictConfig) else ""
+        return f"refers to {join(section or '', name)}, which is unknown{hint}"
+    return text
+
+
+def select(composed: DictConfig, key: str) -> Any:
+    """What stands there, None also where that is a reference that can't be followed."""
+    return OmegaConf.select(composed, key, throw_on_resolution_failure=False)
+
+
+def _unused_variables(composed: DictConfig, typed: Sequence[str]) -> list[Fault]:
+    """Keys of `model` but its own are variables, `${model.KEY}`; one that nothing uses is a slip.
+
+    Where layers are typed, it is none that the variables of the layers they replace are there still.
+    """
+    model = select(composed, "model")
+    keys = [str(key) for key in model] if isinstance(model, DictConfig) else []
+    if any(override.startswith("model.layers") for override in typed):
+        keys = [key for key in keys if any(override.startswith(f"model.{key}=") for override in typed)]
+    used = set(REFERENCE.findall(OmegaConf.to_yaml(composed, resolve=False)))
+    return [
+        Fault(f"model.{key}", f"unknown, no layer uses ${{model.{key}}}, {nearest(key, {*used, *OWN_KEYS})}")
+        for key in keys
+        if key not in used and key not in OWN_KEYS
+    ]
+
+
+def at_variables(composed: DictConfig, error: ConfigError) -> ConfigError:
+    """Faults of values that stand for a variable of the model, told once and at the variable."""
+    unresolved = OmegaConf.to_container(composed, resolve=False)
+    return ConfigError(dict.fromkeys(_at_variable(unresolved, fault) for fault in error.faults))
+
+
+def _at_variable(config: Any, fault: Fault) -> Fault:
+    node = config
+    for part in fault.place.split("."):
+        try:
+            node = node[int(part) if isinstance(node, list) else part]
+        except (KeyError, IndexError, ValueError, TypeError):
+            return fault
+    model = config.get("model")
+    named = REFERENCE.findall(node) if isinstance(node, str) and isinstance(model, dict) else []
+    return Fault(f"model.{named[0]}", fault.problem) if len(named) == 1 and named[0] in model else fault

@@ -1,0 +1,68 @@
+"""YAML files of configs, looked at before anything is made from them, or when something can't be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cnn.arguments import Fault
+
+MOST_VALUES = 100_000
+
+
+def faults(folders: Iterable[Path]) -> list[Fault]:
+    """All files in these folders that can't be read as configs, and why."""
+    return [fault for file in _files(folders) if (fault := _fault(file))]
+
+
+def explosions(folders: Iterable[Path]) -> list[Fault]:
+    """Those whose aliases stand for more than any memory holds, or for themselves: reading one would never end."""
+    found = []
+    for file in _files(folders):
+        try:
+            text = file.read_text(encoding="utf-8")
+            root = yaml.compose(text, yaml.SafeLoader) if "&" in text and "*" in text else None
+            if root is not None and _size(root, {}) > MOST_VALUES:
+                found.append(Fault(str(file), f"its aliases make more than {MOST_VALUES:,} values"))
+        except RecursionError:
+            found.append(Fault(str(file), "an alias stands inside of what it stands for"))
+        except (yaml.YAMLError, UnicodeError, OSError):
+            continue  # told where the file is used
+    return found
+
+
+def _files(folders: Iterable[Path]) -> list[Path]:
+    """Those that Hydra finds: in a folder itself, and in its groups."""
+    return [file for folder in folders for pattern in ("*.yaml", "*/*.yaml") for file in sorted(folder.glob(pattern))]
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node makes, each alias counted with all that it stands for."""
+    if id(node) not in known:
+        items = node.value if isinstance(node, yaml.CollectionNode) else []
+        pairs = [part for item in items for part in (item if isinstance(item, tuple) else (item,))]
+        known[id(node)] = 1 + sum(_size(part, known) for part in pairs)
+    return known[id(node)]
+
+
+def _fault(file: Path) -> Fault | None:
+    try:
+        OmegaConf.load(file)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        return Fault(f"{file}{where}", error.problem or "broken YAML")
+    except yaml.reader.ReaderError as error:
+        return Fault(str(file), f"character {error.position + 1} can't stand in YAML: {error.reason}")
+    except UnicodeDecodeError as error:
+        return Fault(str(file), f"is not UTF-8 text: byte {error.start + 1} is {error.object[error.start]:#04x}")
+    except RecursionError:
+        return Fault(str(file), "lists stand too deep in lists")
+    except (OmegaConfBaseException, OSError) as error:
+        key = f"{error.full_key}: " if isinstance(error, OmegaConfBaseException) and error.full_key else ""
+        return Fault(str(file), f"{key}{(str(error).splitlines() or ['unreadable'])[0]}")
+    return None

@@ -1,0 +1,225 @@
+"""Bad command lines and bad YAML: told with what was typed or with file and line, before anything is opened or made."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from runners import commands, overrides
+from tests.runners.conftest import Run, faults
+
+SEVERAL = "are several values, put -m before them to sweep"
+UNREADABLE = "can't be read: check brackets and quotes"
+FLAGS = "(known: --cfg, --config-dir, --help, --multirun, --resolve, -m); settings are given as key=value"
+
+TYPED = {
+    # no override at all
+    ("epochs",): ["epochs: a key needs a value, give key=value"],
+    ("=3",): ["'=3' is not key=value, as model.width=8 or model.layers.0.conv2d.kernel_size=5 is"],
+    ("",): ["'' is not key=value"],
+    ("épochs=3",): ["'épochs=3' is not key=value"],
+    ("optimizer@x=sgd",): ["'optimizer@x=sgd' is not key=value"],
+    ("model.layers[0].conv2d.stride=2",): ["'model.layers[0].conv2d.stride=2' is not key=value"],
+    ("model.layers.-1=relu",): ["'model.layers.-1=relu' is not key=value"],
+    ("optimizer={name:", "sgd}"): [f"optimizer: '{{name:' {UNREADABLE}", "'sgd}' is not key=value"],
+    ("~epochs",): ["~epochs: nothing can be taken out of a config, give key=value"],
+    ("~optimizer=adam",): ["~optimizer=adam: nothing can be taken out of a config"],
+    # values that Hydra's grammar doesn't know
+    ("epochs==1",): [f"epochs: '=1' {UNREADABLE}"],
+    ("epochs=[1",): [f"epochs: '[1' {UNREADABLE}"],
+    ("epochs={a",): [f"epochs: '{{a' {UNREADABLE}"],
+    ("epochs='3",): [f'epochs: "\'3" {UNREADABLE}'],
+    ("epochs=٣",): [f"epochs: '٣' {UNREADABLE}"],
+    ("epochs=\x1b[31m3",): [f"epochs: '\\x1b[31m3' {UNREADABLE}"],
+    ("epochs=${",): [f"epochs: '${{' {UNREADABLE}"],
+    ("model.layers=" + "[" * 3000,): ["model.layers: '[[["],
+    ("epochs=" + "1" * 5000,): ["epochs: '111"],
+    # the same key twice
+    ("epochs=1", "epochs=3"): ["epochs: given twice, as 1 and as 3: give it once"],
+    ("+epochs=1", "epochs=3"): ["epochs: given twice, as 1 and as 3"],
+    ("optimizer=sgd", "optimizer=adam"): ["optimizer: given twice, as sgd and as adam"],
+    # sweeps without -m, and those that Hydra's sweeper can't do
+    ("epochs=1,2",): [f"epochs: 1,2 {SEVERAL}, or give [1,2] for a list"],
+    ("optimizer=sgd,adam",): [f"optimizer: sgd,adam {SEVERAL}"],
+    ("seed=range(1,3)",): [f"seed: range(1,3) {SEVERAL}"],
+    ("data=idx", "data.path=/a,/b"): [f"data.path: /a,/b {SEVERAL}"],
+    ("-m", "optimizer=glob(x*)"): ["optimizer: glob(x*) gives no value"],
+    ("-m", "seed=range(1,0)"): ["seed: range(1,0) gives no value"],
+    ("-m", "seed=choice()"): ["seed: 'choice()' can't be read: empty choice is not legal"],
+    ("-m", "seed=range(0,1000000000)"): ["--multirun: these are more than 10,000 jobs"],
+    ("-m", "seed=range(0,101)", "epochs=range(1,101)"): ["--multirun: these are more than 10,000 jobs"],
+    ("-m", "optimizer.lr=interval(0,1)"): ["optimizer.lr: interval(0,1) has no end of values"],
+    ("-m", "optimizer=sgd,adamm", "epochs=1"): ["optimizer: unknown 'adamm', did you mean adam?"],
+    ("-m", "debug=null,fast"): ["debug: unknown 'null', known: fast, "],
+    # flags
+    ("--epochs", "3"): ["--epochs: unknown, known: ", "'3' is not key=value"],
+    ("--multi",): [f"--multi: unknown, did you mean --multirun? {FLAGS}"],
+    ("-x",): ["-x: unknown, did you mean -m? "],
+    ("--experimental-rerun=job.pickle",): ["--experimental-rerun=job.pickle: unknown, "],
+    ("--config-name=other",): ["--config-name=other: unknown, did you mean --config-dir? "],
+    ("--config-dir", "/nowhere"): ["--config-dir: there is no directory /nowhere"],
+    ("--config-dir",): ["argument -cd/--config-dir: expected one argument"],
+    ("--cfg", "hydra"): ["argument -c/--cfg: invalid choice: 'hydra' (choose from"],
+    ("--resolve",): ["--resolve: belongs to --cfg job"],
+    # Hydra's own settings, with which it would write files or sweep
+    ("hydra.mode=MULTIRUN",): ["hydra.mode: of Hydra, only hydra/launcher, hydra/sweeper and their keys can be"],
+    ("hydra.run.dir=x",): ["hydra.run.dir: of Hydra, only"],
+    ("-m", "hydra.sweep.dir=x"): ["hydra.sweep.dir: of Hydra, only"],
+    ("-m", "hydra/launcher=cluster"): ["hydra/launcher: unknown 'cluster', known: basic"],
+    # directories
+    ("run_dir=/dev/null",): ["run_dir: /dev/null exists already, give a new one or remove it"],
+    ("run_dir=/dev/null/x",): ["run_dir: /dev/null/x can't be made: /dev/null is not a directory"],
+    ("sweep_dir=x",): ["sweep_dir: only a sweep (-m) uses it, give run_dir"],
+    ("-m", "run_dir=x"): ["run_dir: a sweep makes a directory for each job, give sweep_dir"],
+    ("-m", "sweep_dir=/dev"): ["sweep_dir: /dev exists already, give a new one or remove it"],
+    ("-m", "sweep_dir="): ["sweep_dir: '' is not allowed, give a text"],
+}
+
+
+@pytest.mark.usefixtures("closed")
+@pytest.mark.parametrize("typed", TYPED, ids=lambda typed: " ".join(typed)[:40].encode("unicode_escape").decode())
+def test_what_is_typed(typed: tuple[str, ...], run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*typed) == 2
+    told = faults(capsys)
+    assert [fault[: len(expected)] for fault, expected in zip(told, TYPED[typed], strict=True)] == TYPED[typed]
+
+
+def test_what_is_typed_twice_alike_is_no_fault(run: Run) -> None:
+    assert run("epochs=1", "epochs=1", "run_dir=first") == 0
+
+
+@pytest.mark.parametrize("name", ["a=b", "größe", "with space", "it's", 'quo"te', "(x)", "[y]", "back\\slash", "x,y"])
+def test_paths_are_taken_as_they_stand(name: str, run: Run) -> None:
+    assert run(f"run_dir=out/{name}", "epochs=1", "debug=fast") == 0
+    assert [path.name for path in Path("out").iterdir()] == [name]
+
+
+@pytest.mark.usefixtures("closed")
+def test_help_names_the_choices(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        run("epochs=3", "--help")  # flags may stand anywhere
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    assert "model: blocks, conv3d, densenet, inception_block, lenet, resnet13," in out
+    assert "epochs: 3" in out
+
+
+@pytest.mark.usefixtures("closed")
+def test_a_config_is_shown_and_nothing_is_run(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("epochs=3", "--cfg", "job", "--resolve") == 0
+    assert "epochs: 3" in capsys.readouterr().out
+    assert list(Path().iterdir()) == []
+
+
+def test_an_empty_folder_above_a_directory_that_cannot_be_made_stays(run: Run) -> None:
+    Path("mine").mkdir()
+    assert run("-m", "sweep_dir=mine/swept", "optimizer=sgd,adam", "model.layers.99=relu") == 2
+    assert [str(path) for path in Path().rglob("*")] == ["mine"]
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+MODELS = {
+    "unclosed bracket": (b"layers: [relu\n", "{file}:2:1: expected ',' or ']'"),
+    "a tab": (b"layers:\n\t- relu\n", "{file}:2:1: found character '\\t' that cannot start any token"),
+    "duplicate key": (b"width: 1\nwidth: 2\nlayers: [relu]\n", "{file}:2:1: found duplicate key width"),
+    "duplicate argument": (
+        b"layers:\n  - conv2d: {out_channels: 3, kernel_size: 3, out_channels: 4}\n",
+        "{file}:2:47: found duplicate key out_channels",
+    ),
+    "no text": (b"layers: [\xff\xfe]\n", "{file}: is not UTF-8 text: byte 10 is 0xff"),
+    "a zero byte": (b"layers: [relu\0]\n", "{file}: character 14 can't stand in YAML"),
+    "code": (b"layers: !!python/object/apply:os.mkdir [x]\n", "{file}:1:9: could not determine a constructor"),
+    "two documents": (b"layers: [relu]\n---\nlayers: [relu]\n", "{file}:2:1: but found another document"),
+    "a key that is null": (b"layers: [{null: 3}]\n", "{file}: layers0: Incompatible key type 'NoneType'"),
+    "half a reference": (b"layers: ['${model.width']\n", "{file}: layers[0]: no viable alternative"),
+    "aliases without end": ((BOMB + "layers: *i\n").encode(), "{file}: its aliases make more than 100,000 values"),
+    "an alias of itself": (b"layers: &l [*l]\n", "{file}: an alias stands inside of what it stands for"),
+    "lists in lists": (b"layers: " + b"[" * 700, "{file}: lists stand too deep in lists"),
+    "a number": (b"3\n", "{file}: Invalid loaded object type: int"),
+    "a list": (b"- relu\n", "model: ['relu'] is not allowed, give keys with values"),
+    "empty": (b"", "model.layers: null is not allowed, give a list of at least one layer"),
+    "unknown key": (b"wdith: 3\nlayers: ['${model.width}']\nwidth: relu\n", "model.wdith: unknown, no layer uses"),
+    "lost indentation": (
+        b"layers:\n  - conv2d:\n    out_channels: 3\n",
+        "model.layers.0: {'conv2d': None, 'out_channels': 3} is not a layer, give a name, or one name with its",
+    ),
+    "no colon": (b"layers:\n  - conv2d {out_channels: 3}\n", "model.layers.0: unknown layer 'conv2d {out_channels'"),
+    "no such reference": (
+        b"width: 3\nlayers: [{linear: {out_features: '${model.width}'}}, {linear: {out_features: '${model.wdth}'}}]\n",
+        "model.layers.1.linear.out_features: refers to model.wdth, which is unknown, did you mean width?",
+    ),
+    "a circle": (b"defaults: [mine]\nlayers: [relu]\n", "configs refer to one another in a circle"),
+    "no such config": (b"defaults: [others]\nlayers: [relu]\n", "In 'model/mine': Could not load 'model/others'."),
+}
+
+
+@pytest.fixture
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder of configs, in which models can be put."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "model").mkdir()
+    return folder
+
+
+@pytest.mark.usefixtures("closed")
+@pytest.mark.parametrize("fault", MODELS)
+def test_model_files(fault: str, run: Run, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content, expected = MODELS[fault]
+    file = own / "model" / "mine.yaml"
+    file.write_bytes(content)
+    assert run("model=mine", f"--config-dir={own}") == 2
+    told = faults(capsys)
+    assert len(told) == 1
+    assert told[0].startswith(expected.replace("{file}", str(file)))
+
+
+@pytest.mark.usefixtures("closed")
+def test_all_files_that_cannot_be_read_are_told(run: Run, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("mine", "other"):
+        (own / "model" / f"{name}.yaml").write_text("layers: [\n")
+    assert run("model=mine", "--config-dir", str(own), "batchsize=3", "seed=[1") == 2
+    places = [fault.split(": ")[0] for fault in faults(capsys)]
+    assert places == ["seed", *(f"{own}/model/{name}.yaml:2:1" for name in ("mine", "other"))]
+
+
+def test_models_in_a_folder_of_ones_own(run: Run, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (own / "model" / "mine.yaml").write_text("layers: [flatten, {linear: {out_features: 3}}]\n")
+    (own / "model" / "other.yaml").write_text("layers: [\n")  # no fault of a run that doesn't use it
+    assert run("model=mine", "--config-dir", str(own), "epochs=1", "run_dir=first") == 0
+    assert run("model=mne", "--config-dir", str(own)) == 2
+    assert "model: unknown 'mne', did you mean mine? (known: blocks, " in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("closed")
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("epochs: 10", "epochs: 10\nepochs: 3", "/configs/config.yaml:"),
+        ("epochs: 10", "epochz: 10", "epochz: unknown, did you mean epochs?"),
+        ("model: seed8", "model: seed88", "model: unknown 'seed88', did you mean seed8?"),
+        ("- loss: cross_entropy", "", "loss: null is not allowed, choose one with loss=NAME"),
+    ],
+)
+def test_the_projects_own_configs(
+    old: str,
+    new: str,
+    expected: str,
+    run: Run,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configs = tmp_path_factory.mktemp("project") / "configs"
+    shutil.copytree(overrides.CONFIGS, configs)
+    monkeypatch.setattr(overrides, "CONFIGS", configs)
+    file = configs / "config.yaml"
+    file.write_text(file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    monkeypatch.setattr("sys.argv", ["run.py"])
+    assert commands.train(["seed=3"]) == 2
+    (told,) = faults(capsys)
+    assert expected in told
