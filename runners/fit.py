@@ -73,11 +73,14 @@ def batches(size: int, accumulate: int, examples: int) -> list[Fault]:
     return []
 
 
-def learning_rate(lr: float, dtype: torch.dtype) -> list[Fault]:
-    """A rate that the network's numbers can't hold."""
-    if lr <= torch.finfo(dtype).max:
-        return []
-    return [Fault("optimizer.lr", f"{lr:g} is more than a {str(dtype).removeprefix('torch.')} can hold")]
+def learning_rate(schedule: Schedule, lr: float, dtype: torch.dtype) -> list[Fault]:
+    """A rate that the network's numbers can't hold, and a smallest one that is larger."""
+    if lr > torch.finfo(dtype).max:
+        return [Fault("optimizer.lr", f"{lr:g} is more than a {str(dtype).removeprefix('torch.')} can hold")]
+    smallest = getattr(schedule, "min_lr", 0.0)
+    if smallest > lr:
+        return [Fault("schedule.min_lr", f"{smallest:g} is more than optimizer.lr, give at most {lr:g}")]
+    return []
 
 
 def schedule(schedule: Schedule, lr: float, clock: Clock, dtype: torch.dtype) -> list[Fault]:

@@ -155,8 +155,8 @@ def misfits(
     if model and input_shape and classes:
         batch = settings.batch_size * PRECISIONS[settings.dtype].itemsize if settings else 0
         faults += fit.network(model, input_shape, classes, batch)
-    if settings and optimizer:
-        faults += fit.learning_rate(optimizer.lr, PRECISIONS[settings.dtype])
+    if settings and optimizer and schedule:
+        faults += fit.learning_rate(schedule, optimizer.lr, PRECISIONS[settings.dtype])
     if settings and examples:
         faults += fit.batches(settings.batch_size, settings.accumulate, examples)
     if settings and examples and optimizer and schedule:

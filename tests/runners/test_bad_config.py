@@ -70,6 +70,7 @@ FAULTS = {
     "schedule.rate=nan": "schedule.rate: nan is not allowed",
     "schedule.unit=batches": "schedule.unit: 'batches' is not allowed, give one of steps, epochs",
     "schedule=step schedule.step_size=0": "schedule.step_size: 0 is not allowed",
+    "schedule=cosine schedule.min_lr=1": "schedule.min_lr: 1 is more than optimizer.lr, give at most 0.01",
     "augment.flip=1.5": "augment.flip: 1.5 is not allowed, give a number >= 0 and <= 1",
     # names from a list
     "dtype=float16": "dtype: 'float16' is not allowed, give one of float32, float64",
