@@ -214,7 +214,8 @@ ARGUMENTS = {
 
 @pytest.mark.parametrize("override", ARGUMENTS)
 def test_bad_arguments(override: str, run: Run, colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("data=folder", f"data.path={colours}", "data.val_examples=10", override) == 2
+    given = {"data.path": str(colours), "data.val_examples": "10"} | dict([override.split("=", 1)])
+    assert run("data=folder", *(f"{key}={value}" for key, value in given.items())) == 2
     assert ARGUMENTS[override] in capsys.readouterr().err
     assert [path.name for path in Path().iterdir()] == ["colours"]
 
