@@ -106,7 +106,7 @@ def prepare(arguments: Sequence[str]) -> Command:
 
 
 @dataclass(frozen=True)
-class _Override:
+class Typed:
     """`key=text`, as Hydra understands it."""
 
     key: str
@@ -125,12 +125,12 @@ class _Override:
         return list(islice(self.parsed.sweep_string_iterator(), MOST_JOBS + 1)) if self.sweeps else [self.text]
 
 
-def _read_all(arguments: Sequence[str], command: Command) -> dict[str, _Override]:
+def _read_all(arguments: Sequence[str], command: Command) -> dict[str, Typed]:
     """All that can be read as overrides, by key."""
-    given: dict[str, _Override] = {}
+    given: dict[str, Typed] = {}
     for argument in arguments:
         try:
-            override = _read(argument)
+            override = read(argument)
         except ConfigError as error:
             command.faults += error.faults
             command.unjudged += [fault.place for fault in error.faults if fault.place in groups()]
@@ -164,7 +164,7 @@ def _add_overrides(command: Command, arguments: Sequence[str]) -> None:
         command.faults.append(Fault("--multirun", f"these are more than {MOST_JOBS:,} jobs"))
 
 
-def _read(argument: str) -> _Override:
+def read(argument: str) -> Typed:
     """An argument as an override. Raises ConfigError where it can't be one."""
     match = OVERRIDE.fullmatch(argument)
     if match is None and argument.startswith("~"):
@@ -175,7 +175,7 @@ def _read(argument: str) -> _Override:
         _refuse("", f"{show(argument)} is not key=value, as model.width=8 or model.layers.0.conv2d.kernel_size=5 is")
     key, text = match["key"], match["value"]
     try:
-        return _Override(key, text, OverridesParser.create().parse_override(f"{key}={_for_hydra(key, text)}"))
+        return Typed(key, text, OverridesParser.create().parse_override(f"{key}={_for_hydra(key, text)}"))
     except RecursionError:
         _refuse(key, f"{show(text)} can't be read: lists stand too deep in lists")
     except (HydraException, ValueError) as error:
@@ -185,7 +185,7 @@ def _read(argument: str) -> _Override:
         _refuse(key, f"{show(text)} can't be read: {' '.join(reason.split())}")
 
 
-def _faults(override: _Override, command: Command, other_sweeper: bool) -> Iterator[Fault]:
+def _faults(override: Typed, command: Command, other_sweeper: bool) -> Iterator[Fault]:
     """What is wrong with an override that can be read."""
     key, text = override.key, override.text
     if OF_HYDRA.match(key) and not (OF_SWEEPS.match(key) and command.sweeping):
@@ -207,7 +207,7 @@ def _faults(override: _Override, command: Command, other_sweeper: bool) -> Itera
         yield Fault(key, f"choose it with {group}={text}, which brings its arguments with it")
 
 
-def _unknown_choices(override: _Override, folders: Sequence[Path]) -> Iterator[Fault]:
+def _unknown_choices(override: Typed, folders: Sequence[Path]) -> Iterator[Fault]:
     """A fault for each name that a group doesn't offer."""
     known = choices(override.key, folders)
     for name in override.values(folders):
@@ -220,7 +220,7 @@ def _stem(name: str) -> str:
     return Path(name).stem
 
 
-def _misplaced(override: _Override, command: Command) -> Iterator[Fault]:
+def _misplaced(override: Typed, command: Command) -> Iterator[Fault]:
     """Directories where the other kind of start makes them, or where none can be made."""
     key, value = override.key, override.parsed.value()
     if value is None:

@@ -170,7 +170,9 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[str, list[str], bool]:
     run, typed, may_change, faults = "", [], False, []
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if key == "resume":
+        if key == "resume" and run not in ("", value):
+            faults.append(Fault(key, f"given twice, as {run} and as {value}: give it once"))
+        elif key == "resume":
             run = value
         elif key == "resume_changed":
             may_change = value == "true"

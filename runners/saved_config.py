@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
-import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from cnn.arguments import ConfigError, Fault, nearest, show
 from runners import overrides
@@ -24,29 +22,33 @@ def with_typed(saved: Mapping[str, Any], typed: Sequence[str], refuse: Refuse) -
     """
     config = deepcopy(dict(saved))
     found: dict[str, Sequence[Fault]] = {}
-    for override in sorted(typed, key=lambda text: "." in text.partition("=")[0]):  # groups before keys in them
+    given: dict[str, str] = {}
+    for argument in sorted(typed, key=lambda text: "." in text.partition("=")[0]):  # groups before keys in them
         try:
+            override = overrides.read(argument)
+            if given.setdefault(override.key, override.text) != override.text:
+                problem = f"given twice, as {given[override.key]} and as {override.text}: give it once"
+                raise ConfigError([Fault(override.key, problem)])
             _change(config, override, refuse)
         except ConfigError as error:
-            found[override] = error.faults
-    faults = [fault for override in typed for fault in found.get(override, ())]
+            found[argument] = error.faults
+    faults = [fault for argument in typed for fault in found.get(argument, ())]
     faults += [Fault(key, f"must be given: {key}=...") for key, value in flat(config).items() if value == "???"]
     if faults:
         raise ConfigError(faults)
     return config
 
 
-def _change(config: dict[str, Any], override: str, refuse: Refuse) -> None:
-    match = overrides.OVERRIDE.fullmatch(override)
-    if match is None or match["prefix"] == "~" or match["value"] is None:
-        raise ConfigError([Fault(override, "can't be read, give key=value")])
-    key, text = match["key"], match["value"]
+def _change(config: dict[str, Any], override: overrides.Typed, refuse: Refuse) -> None:
+    key = override.key
     if problem := refuse(key):
         raise ConfigError([Fault(key, problem)])
+    if override.sweeps:
+        raise ConfigError([Fault(key, f"{override.text} are several values, give one")])
     if key in overrides.groups():
-        config[key] = chosen(key, text)
+        config[key] = chosen(key, override.text)
     else:
-        _put(config, key, value_of(key, text))
+        _put(config, key, override.parsed.value())
 
 
 def chosen(group: str, name: str) -> dict[str, Any]:
@@ -59,15 +61,6 @@ def chosen(group: str, name: str) -> dict[str, Any]:
     content = OmegaConf.to_container(composed[group], resolve=False)
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
-
-
-def value_of(key: str, text: str) -> Any:
-    """A value as it is typed. Raises ConfigError for what isn't YAML."""
-    try:
-        typed = OmegaConf.from_dotlist([f"value={text}"])
-        return OmegaConf.to_container(typed, resolve=False)["value"]  # type: ignore[call-overload, index]
-    except (yaml.YAMLError, OmegaConfBaseException):
-        raise ConfigError([Fault(key, f"{show(text)} can't be read as a value, put it in quotes")]) from None
 
 
 def _put(config: dict[str, Any], key: str, value: Any) -> None:

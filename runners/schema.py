@@ -166,7 +166,7 @@ def misfits(
 
 def _settings(raw: Mapping[str, Any]) -> tuple[Settings | None, list[Fault]]:
     """The keys at the top, if those that are known are sound, and all faults."""
-    known = [*SECTIONS, *Settings.model_fields]
+    known = [*SECTIONS, *Settings.model_fields, "resume"]  # which is no part of a config, but may be misspelled
     unknown = [key for key in raw if key not in known]
     faults = [Fault(key, f"unknown, {nearest(key, known)}") for key in unknown]
     own = {key: value for key, value in raw.items() if key in Settings.model_fields}

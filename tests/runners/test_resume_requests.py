@@ -43,11 +43,13 @@ REFUSED = {
     "schedule=cosine": "schedule.name: 'cosine' and not 'constant' changes what this run computes",
     "threads=1": "threads: 1 and not 2 changes what this run computes",
     "optimizer.lrr=0.5": "optimizer.lrr: unknown, did you mean lr",
+    "optimizer.lr=0.1,0.2": "optimizer.lr: 0.1,0.2 are several values, give one",
+    "~patience": "~patience: nothing can be taken out of a config",
     "epoch=5": "epoch: unknown, did you mean epochs",
     "optimizer=sdg": "optimizer: unknown 'sdg', did you mean sgd",
-    "optimizer.lr=nan": "optimizer.lr: 'nan' is not allowed",
-    "optimizer.lr=[1": "optimizer.lr: '[1' can't be read as a value",
-    "optimizer.lr": "optimizer.lr: can't be read, give key=value",
+    "optimizer.lr=nan": "optimizer.lr: nan is not allowed",
+    "optimizer.lr=[1": "optimizer.lr: '[1' can't be read: ",
+    "optimizer.lr": "optimizer.lr: a key needs a value, give key=value",
     "epochs.more=1": "epochs.more: can't be set: epochs is 3",
     "model.width=3": "model.width: can't be changed in a resume; begin a new run from these weights with init_from=RUN",
     "model=lenet": "model: can't be changed in a resume",
@@ -68,6 +70,13 @@ def test_what_is_typed_is_refused_and_the_run_stays_as_it_was(
     assert f"error: {REFUSED[typed]}" in message
     assert "Traceback" not in message
     assert everything(Path("a")) == before
+
+
+def test_a_key_is_given_once(stopped: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert resume("resume=a", "epochs=4", "epochs=5") == 2
+    assert capsys.readouterr().err == "error: epochs: given twice, as 4 and as 5: give it once\n"
+    assert resume("resume=a", "resume=b") == 2
+    assert capsys.readouterr().err == "error: resume: given twice, as a and as b: give it once\n"
 
 
 def test_all_mistakes_are_told_at_once(stopped: Run, capsys: pytest.CaptureFixture[str]) -> None:
