@@ -121,7 +121,8 @@ def _recorded(directory: RunDirectory, config: Config, dataset: Dataset) -> Iter
         raise
     except Exception as error:
         foreseen = isinstance(error, Diverged)
-        log.error("the run failed: %s", error, exc_info=not foreseen)
+        if handler:
+            log.error("the run failed: %s", error, exc_info=not foreseen)
         reason = str(error) if foreseen else f"{type(error).__name__}: {error}"
         with suppress(OSError):  # a full disk, or a directory that is gone: the failure itself is what counts
             directory.status("failed", reason=reason)

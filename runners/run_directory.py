@@ -10,6 +10,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -130,8 +131,14 @@ class RunDirectory:
 
 
 class _Log(logging.FileHandler):
+    """Is silent about a full disk: what counts fails where it is written, and says so."""
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """A full disk: what counts fails where it is written, and says so."""
+        pass
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
 
 
 def read_status(path: Path) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class Trials:
         """Of each trial, the faults of the processes that follow one another in it."""
         changes = self.whole.steps
         if group == "killed at random":
-            yield from ([{"after": generator.uniform(0, self.seconds)}] for _ in range(count))
+            yield from ([{"after": generator.uniform(0.2, 1.2) * self.seconds}] for _ in range(count))
         elif group == "killed again and again":
             for _ in range(count):
                 yield [{"fault": "kill", "at": generator.randint(1, changes // 2)} for _ in range(5)]
@@ -119,8 +119,10 @@ class Trials:
             yield f"exit code {ended.code}"
         if ended.code > 0 and (ended.err.count("\n") > 3 or "Traceback" in ended.err or "error: " not in ended.err):
             yield f"it says {ended.err[-500:]}"
-        if ended.code and run_directory.state(run) not in ("died", "failed", "None"):
-            yield f"state {run_directory.state(run)}"
+        state = run_directory.state(run)
+        finished = state == "done" and (run / "summary.json").exists()  # killed in what comes behind that
+        if ended.code and state not in ("died", "failed", "None") and not finished:
+            yield f"state {state}"
         for which in {line.split()[0] for line in saved}:
             step = max(int(line.split()[1]) for line in saved if line.startswith(which))
             try:

@@ -70,6 +70,8 @@ class Server:
         """
         assert self.process.stdin
         assert self.process.stdout
+        for name in ("told", "out", "err"):  # it may be killed before it makes them
+            (folder / name).write_text("")
         job = {"folder": str(folder), "arguments": list(arguments), "fault": fault, "at": at}
         self.process.stdin.write(json.dumps(job) + "\n")
         self.process.stdin.flush()
