@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import gzip
+import signal
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,6 +14,14 @@ from runners import commands
 from runners.data.idx import Idx
 
 Array = np.ndarray[Any, Any]
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Shells start what runs in the background with SIGINT ignored, and runs and children would ignore it as well."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def write_idx(file: Path, values: Array) -> None:
