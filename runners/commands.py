@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import json
 import os
 import signal
@@ -261,26 +262,28 @@ def predict(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         predictor = Predictor.load(options.run, options.checkpoint)
-        paths = find_pictures(options.images)
     except InputError as error:
         return conclude(error)
+    paths = find_pictures(options.images)
     exit_code = DONE
-    for path in paths:
+    for path in tqdm(paths, unit="picture", leave=False, disable=None if len(paths) > 1 else True):
         try:
             prediction = predictor.predict(path)
         except ImageError as error:
             exit_code = BAD_INPUT
-            if options.json:
-                print(json.dumps({"path": str(path), "error": str(error)}))
-            else:
-                conclude(error)
+            with tqdm.external_write_mode():
+                if options.json:
+                    print(json.dumps({"path": str(path), "error": error.reason}), flush=True)
+                else:
+                    conclude(error)
             continue
-        if options.json:
-            print(json.dumps(prediction.as_json(options.top)))
-        elif len(paths) == 1:
-            print(prediction.in_words(options.top))
-        else:
-            print(prediction.in_a_line())
+        with tqdm.external_write_mode():
+            if options.json:
+                print(json.dumps(prediction.as_json(options.top)), flush=True)
+            elif len(paths) == 1:
+                print(prediction.in_words(options.top), flush=True)
+            else:
+                print(prediction.in_a_line(), flush=True)
     return exit_code
 
 
@@ -293,6 +296,8 @@ def _count(text: str) -> int:
 def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
     """The command's exit code; 1 where nobody reads what it prints, a signal's, all without a traceback."""
     ask_on_signals()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: names may not fit the terminal's encoding
     if sys.stderr.isatty():
         ops.before_compiling(lambda: tqdm.write(COMPILING, file=sys.stderr))
     try:

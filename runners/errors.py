@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class InputError(Exception):
     """Something given can't be used; the message names the place, the value and what to do."""
@@ -16,8 +18,17 @@ class CheckpointError(InputError):
 
 
 class ImageError(InputError):
-    """A picture that can't be read."""
+    """A picture that can't be read; `reason` is the message without the path."""
+
+    def __init__(self, reason: str, path: Path | None = None) -> None:
+        self.reason = reason
+        super().__init__(f"{printable(path)}: {reason}" if path else reason)
 
 
 class RunDirectoryError(InputError):
     """A run directory that can't be made or isn't one."""
+
+
+def printable(text: object) -> str:
+    """On one line, and in characters that a terminal shows: a file's name may hold any others too."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))

@@ -1,26 +1,27 @@
-"""From a picture to the network's input: reading it, and making it look like what the network was trained on."""
+"""From a picture file to the network's input: reading it, whatever its format, and the plain preparation."""
 
 from __future__ import annotations
 
+import stat
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
-from scipy import ndimage
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from runners.errors import ImageError
 
 Array = np.ndarray[Any, Any]
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-FAINT = 0.1
-"""Ink below this fraction of the darkest ink doesn't widen the box around a digit."""
-SPECK = 0.05
-"""Connected ink of less than this fraction of the largest piece is dirt."""
-CONTRAST = 0.06
-"""Less difference than this, of 1 between black and white, and there is nothing on the picture."""
+MOST_PIXELS = 128_000_000
+"""Pictures of more are refused before they are decoded."""
+MOST_BYTES = 512 << 20
+"""Files of more are refused before they are opened: as much as the pixels take, four bytes each."""
+LONGEST_SIDE = 1024
+"""Larger pictures are shrunk to this, JPEGs while they are decoded."""
 
 
 @dataclass(frozen=True)
@@ -32,97 +33,111 @@ class Prepared:
 
 
 def read_picture(path: Path) -> Image.Image:
-    """The picture, upright, without transparency, as L or RGB. Raises ImageError where it can't be read."""
-    if not path.is_file():
-        raise ImageError(f"{path}: {'not a file' if path.exists() else 'there is no such file'}")
+    """The picture as somebody sees it: upright, opaque, L or RGB, its longer side 1024 pixels or less.
+
+    Its `info` holds the `size` [width, height] before it was shrunk, the EXIF `orientation` it had (1 is upright), the
+    `background` that transparency was laid on ("white", "black" or None), and whether the file has `more_frames` than
+    the first, which is the one that is read. Raises ImageError where it can't be read.
+    """
     try:
-        with Image.open(path, formats=FORMATS) as opened:
-            picture = ImageOps.exif_transpose(opened)
-            picture.load()
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
-        reason = "not a picture" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise ImageError(f"{path}: can't be read: {reason}") from None
-    if picture.mode.startswith(("I", "F")):
-        return _eight_bit(picture)
-    if "A" in picture.getbands() or "transparency" in picture.info:
-        return _opaque(picture.convert("RGBA"))
-    return picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
+        _require_a_file(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of much that doesn't matter here
+            with Image.open(path, formats=FORMATS) as opened:
+                return _read(opened)
+    except ImageError as error:
+        raise ImageError(error.reason, path) from None
+    except UnidentifiedImageError:
+        raise ImageError("not a picture: none of PNG, JPEG, BMP, GIF, TIFF, WebP and PPM", path) from None
+    except Image.DecompressionBombError:
+        raise ImageError(_too_large(), path) from None
+    except Exception as error:  # decoders raise whatever a broken file makes them stumble over
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ImageError(f"can't be read: {' '.join(reason.split()) or type(error).__name__}", path) from None
 
 
-def _eight_bit(picture: Image.Image) -> Image.Image:
-    """Grey of more than 8 bits, its range stretched over 8."""
-    values = np.asarray(picture, np.float32)
-    low, high = float(values.min()), float(values.max())
+def _require_a_file(path: Path) -> None:
+    """Before anything is opened: a pipe would wait for somebody to write into it."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise ImageError("there is no such file") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError("a folder without pictures")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError("not a file but a pipe, a socket or a device")
+    if not status.st_size:
+        raise ImageError("an empty file")
+    if status.st_size > MOST_BYTES:
+        raise ImageError(f"a file of {status.st_size >> 20:,} MB, pictures may have {MOST_BYTES >> 20}")
+
+
+def _read(opened: Image.Image) -> Image.Image:
+    """Decode a picture whose header was read."""
+    if opened.width * opened.height > MOST_PIXELS:
+        raise ImageError(_too_large(opened.size))
+    size, more_frames = opened.size, bool(getattr(opened, "is_animated", False))
+    orientation = opened.getexif().get(ExifTags.Base.Orientation, 1)
+    opened.draft(None, (LONGEST_SIDE, LONGEST_SIDE))
+    ImageOps.exif_transpose(opened, in_place=True)
+    if (opened.width > opened.height) != (size[0] > size[1]):
+        size = size[::-1]
+    picture = _eight_bits(opened) if opened.mode.startswith(("I", "F")) else opened
+    transparent = "A" in picture.getbands() or "transparency" in picture.info
+    picture = picture.convert("RGBA" if transparent else "L" if picture.mode in ("1", "L", "I", "F") else "RGB")
+    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    picture, background = _opaque(picture) if transparent else (picture, None)
+    picture.info = {
+        "size": list(size),
+        "orientation": int(orientation) if orientation in range(1, 9) else 1,
+        "background": background,
+        "more_frames": more_frames,
+    }
+    return picture
+
+
+def _too_large(size: tuple[int, int] | None = None) -> str:
+    its_size = f"{size[0]}x{size[1]} pixels, " if size else ""
+    return f"{its_size}more than the {MOST_PIXELS // 10**6} megapixels that are read"
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Grey of more than 8 bits, its range stretched over 8; what isn't a finite number counts as the smallest there."""
+    if picture.mode == "F":
+        values = np.array(picture)
+        finite = np.isfinite(values)
+        if not finite.any():
+            raise ImageError("none of its pixels is a number")
+        values[~finite] = values[finite].min()
+        picture = Image.fromarray(values)
+    else:
+        picture = picture.convert("I")
+    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    values = np.asarray(picture, np.float64)
+    low, high = values.min(), values.max()
     return Image.fromarray(((values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8))
 
 
-def _opaque(picture: Image.Image) -> Image.Image:
-    """A transparent picture on white where what is drawn is dark, else on black, so that it stays visible."""
+def _opaque(picture: Image.Image) -> tuple[Image.Image, str | None]:
+    """RGBA laid on white where what is drawn is dark, else on black, so that it stays visible; and on which of them."""
     alpha = np.asarray(picture.getchannel("A"), np.float32)
+    if alpha.min() == 255:
+        return picture.convert("RGB"), None
     grey = np.asarray(picture.convert("L"), np.float32)
     drawn = float((grey * alpha).sum() / max(float(alpha.sum()), 1.0))
-    ground = Image.new("RGBA", picture.size, "white" if drawn < 128 else "black")
-    return Image.alpha_composite(ground, picture).convert("RGB")
+    background = "white" if drawn < 128 else "black"
+    return Image.alpha_composite(Image.new("RGBA", picture.size, background), picture).convert("RGB"), background
+
+
+def original_size(picture: Image.Image) -> tuple[int, int]:
+    """Width and height before `read_picture` shrank it."""
+    width, height = picture.info.get("size", picture.size)
+    return width, height
 
 
 def prepare_plain(picture: Image.Image, input_shape: tuple[int, ...]) -> Prepared:
-    """The whole picture, resized; grey or colour as the network wants it."""
+    """The whole picture, stretched to the network's height and width; grey or colour as the network wants it."""
     channels, height, width = input_shape
     resized = picture.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BICUBIC)
     pixels = np.asarray(resized, np.float32).reshape(height, width, channels) / 255
-    return Prepared(np.moveaxis(pixels, -1, 0), {"resized_from": list(picture.size)})
-
-
-def prepare_digit(picture: Image.Image, input_shape: tuple[int, ...]) -> Prepared:
-    """A digit as MNIST shows it: light on dark, its longer side 20 of 28 pixels, its centre of mass in the middle.
-
-    Raises ImageError where the picture is all of one grey.
-    """
-    ink, inverted = _ink(np.asarray(picture.convert("L"), np.float32) / 255)
-    top, bottom, left, right = _box(ink)
-    _, height, width = input_shape
-    digit = _fit(ink[top:bottom, left:right], round(height * 20 / 28), round(width * 20 / 28))
-    pixels = _centre(digit, height, width)
-    done = {"inverted": inverted, "box": [left, top, right, bottom], "resized_from": [right - left, bottom - top]}
-    return Prepared(pixels[None], done)
-
-
-def _ink(grey: Array) -> tuple[Array, bool]:
-    """How much each pixel differs from the ground, scaled to 1; and whether the ground was the lighter."""
-    low, high = float(grey.min()), float(grey.max())
-    if high - low < CONTRAST:
-        raise ImageError("there is nothing on it: all of it is of one grey")
-    ground = float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
-    inverted = ground > (low + high) / 2
-    ink = np.clip(ground - grey if inverted else grey - ground, 0, None)
-    return (ink / ink.max()).astype(np.float32), inverted
-
-
-def _box(ink: Array) -> tuple[int, int, int, int]:
-    """Top, bottom, left and right of what is drawn, specks of dirt left out."""
-    pieces, count = ndimage.label(ink > FAINT, structure=np.ones((3, 3)))
-    sizes = ndimage.sum_labels(ink, pieces, range(1, count + 1))
-    kept = np.concatenate([[False], sizes >= SPECK * sizes.max()])
-    rows, columns = np.nonzero(kept[pieces])
-    return int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1
-
-
-def _fit(ink: Array, height: int, width: int) -> Array:
-    """Resized to touch a box of this height and width, the proportions kept."""
-    scale = min(height / ink.shape[0], width / ink.shape[1])
-    size = (max(1, round(ink.shape[1] * scale)), max(1, round(ink.shape[0] * scale)))
-    resized = Image.fromarray(ink).resize(size, Image.Resampling.BICUBIC)
-    return np.clip(np.asarray(resized, np.float32), 0, 1)
-
-
-def _centre(digit: Array, height: int, width: int) -> Array:
-    """Placed on an empty image with its centre of mass in the middle, as far as it stays inside."""
-    rows, columns = np.indices(digit.shape)
-    mass = max(float(digit.sum()), 1e-9)
-    top = round(height / 2 - float((rows * digit).sum()) / mass)  # MNIST's own centre is pixel 14 of 28, counted from 0
-    left = round(width / 2 - float((columns * digit).sum()) / mass)
-    top = min(max(top, 0), height - digit.shape[0])
-    left = min(max(left, 0), width - digit.shape[1])
-    image = np.zeros((height, width), np.float32)
-    image[top : top + digit.shape[0], left : left + digit.shape[1]] = digit
-    return image
+    return Prepared(np.moveaxis(pixels, -1, 0), {"inverted": False, "cropped": [0, 0, *original_size(picture)]})

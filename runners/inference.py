@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ from PIL import Image
 from cnn import Sequential
 from runners import checkpoint
 from runners.checkpoint import Checkpoint
-from runners.errors import CheckpointError, ImageError
-from runners.images import FORMATS, Prepared, prepare_digit, prepare_plain, read_picture
+from runners.digits import prepare_digit
+from runners.errors import CheckpointError, ImageError, printable
+from runners.images import FORMATS, Prepared, prepare_plain, read_picture
 from runners.tasks.classification import probabilities
 
 
@@ -28,17 +30,32 @@ class Prediction:
 
     @property
     def heading(self) -> str:
-        label = self.ranking[0][0]
+        label = printable(self.ranking[0][0])
         return f"Predicted Number: {label}" if label.isdecimal() else f"Predicted: {label}"
 
     def in_words(self, top: int) -> str:
         """Several lines for one picture."""
-        lines = [f"  {label}  {probability:.2%}" for label, probability in self.ranking[:top]]
-        return "\n".join([self.heading, *lines])
+        lines = [f"  {printable(label)}  {probability:.2%}" for label, probability in self.ranking[:top]]
+        return "\n".join([self.heading, *lines, *self._what_was_done()])
 
     def in_a_line(self) -> str:
         """One line for one picture of many."""
-        return f"{self.path}: {self.heading} ({self.ranking[0][1]:.2%})"
+        return f"{printable(self.path)}: {self.heading} ({self.ranking[0][1]:.2%})"
+
+    def _what_was_done(self) -> list[str]:
+        """A line on what was done to the picture, where anything was."""
+        left, top, right, bottom = self.done["cropped"]
+        cropped = [right - left, bottom - top] != self.done["size"]
+        words = {
+            "the first of several frames": self.done["more_frames"],
+            "turned upright": self.done["orientation"] != 1,
+            f"on a {self.done['background']} background": self.done["background"],
+            "inverted": self.done["inverted"],
+            f"cropped to {right - left}x{bottom - top} at {left},{top}": cropped,
+            f"{self.done.get('pieces')} pieces taken for one digit": self.done.get("pieces", 1) > 1,
+        }
+        told = ", ".join(text for text, applies in words.items() if applies)
+        return [f"  ({told})"] if told else []
 
     def as_json(self, top: int) -> dict[str, Any]:
         label, probability = self.ranking[0]
@@ -64,9 +81,9 @@ class Predictor:
         """From a run directory or a checkpoint file. Raises CheckpointError."""
         content = checkpoint.load_run(run, which)
         predictor = cls(checkpoint.rebuild(content), content)
-        if len(predictor.input_shape) != 3:
+        if len(predictor.input_shape) != 3 or predictor.input_shape[0] not in (1, 3):
             shape = list(predictor.input_shape)
-            problem = f"its network takes {shape}, pictures are [channels, height, width]"
+            problem = f"its network takes {shape}, pictures are [1 or 3 channels, height, width]"
             raise CheckpointError(f"{run}: {problem}; python -m runners.evaluate {run} tests it on its own data")
         return predictor
 
@@ -77,30 +94,25 @@ class Predictor:
 
     def predict(self, path: Path) -> Prediction:
         """Name what is on a picture. Raises ImageError where it can't be read."""
+        picture = read_picture(path)
         try:
-            prepared = self.prepare(read_picture(path))
+            prepared = self.prepare(picture)
         except ImageError as error:
-            message = str(error)
-            raise ImageError(message if message.startswith(f"{path}:") else f"{path}: {message}") from None
+            raise ImageError(error.reason, path) from None
         dtype = self.network.flat.data.dtype
         x = torch.from_numpy(prepared.pixels).to(dtype).sub(self.content.mean).div(self.content.std)[..., None]
         chances = probabilities(self.network, self.content.loss, x)[:, 0]
         names = self.content.class_names
         order = chances.argsort(descending=True).tolist()
-        return Prediction(path, [(names[index], chances[index].item()) for index in order], prepared.done)
+        done = {**{str(key): value for key, value in picture.info.items()}, **prepared.done}
+        return Prediction(path, [(names[index], chances[index].item()) for index in order], done)
 
 
 def find_pictures(given: Sequence[str]) -> list[Path]:
-    """The files named, and all pictures in the folders named, sorted. Raises ImageError for a folder without any."""
+    """The files named, and those in the folders named that end as pictures do, sorted; a folder without any, itself."""
     known = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
     paths: list[Path] = []
     for name in given:
-        path = Path(name)
-        if not path.is_dir():
-            paths.append(path)
-            continue
-        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in known and file.is_file())
-        if not inside:
-            raise ImageError(f"{path}: a folder without pictures")
-        paths += inside
+        files = [Path(folder, file) for folder, _, names in os.walk(name) for file in names]
+        paths += sorted(file for file in files if file.suffix.lower() in known) or [Path(name)]
     return paths

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from runners import commands
-from runners.data.idx import Idx
+from runners.data.idx import Idx, Mnist, read_idx
 
 Array = np.ndarray[Any, Any]
 
@@ -54,6 +54,23 @@ def write_dataset(folder: Path, shape: tuple[int, ...] = (10, 10), end: str = ""
 def striped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory of IDX files with three easy classes of 10x10 images."""
     return write_dataset(tmp_path_factory.mktemp("striped"))
+
+
+@pytest.fixture(scope="session")
+def digits() -> tuple[Array, Array]:
+    """The test file's images and labels."""
+    folder = Mnist().path
+    return read_idx(folder / "t10k-images-idx3-ubyte.gz"), read_idx(folder / "t10k-labels-idx1-ubyte.gz")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the default experiment, cut to three epochs."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["run.py"])
+        assert commands.train(["epochs=3", "data.num_examples=20000", f"run_dir={folder}"]) == 0
+    return folder
 
 
 SMALL_MODEL = "model.layers=[{conv2d:{out_channels:4,kernel_size:3}},batch_norm,relu,flatten,{linear:{out_features:3}}]"

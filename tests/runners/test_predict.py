@@ -11,28 +11,13 @@ import pytest
 from PIL import Image
 
 from runners import commands, evaluate
-from runners.data.idx import Mnist, read_idx
-from runners.images import prepare_digit, read_picture
+from runners.data.idx import Mnist
+from runners.digits import prepare_digit
+from runners.images import read_picture
 from runners.inference import Predictor
 from tests.runners.conftest import Run
 
 MNIST = Mnist().path
-
-
-@pytest.fixture(scope="session")
-def digits() -> tuple[Any, Any]:
-    """The test file's images and labels."""
-    return read_idx(MNIST / "t10k-images-idx3-ubyte.gz"), read_idx(MNIST / "t10k-labels-idx1-ubyte.gz")
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the default experiment, cut to three epochs."""
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["run.py"])
-        assert commands.train(["epochs=3", "data.num_examples=20000", f"run_dir={folder}"]) == 0
-    return folder
 
 
 def as_it_is(image: Any, file: Path) -> None:
@@ -84,9 +69,10 @@ def test_what_is_printed(
     assert commands.predict([str(trained), file]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "Predicted Number: 7"
-    assert len(lines) == 4
+    assert len(lines) == 5
+    assert lines[4] == "  (cropped to 16x20 at 6,7)"
     assert commands.predict([str(trained), file, "--top", "10", "--checkpoint", "last"]) == 0
-    shares = [float(line.split()[1].rstrip("%")) for line in capsys.readouterr().out.splitlines()[1:]]
+    shares = [float(line.split()[1].rstrip("%")) for line in capsys.readouterr().out.splitlines()[1:-1]]
     assert len(shares) == 10
     assert sum(shares) == pytest.approx(100, abs=0.1)
     assert shares == sorted(shares, reverse=True)
@@ -198,7 +184,7 @@ def test_volumes_take_no_pictures(run: Run, tmp_path: Path, capsys: pytest.Captu
     assert run("model=conv3d", "model.classes=3", f"data.path={folder}", "run_dir=first", "epochs=1") == 0
     capsys.readouterr()
     assert commands.predict(["first", "x.png"]) == 2
-    told = "its network takes [1, 8, 8, 8], pictures are [channels, height, width]; python -m runners.evaluate first"
+    told = "its network takes [1, 8, 8, 8], pictures are [1 or 3 channels, height, width]; python -m runners.evaluate"
     assert told in capsys.readouterr().err
 
 
