@@ -8,6 +8,7 @@ from runners.signals import leave_on_signals
 
 if __name__ == "__main__":
     leave_on_signals()
-    from runners.commands import guarded, train  # takes a second or two
+    from runners.commands import train  # takes a second or two
+    from runners.exits import guarded
 
     sys.exit(guarded(train, sys.argv[1:]))

@@ -1,17 +1,13 @@
-"""The commands behind run.py and predict.py: they parse, call runners, and turn errors into messages and exit codes."""
+"""The commands behind run.py and predict.py: they parse, call runners, and say how it went."""
 
 from __future__ import annotations
 
 import argparse
-import errno
-import io
 import json
 import os
-import signal
 import sys
 import tempfile
-import traceback
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,39 +18,17 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from cnn import ConfigError, ops
+from cnn import ConfigError
 from cnn.arguments import Fault
 from runners import composition, debug, experiment, overrides, resume, schema, sweep, yaml_files
 from runners.debug import DebugFailed
 from runners.errors import ImageError, InputError
-from runners.inference import Predictor, find_pictures
+from runners.exits import BAD_INPUT, DONE, FAILED, conclude
+from runners.images import find_pictures
+from runners.inference import Predictor
 from runners.overrides import Command
 from runners.run_directory import new_name
-from runners.signals import Interrupted, ask_on_signals
-
-DONE, FAILED, BAD_INPUT = 0, 1, 2
-COMPILING = "compiling kernels for this machine's processor: seconds, and only once"
-
-
-def conclude(error: BaseException, place: str = "") -> int:
-    """Say what went wrong and give the exit code for it; of a fault that nobody foresaw, show the traceback.
-
-    `place` stands before each line: which job of a sweep it is about.
-    """
-    if isinstance(error, ConfigError | InputError | experiment.RunFailed):
-        print("\n".join(f"error: {place}{line}" for line in str(error).splitlines()), file=sys.stderr)
-        return FAILED if isinstance(error, experiment.RunFailed) else BAD_INPUT
-    if isinstance(error, DebugFailed):
-        print(error)
-        return FAILED
-    if isinstance(error, KeyboardInterrupt):
-        error = Interrupted(signal.SIGINT)
-    if isinstance(error, Interrupted):
-        how = f"; python run.py resume={error.run} goes on" if error.run else ""
-        print(f"interrupted by {error.name}{how}", file=sys.stderr)
-        return error.exit_code
-    traceback.print_exception(error)
-    return FAILED
+from runners.signals import Interrupted
 
 
 def train(arguments: Sequence[str]) -> int:
@@ -264,7 +238,7 @@ def predict(arguments: Sequence[str]) -> int:
         predictor = Predictor.load(options.run, options.checkpoint)
     except InputError as error:
         return conclude(error)
-    paths = find_pictures(options.images)
+    paths = [path for given in options.images for path in find_pictures(Path(given)) or [Path(given)]]
     exit_code = DONE
     for path in tqdm(paths, unit="picture", leave=False, disable=None if len(paths) > 1 else True):
         try:
@@ -291,27 +265,3 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not allowed, give a whole number >= 1")
     return int(text)
-
-
-def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
-    """The command's exit code; 1 where nobody reads what it prints, a signal's, all without a traceback."""
-    ask_on_signals()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: names may not fit the terminal's encoding
-    if sys.stderr.isatty():
-        ops.before_compiling(lambda: tqdm.write(COMPILING, file=sys.stderr))
-    try:
-        exit_code = command(arguments)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except Interrupted as interruption:
-        return interruption.exit_code
-    except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename:
-            raise
-        if error.errno == errno.ENOSPC:
-            print(f"error: what was to be printed can't be written: {error.strerror}", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
-        return FAILED
-    return exit_code

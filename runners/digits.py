@@ -82,7 +82,7 @@ def _ink(grey: Array) -> tuple[Array, bool]:
     small = ndimage.gaussian_filter(grey, (step - 1) / 2)[::step, ::step]
     sizes = [max(2, round(scale * min(small.shape))) for scale in SCALES]
     dark, light = ([_unrest(_ground(image, size)) for size in sizes] for image in (small, 1 - small))
-    inverted = sum(dark) <= sum(light)
+    inverted = _area(dark) <= _area(light)
     calm = dark if inverted else light
     enough = calm[-1] + 0.1 * (_unrest(small) - calm[-1])
     wider_than_strokes = next(scale for scale, unrest in zip(SCALES, calm, strict=True) if unrest <= enough)
@@ -96,6 +96,11 @@ def _ink(grey: Array) -> tuple[Array, bool]:
 def _ground(grey: Array, size: int) -> Array:
     """What is left without dark strokes narrower than `size`; beyond its edges the picture goes on as it ends."""
     return ndimage.grey_closing(np.pad(grey, size, mode="edge"), (size, size))[size:-size, size:-size]
+
+
+def _area(curve: list[float]) -> float:
+    """The area under a curve over the logarithm of the scales, by the trapezoidal rule."""
+    return sum(curve) - (curve[0] + curve[-1]) / 2
 
 
 def _unrest(grey: Array) -> float:
@@ -148,9 +153,8 @@ def _strokes(ink: Array, drawn: Array) -> tuple[Array, tuple[slice, slice]]:
 def _thickened(strokes: Array) -> Array:
     """Strokes that would be too thin on 28 pixels made thicker."""
     inside = np.pad(strokes > 0.5, 1)
-    width = 4 * float(
-        ndimage.distance_transform_edt(inside)[inside].mean()
-    )  # a stroke's pixels lie so far from its edge
+    depth = float(ndimage.distance_transform_edt(inside)[inside].mean())  # a quarter of a stroke's width
+    width = 4 * depth
     radius = (THINNEST * max(strokes.shape) - width) / 2
     if radius < 1:
         return strokes

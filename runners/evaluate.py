@@ -17,10 +17,10 @@ import torch
 from cnn import ConfigError
 from cnn.losses import LOSSES, Loss
 from runners import checkpoint, saved_config, schema
-from runners.commands import DONE, conclude, guarded
 from runners.data import SOURCES, Examples
 from runners.data.batches import Batches
 from runners.errors import DataError, InputError
+from runners.exits import DONE, conclude, guarded
 from runners.loop import evaluate as run_through
 from runners.tasks import Classification
 from runners.tasks.classification import confusion

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import warnings
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ MOST_BYTES = 512 << 20
 """Files of more are refused before they are opened: as much as the pixels take, four bytes each."""
 LONGEST_SIDE = 1024
 """Larger pictures are shrunk to this, JPEGs while they are decoded."""
+LYING = (5, 6, 7, 8)
+"""The EXIF orientations of which rows become columns."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,17 @@ class Prepared:
 
     pixels: Array
     done: dict[str, Any]
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """All files in it, or in folders in it, that are named as pictures, sorted; what is hidden is passed over."""
+    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name[0] != "."]
+        paths = [Path(place, name) for name in names if name[0] != "."]
+        found += [path for path in paths if path.suffix.lower() in endings]
+    return sorted(found)
 
 
 def read_picture(path: Path) -> Image.Image:
@@ -80,7 +94,7 @@ def _read(opened: Image.Image) -> Image.Image:
     orientation = opened.getexif().get(ExifTags.Base.Orientation, 1)
     opened.draft(None, (LONGEST_SIDE, LONGEST_SIDE))
     ImageOps.exif_transpose(opened, in_place=True)
-    if (opened.width > opened.height) != (size[0] > size[1]):
+    if orientation in LYING:
         size = size[::-1]
     picture = _eight_bits(opened) if opened.mode.startswith(("I", "F")) else opened
     transparent = "A" in picture.getbands() or "transparency" in picture.info

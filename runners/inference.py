@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from runners import checkpoint
 from runners.checkpoint import Checkpoint
 from runners.digits import prepare_digit
 from runners.errors import CheckpointError, ImageError, printable
-from runners.images import FORMATS, Prepared, prepare_plain, read_picture
+from runners.images import Prepared, prepare_plain, read_picture
 from runners.tasks.classification import probabilities
 
 
@@ -106,13 +104,3 @@ class Predictor:
         order = chances.argsort(descending=True).tolist()
         done = {**{str(key): value for key, value in picture.info.items()}, **prepared.done}
         return Prediction(path, [(names[index], chances[index].item()) for index in order], done)
-
-
-def find_pictures(given: Sequence[str]) -> list[Path]:
-    """The files named, and those in the folders named that end as pictures do, sorted; a folder without any, itself."""
-    known = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
-    paths: list[Path] = []
-    for name in given:
-        files = [Path(folder, file) for folder, _, names in os.walk(name) for file in names]
-        paths += sorted(file for file in files if file.suffix.lower() in known) or [Path(name)]
-    return paths

@@ -7,13 +7,11 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 from pydantic import Field
 from tqdm import tqdm
 
@@ -21,7 +19,7 @@ from cnn.arguments import NonNegative, Positive
 from cnn.ops.threads import available_threads
 from runners.data.dataset import MOST_BYTES, Examples, Source, Text, ValSplit, reading
 from runners.errors import DataError, ImageError
-from runners.images import FORMATS, prepare_plain, read_picture
+from runners.images import FORMATS, find_pictures, prepare_plain, read_picture
 from runners.signals import raising_signals
 
 Pixels = Annotated[int, Field(ge=1, le=4096)]
@@ -150,7 +148,7 @@ def _in_threads(read: Callable[[int], T], count: int) -> list[T]:
 
 def _classes(folder: Path) -> Classes:
     """The pictures in each folder, by its name. Raises DataError where there is no folder, or one without pictures."""
-    classes = {name: _pictures(folder / name) for name in _folders(folder)}
+    classes = {name: find_pictures(folder / name) for name in _folders(folder)}
     if not classes:
         raise DataError(f"{folder}: there is no folder in it, each class is one")
     for name, files in classes.items():
@@ -168,18 +166,3 @@ def _natural(name: str) -> tuple[list[Any], str]:
     """What to sort by so that numbers in names count as numbers."""
     parts = re.split(r"(\d+)", name.casefold())
     return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
-
-
-def _pictures(folder: Path) -> list[Path]:
-    """All files in it, or in folders in it, that are named as pictures and not hidden."""
-    named = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _endings())
-    return [
-        file
-        for file in named
-        if not file.is_dir() and not any(part[0] == "." for part in file.relative_to(folder).parts)
-    ]
-
-
-@cache
-def _endings() -> frozenset[str]:
-    return frozenset(ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS)

@@ -18,8 +18,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ class Server:
 
 
 def serve() -> None:
-    from runners import commands, experiment
+    from runners import commands, exits, experiment
 
     experiment._draw = lambda *arguments: None  # half a second for each trial; a run is done with or without pictures
     for line in sys.stdin:
@@ -98,13 +99,13 @@ def serve() -> None:
         job = json.loads(line)
         child = os.fork()
         if child == 0:
-            _child(commands, job)
+            _child(partial(exits.guarded, commands.train), job)
         print(child, flush=True)
         sys.stdin.readline()
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
-def _child(commands: Any, job: dict[str, Any]) -> None:
+def _child(train: Callable[[list[str]], int], job: dict[str, Any]) -> None:
     """Run the command and end the process."""
     code = 99
     try:
@@ -117,7 +118,7 @@ def _child(commands: Any, job: dict[str, Any]) -> None:
         if job["fault"] == "limit":
             resource.setrlimit(resource.RLIMIT_FSIZE, (job["at"], resource.RLIM_INFINITY))
         _Faulty(told, Path.cwd(), job["fault"], job["at"]).install()
-        code = commands.guarded(commands.train, job["arguments"])
+        code = train(job["arguments"])
         sys.stdout.flush()
         sys.stderr.flush()
     finally:

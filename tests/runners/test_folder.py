@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from runners import commands, evaluate
+from runners import commands, evaluate, exits
 from runners.data import folder as module
 from runners.data.folder import Folder
 from runners.images import prepare_plain, read_picture
@@ -152,8 +152,8 @@ def lonely(folder: Path) -> None:
 
 
 FAULTS: dict[str, tuple[Damage, list[str]]] = {
-    "no picture": (junk("train/red/7.png"), ["train/red/7.png: can't be read: not a picture"]),
-    "an empty file": (lambda folder: (folder / "test/red/7.jpg").touch(), ["test/red/7.jpg: can't be read"]),
+    "no picture": (junk("train/red/7.png"), ["train/red/7.png: not a picture"]),
+    "an empty file": (lambda folder: (folder / "test/red/7.jpg").touch(), ["test/red/7.jpg: an empty file"]),
     "cut short": (cut, ["test/blue/3.png: can't be read"]),
     "a pipe": (lambda folder: os.mkfifo(folder / "train/red/x.png"), ["train/red/x.png: not a file"]),
     "a link to nothing": (
@@ -166,7 +166,11 @@ FAULTS: dict[str, tuple[Damage, list[str]]] = {
     ),
     "many": (
         junk(*(f"train/blue/{number}.png" for number in range(20))),
-        ["0.png: ", "1.png: ", "10.png: can't be read: not a picture (and 17 more that can't be read)"],
+        [
+            "0.png: ",
+            "1.png: ",
+            "10.png: not a picture: none of PNG, JPEG, BMP, GIF, TIFF, WebP and PPM (and 17 more that can't be read)",
+        ],
     ),
     "no pictures of a class": (emptied("train/red"), ["train/red: no pictures in it (PNG, JPEG, "]),
     "no pictures of a test class": (emptied("test/green"), ["test/green: no pictures in it"]),
@@ -253,4 +257,4 @@ def test_commands_end_with_the_code_of_a_signal() -> None:
     def interrupted(arguments: object) -> int:
         raise Interrupted(signal.SIGTERM)
 
-    assert commands.guarded(interrupted, []) == 143
+    assert exits.guarded(interrupted, []) == 143

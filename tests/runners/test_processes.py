@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from runners import checkpoint, metrics, run_directory
-from runners.commands import COMPILING
+from runners.exits import COMPILING
 from tests.runners.conftest import SMALL_MODEL, Run
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from runners import metrics
-from runners.commands import guarded, train
+from runners.commands import train
+from runners.exits import guarded
 from tests.runners.conftest import SMALL_MODEL
 from tests.runners.test_sweep import statuses
 
