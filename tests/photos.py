@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from PIL import Image, ImageColor
 from scipy import ndimage
 
 from runners.data.idx import Mnist, read_idx
-from runners.errors import ImageError
+from runners.errors import CheckpointError, ImageError
 from runners.inference import Predictor
 
 Array = np.ndarray[Any, Any]
@@ -345,7 +346,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100, help="photos of each kind (default 100)")
     parser.add_argument("--save", type=Path, help="keep the photos in this folder")
     options = parser.parse_args()
-    predictor = Predictor.load(options.run)
+    try:
+        predictor = Predictor.load(options.run)
+    except CheckpointError as error:
+        sys.exit(f"error: {error}")
     images, labels = digits()
     with tempfile.TemporaryDirectory() as scratch:
         rows: dict[str, Iterable[bytes]] = {
