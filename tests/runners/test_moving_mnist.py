@@ -172,4 +172,4 @@ def test_a_run_is_evaluated_and_names_no_pictures(run: Run, capsys: pytest.Captu
     picture.touch()
     assert commands.predict(["drift", str(picture)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "its network takes [1, 6, 20, 20], pictures are [channels, height, width]" in line
+    assert "its network takes [1, 6, 20, 20], pictures are [1 or 3 channels, height, width]" in line
