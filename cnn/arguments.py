@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
 
 LARGEST = 2**31 - 1
 """No size, count or stride is larger; left unsaid in messages."""
@@ -32,6 +41,16 @@ NonNegativePerAxis = NonNegative | Annotated[Sequence[NonNegative], Field(min_le
 STRICT = ConfigDict(strict=True, extra="forbid")
 OF_CONSTRUCTORS = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
 Checked = TypeVar("Checked", bound=BaseModel)
+
+
+def _without_nul(text: str) -> str:
+    """No file can be named with it."""
+    if "\0" in text:
+        raise ValueError
+    return text
+
+
+Text = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,19 @@ from typing import Annotated, Any, Literal, TypeVar
 import torch
 from pydantic import BaseModel, Field
 
-from cnn.arguments import STRICT, ConfigError, Fault, Positive, PositiveFloat, check, closest, construct, nearest, show
+from cnn.arguments import (
+    STRICT,
+    ConfigError,
+    Fault,
+    Positive,
+    PositiveFloat,
+    Text,
+    check,
+    closest,
+    construct,
+    nearest,
+    show,
+)
 from cnn.builder import make_network
 from cnn.losses import LOSSES, Loss
 from cnn.ops.threads import available_threads
@@ -22,7 +34,6 @@ from runners.data.augmentation import Augmentation
 from runners.tasks import TASKS, Classification
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
-Text = Annotated[str, Field(min_length=1)]
 T = TypeVar("T")
 
 

@@ -10,8 +10,8 @@ from typing import IO
 import numpy as np
 import torch
 
-from cnn.arguments import NonNegative, Positive
-from runners.data.dataset import Examples, Source, Text, ValSplit, reading
+from cnn.arguments import NonNegative, Positive, Text
+from runners.data.dataset import Examples, Source, ValSplit, reading
 from runners.data.download import Remote, cache_folder, fetch, require
 from runners.errors import DataError
 

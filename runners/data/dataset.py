@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from runners.errors import DataError
@@ -23,7 +22,6 @@ MOST_BYTES = 2**32
 
 Preparation = Literal["digit", "plain"]
 ValSplit = Literal["train", "test"]
-Text = Annotated[str, Field(min_length=1)]
 Array = np.ndarray[Any, Any]
 
 

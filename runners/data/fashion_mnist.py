@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from cnn.arguments import NonNegative, Positive
-from runners.data.dataset import Examples, Text, ValSplit, reading
+from cnn.arguments import NonNegative, Positive, Text
+from runners.data.dataset import Examples, ValSplit, reading
 from runners.data.download import Remote, cache_folder, fetch, require_digest
 from runners.data.idx import Array, Idx, header
 

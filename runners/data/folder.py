@@ -15,9 +15,9 @@ import torch
 from pydantic import Field
 from tqdm import tqdm
 
-from cnn.arguments import NonNegative, Positive
+from cnn.arguments import NonNegative, Positive, Text
 from cnn.ops.threads import available_threads
-from runners.data.dataset import MOST_BYTES, Examples, Source, Text, ValSplit, reading
+from runners.data.dataset import MOST_BYTES, Examples, Source, ValSplit, reading
 from runners.errors import DataError, ImageError
 from runners.images import FORMATS, find_pictures, prepare_plain, read_picture
 from runners.signals import raising_signals

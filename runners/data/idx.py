@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from cnn.arguments import NonNegative, Positive
-from runners.data.dataset import MOST_BYTES, Examples, Preparation, Source, Text, ValSplit, reading
+from cnn.arguments import ConfigError, Fault, NonNegative, Positive, Text, show
+from runners.data.dataset import MOST_BYTES, Examples, Preparation, Source, ValSplit, reading
 from runners.errors import DataError
 
 UNSIGNED_BYTE = 0x08
@@ -45,6 +45,10 @@ class Idx(Source):
         self.path = Path(path)
         self.preparation = preparation
         self.class_names = class_names
+        if class_names and len(set(class_names)) < len(class_names):
+            raise ConfigError(
+                [Fault("class_names", f"{show(class_names)} is not allowed, each class has a name of its own")]
+            )
 
     def read(self) -> tuple[Examples, Examples]:
         with reading(self.path):

@@ -81,8 +81,10 @@ FAULTS = {
     "run_dir=5": "run_dir: 5 is not allowed, give a text or null",
     "data.path=": "data.path: '' is not allowed",
     "data.path=???": "data.path: must be given: data.path=...",
+    "data.path='a\0b'": r"data.path: 'a\x00b' is not allowed, give a text",
     "init_from=/no/such/run": "init_from: /no/such/run: there is no such run directory or checkpoint",
     "data.class_names=[a]": "data.class_names: ['a'] is not allowed, give a list of 2 or more values",
+    "data.class_names=[a,b,a]": "data.class_names: ['a', 'b', 'a'] is not allowed, each class has a name of its own",
     # references
     "epochs=${nowhere}": "epochs: refers to nowhere, which is unknown, known: accumulate, ",
     "epochs=${epochs}": "epochs: Recursive interpolation detected",
