@@ -17,7 +17,8 @@ def write(
     """Put data into a file, which readers see as it was or as it will be, and which is on the disk when this returns.
 
     `check` may raise for what was written, before it replaces anything. What was there before goes to `spare`, if one
-    is given. Raises OSError where the disk doesn't take it; then the old file is there as it was.
+    is given. Raises OSError, with the file's name, where the disk doesn't take it; then the old file is there as it
+    was, or as `spare`.
     """
     temporary = file.with_name(f".{file.name}.{os.getpid()}{TEMPORARY}")
     try:
@@ -29,11 +30,13 @@ def write(
         if spare and file.exists():
             file.replace(spare)
         temporary.replace(file)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):  # what stopped the writing may stop this too: the next start cleans up
             temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(file), None
         raise
-    _sync(file.parent)
+    sync(file.parent)
 
 
 def clean(folder: Path) -> None:
@@ -42,7 +45,7 @@ def clean(folder: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
     """Bring a change of names to the disk, where the system knows how."""
     if not hasattr(os, "O_DIRECTORY"):
         return

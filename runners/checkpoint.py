@@ -97,22 +97,33 @@ def load(file: Path) -> Checkpoint:
 
 
 def load_run(run: str | Path, which: str = "best") -> Checkpoint:
-    """Read a run's checkpoint, or a file. A `last` that is missing or broken is replaced by `previous`, with a warning.
+    """Read a run's checkpoint, or a file; of `last` what `load_last` finds. Raises CheckpointError."""
+    return load_last(run)[0] if which == "last" else load(locate(run, which))
 
-    Raises CheckpointError where nothing can be read.
+
+def load_last(run: str | Path) -> tuple[Checkpoint, Path]:
+    """A run's `last` and its file; where it is missing or broken, `previous`, with a warning.
+
+    Raises CheckpointError where neither can be used.
     """
     try:
-        return load(locate(run, which))
+        return _whole(locate(run, "last"))
     except CheckpointError as error:
         spare = Path(run) / "checkpoints" / PREVIOUS
-        if which != "last" or not spare.is_file():
+        if not spare.is_file():
             raise
         try:
-            content = load(spare)
+            content, file = _whole(spare)
         except CheckpointError:
             raise error from None
         log.warning("warning: %s; instead, %s is used, of step %d", error, spare, content.step)
-        return content
+        return content, file
+
+
+def _whole(file: Path) -> tuple[Checkpoint, Path]:
+    content = load(file)
+    rebuild(content)
+    return content, file
 
 
 def locate(run: str | Path, which: str = "best") -> Path:

@@ -21,19 +21,18 @@ from tqdm import tqdm
 from cnn import ConfigError
 from cnn.arguments import Fault
 from runners import composition, debug, experiment, overrides, resume, schema, sweep, yaml_files
-from runners.debug import DebugFailed
-from runners.errors import ImageError, InputError
+from runners.errors import DebugFailed, ImageError, InputError, RunFailed
 from runners.exits import BAD_INPUT, DONE, FAILED, conclude
 from runners.images import find_pictures
 from runners.inference import Predictor
 from runners.overrides import Command
 from runners.run_directory import new_name
-from runners.signals import Interrupted
+from runners.signals import Interrupted, raising_signals
 
 
 def train(arguments: Sequence[str]) -> int:
     """Compose with Hydra, then run or sweep; or resume a run. Returns the exit code."""
-    if any(argument.startswith("resume=") for argument in arguments):
+    if any(resume.ASKED.match(argument) for argument in arguments):
         return _resume(arguments)
     command = overrides.prepare(arguments)
     folders = [overrides.CONFIGS, *command.folders]
@@ -43,7 +42,7 @@ def train(arguments: Sequence[str]) -> int:
     jobs = _Jobs(command)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them and exiting
     try:
-        with tempfile.TemporaryDirectory() as scratch, _sweep_directory(command) as jobs.sweep_dir:
+        with raising_signals(), tempfile.TemporaryDirectory() as scratch, _sweep_directory(command) as jobs.sweep_dir:
             sys.argv[1:] = [*command.flags, *_hydra_settings(jobs.sweep_dir, scratch), *command.overrides]
             hydra.main(version_base="1.3", config_path=str(overrides.CONFIGS), config_name="config")(jobs.run)()
     except SystemExit:  # --help
@@ -162,10 +161,10 @@ def _reason(error: BaseException) -> tuple[str, str]:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", "SIGINT"
     if isinstance(error, Interrupted):
-        return "interrupted", error.name
+        return ("done", f"{error.done}/summary.json tells how") if error.done else ("interrupted", error.name)
     if isinstance(error, DebugFailed):
         return "failed", str(error).splitlines()[-1]
-    known = isinstance(error, ConfigError | InputError | experiment.RunFailed)
+    known = isinstance(error, ConfigError | InputError | RunFailed)
     return "failed", str(error) if known else f"{type(error).__name__}: {error}"
 
 

@@ -19,15 +19,12 @@ from cnn.layers.dropout import Dropout
 from cnn.summary import summarise, table
 from runners import preparation
 from runners.data.batches import Batches
+from runners.errors import DebugFailed
 from runners.schema import Config
 from runners.tasks.classification import Totals, one_hot
 
 ENOUGH = 1e-3
 MOST_STEPS = 2000
-
-
-class DebugFailed(Exception):
-    """The network didn't pass; the report tells where."""
 
 
 def run(raw: Mapping[str, Any], mode: str) -> str:

@@ -13,7 +13,11 @@ from cnn.losses import Loss
 
 
 class Diverged(Exception):
-    """A loss or a gradient is infinite or not a number."""
+    """A loss, a gradient or a weight is infinite or not a number."""
+
+    @classmethod
+    def at(cls, what: str, when: str) -> Diverged:
+        return cls(f"{what} isn't finite {when}; a smaller optimizer.lr or clip_grad_norm may help")
 
 
 def finite(*tensors: Tensor | None) -> bool:
@@ -24,7 +28,7 @@ def finite(*tensors: Tensor | None) -> bool:
 
 
 def first_fault(network: Graph, loss: Loss, x: Tensor, target: Callable[[Tensor], Tensor], mode: Mode) -> str | None:
-    """What isn't finite first when a batch runs forward and backward once more, layer by layer.
+    """What isn't finite first when a batch runs forward, and in training backward, once more, layer by layer.
 
     `target` gives what the loss compares an output with.
     """
@@ -40,7 +44,8 @@ def first_fault(network: Graph, loss: Loss, x: Tensor, target: Callable[[Tensor]
         dy = loss.backward(loss_cache)
         if not finite(value, dy):
             found.append("the loss")
-        network.backward(dy, cache, need_dx=False)
+        if mode.train:
+            network.backward(dy, cache, need_dx=False)
     return found[0] if found else None
 
 

@@ -29,6 +29,14 @@ class RunDirectoryError(InputError):
     """A run directory that can't be made or isn't one."""
 
 
+class RunFailed(Exception):
+    """A run broke down after it had begun; its directory tells how."""
+
+
+class DebugFailed(Exception):
+    """The network didn't pass what `debug` asks for; the report tells where."""
+
+
 def printable(text: object) -> str:
     """On one line, and in characters that a terminal shows: a file's name may hold any others too."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))

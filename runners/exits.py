@@ -9,13 +9,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from tqdm import tqdm
 
 from cnn import ConfigError, ops
-from runners.debug import DebugFailed
-from runners.errors import InputError
-from runners.experiment import RunFailed
+from runners.errors import DebugFailed, InputError, RunFailed
 from runners.signals import Interrupted, ask_on_signals
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
@@ -37,6 +36,7 @@ def conclude(error: BaseException, place: str = "") -> int:
         error = Interrupted(signal.SIGINT)
     if isinstance(error, Interrupted):
         how = f"; python run.py resume={error.run} goes on" if error.run else ""
+        how = f"; the run is done, {error.done / 'summary.json'} tells how" if error.done else how
         print(f"interrupted by {error.name}{how}", file=sys.stderr)
         return error.exit_code
     traceback.print_exception(error)
@@ -46,6 +46,9 @@ def conclude(error: BaseException, place: str = "") -> int:
 def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
     """The command's exit code; 1 where nobody reads what it prints, a signal's, all without a traceback."""
     ask_on_signals()
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started this: the next file opened would stand in its place
+            setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: names may not fit the terminal's encoding
     if sys.stderr.isatty():
@@ -58,7 +61,7 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -
     except Interrupted as interruption:
         return interruption.exit_code
     except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EIO) or error.filename:
             raise
         if error.errno == errno.ENOSPC:
             print(f"error: what was to be printed can't be written: {error.strerror}", file=sys.stderr)

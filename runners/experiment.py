@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import math
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -23,6 +26,7 @@ from runners.data import Dataset, Examples
 from runners.data.augmentation import Augmentation
 from runners.data.batches import Batches
 from runners.divergence import Diverged
+from runners.errors import RunFailed
 from runners.loop import Plan, evaluate, train
 from runners.metrics import Row
 from runners.progress import Progress
@@ -33,10 +37,6 @@ from runners.tasks.classification import confusion
 
 log = logging.getLogger(__name__)
 MOST_CLASSES_DRAWN = 40
-
-
-class RunFailed(Exception):
-    """A run broke down after it had begun; its directory tells how."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,11 @@ def carry_out(
             directory.status("running", resumed=[*directory.told("resumed", []), resumed])
             log.info("resumed after step %d with %s", progress.step, resumed["overrides"] or "nothing changed")
         summary = _train_and_test(config, network, dataset, progress, directory, watch)
-    watch.check()
+    try:
+        watch.check()
+    except Interrupted as signal:
+        signal.done = directory.path
+        raise
     return Result(directory.path, summary, config.data.val_split == "test")
 
 
@@ -98,9 +102,10 @@ def _recorded(directory: RunDirectory, config: Config, dataset: Dataset) -> Iter
     root = logging.getLogger("runners")
     handler = None
     try:
-        directory.write_yaml("config.yaml", {**config.raw, "threads": config.threads})
+        directory.write_yaml("config.yaml", config.saved)
         directory.status(
             "running",
+            diverged=False,
             started=directory.told("started", now()),
             seed=config.settings.seed,
             device=str(config.device),
@@ -112,7 +117,6 @@ def _recorded(directory: RunDirectory, config: Config, dataset: Dataset) -> Iter
         root.addHandler(handler)
         root.setLevel(logging.INFO)
         yield
-        directory.status("done")
     except Interrupted as signal:
         log.warning("interrupted by %s; the state is saved in checkpoints/last.pkl", signal.name)
         with suppress(OSError):
@@ -125,8 +129,10 @@ def _recorded(directory: RunDirectory, config: Config, dataset: Dataset) -> Iter
             log.error("the run failed: %s", error, exc_info=not foreseen)
         reason = str(error) if foreseen else f"{type(error).__name__}: {error}"
         with suppress(OSError):  # a full disk, or a directory that is gone: the failure itself is what counts
-            directory.status("failed", reason=reason)
+            directory.status("failed", reason=reason, diverged=foreseen)
         where = "" if foreseen or not handler else f" (traceback in {directory.path / 'run.log'})"
+        if isinstance(error, OSError) and directory.checkpoint("last").exists():
+            where += f"; python run.py resume={directory.path} goes on from the last save"
         raise RunFailed(f"the run failed: {reason}{where}") from error
     finally:
         if handler:
@@ -136,7 +142,8 @@ def _recorded(directory: RunDirectory, config: Config, dataset: Dataset) -> Iter
 
 def versions() -> dict[str, str]:
     """Of what a run's numbers depend on."""
-    return {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    packages = {package.__name__: str(package.__version__) for package in (torch, np, numba)}
+    return {"python": platform.python_version(), **packages}
 
 
 def _train_and_test(
@@ -180,12 +187,16 @@ def _train_and_test(
     network.load_state(checkpoint.tensors(checkpoint.load(directory.checkpoint("best")).weights))
     predicted, totals = evaluate(task, batches(dataset.test, evaluated_at_once), watch.check)
     test = totals.means("test")
+    if not math.isfinite(test["test/loss"]):
+        raise Diverged.at(task.first_fault(batches(dataset.test, evaluated_at_once).in_order()), "in the test")
     summary = _summary(progress, plan, test, network)
     directory.write_json("summary.json", summary)
+    directory.status("done")
     try:
         _draw(directory, network, dataset, predicted)
-    except Exception:  # the run is done, with or without pictures
+    except Exception as error:  # the run is done, with or without pictures
         log.exception("the figures could not be drawn")
+        print(f"warning: the figures could not be drawn: {error}", file=sys.stderr)
     log.info("best val accuracy %.4f, test accuracy %.4f", progress.best["val/accuracy"], test["test/accuracy"])
     return summary
 
@@ -195,7 +206,8 @@ def _tell_summary(network: Sequential, examples: int) -> None:
     text = table(summarise(network))
     log.info("%d parameters, %d training examples\n%s", network.flat.data.numel(), examples, text)
     if sys.stderr.isatty():
-        print(text, file=sys.stderr)
+        with suppress(OSError):  # a terminal that is gone stops no run
+            print(text, file=sys.stderr)
 
 
 def _draw(directory: RunDirectory, network: Sequential, dataset: Dataset, predicted: Tensor) -> None:
@@ -213,7 +225,9 @@ def _draw(directory: RunDirectory, network: Sequential, dataset: Dataset, predic
     }
     for name, figure in drawn.items():
         if figure:
-            figure.savefig(directory.figure(name))
+            png = io.BytesIO()
+            figure.savefig(png, format="png")
+            directory.write_figure(name, png.getvalue())
 
 
 def _summary(progress: Progress, plan: Plan, test: Row, network: Sequential) -> dict[str, Any]:

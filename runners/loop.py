@@ -7,6 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -74,17 +75,20 @@ def train(
     metrics.write(directory.metrics, progress.rows)
 
     def check() -> None:
+        watch.at_once = False
         if watch.received is not None:
             save("last")
             watch.check()
 
+    watch.at_once = True  # the first step compiles kernels, which takes long, and nothing is lost without it
     with tqdm(total=plan.clock.steps, initial=progress.step, unit="step", disable=None, leave=False) as bar:
         while not plan.is_done(progress):
             start = time.perf_counter() - progress.seconds
             row = _train_epoch(task, plan, progress, train_batches, save, check, bar)
             row |= evaluate(task, val_batches, check)[1].means("val")
             if not math.isfinite(row["val/loss"]):
-                raise _diverged("the loss", f"in the validation after epoch {progress.epoch + 1}")
+                fault = task.first_fault(val_batches.in_order())
+                raise Diverged.at(fault, f"in the validation after epoch {progress.epoch + 1}")
             plan.schedule.observe(row["val/loss"])
             row["seconds"] = time.perf_counter() - start
             progress.finish_epoch(row)
@@ -96,10 +100,6 @@ def train(
             watch.check()
     if progress.epoch < plan.clock.epochs:
         log.info("stopped early: no better val/accuracy for %d epochs", plan.patience)
-
-
-def _diverged(what: str, when: str) -> Diverged:
-    return Diverged(f"{what} isn't finite {when}; a smaller optimizer.lr or clip_grad_norm may help")
 
 
 def _train_epoch(
@@ -125,7 +125,7 @@ def _train_epoch(
             task.train_step(group, plan.optimizer, lr, progress.totals, mode=mode, max_norm=plan.clip_grad_norm)
         except Diverged as error:
             when = f"in step {progress.steps + 1} of epoch {epoch + 1} (lr {lr:.3g})"
-            raise _diverged(str(error), when) from None
+            raise Diverged.at(str(error), when) from None
         progress.steps += 1
         progress.seconds = time.perf_counter() - start
         bar.update()
@@ -170,12 +170,17 @@ def evaluate(task: Classification, batches: Batches, check: Callable[[], None] =
     return torch.cat(predicted).cpu(), totals
 
 
+def _short(loss: float) -> str:
+    return f"{loss:.4f}" if loss < 1e6 else f"{loss:.4g}"
+
+
 def _tell(row: Row, epochs: int, bar: Any) -> None:
     line = (
-        f"epoch {row['epoch']}/{epochs}  lr {row['lr']:.4g}  train loss {row['train/loss']:.4f} "
-        f"accuracy {row['train/accuracy']:.2%}  val loss {row['val/loss']:.4f} accuracy {row['val/accuracy']:.2%}  "
+        f"epoch {row['epoch']}/{epochs}  lr {row['lr']:.4g}  train loss {_short(row['train/loss'])} "
+        f"accuracy {row['train/accuracy']:.2%}  val loss {_short(row['val/loss'])} accuracy {row['val/accuracy']:.2%}  "
         f"{row['images_per_second']:.0f} images/s"
     )
     log.info(line)
     if not bar.disable:
-        bar.write(line, file=sys.stderr)
+        with suppress(OSError):  # a terminal that is gone stops no run
+            bar.write(line, file=sys.stderr)

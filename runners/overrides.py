@@ -32,6 +32,8 @@ OPTIONAL = ("experiment", "debug")
 """Groups of which nothing may be chosen."""
 
 NEW_DIRECTORIES = ("run_dir", "sweep_dir")
+OTHER_THAN_TEXT = re.compile(r"[+-]?[\d._]+(e[+-]?\d+)?|[+-]?(inf|nan)|true|false", re.ASCII | re.IGNORECASE)
+"""What Hydra's grammar takes for a number or a truth value."""
 PATHS = (*NEW_DIRECTORIES, "init_from", "data.path")
 MOST_JOBS = 10_000
 
@@ -203,7 +205,7 @@ def _faults(override: Typed, command: Command, other_sweeper: bool) -> Iterator[
         yield from _unknown_choices(override, command.folders)
     elif key in NEW_DIRECTORIES:
         yield from _misplaced(override, command)
-    elif (group := key.removesuffix(".name")) in groups() and group != "model" and text in choices(group):
+    elif (group := key.removesuffix(".name")) in groups() and text in choices(group):
         yield Fault(key, f"choose it with {group}={text}, which brings its arguments with it")
 
 
@@ -262,7 +264,8 @@ def _for_hydra(key: str, text: str) -> str:
 
 def quoted(text: str, also: str = "") -> str:
     """A text in quotes, where Hydra's grammar wants them; not for signs that stand in `also`."""
-    return text if re.fullmatch(rf"[\w./{also}-]*", text, re.ASCII) else '"' + text.replace('"', '\\"') + '"'
+    plain = re.fullmatch(rf"[\w./{also}-]*", text, re.ASCII) and not OTHER_THAN_TEXT.fullmatch(text)
+    return text if plain else '"' + text.replace('"', '\\"') + '"'
 
 
 def _refuse(place: str, problem: str) -> NoReturn:

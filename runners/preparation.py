@@ -21,13 +21,13 @@ from runners.loop import Plan
 from runners.schema import Config, misfits, parse
 
 
-def prepare(raw: Mapping[str, Any]) -> Config:
-    """The checked config, with kernels and threads as it wants them.
+def prepare(raw: Mapping[str, Any], *, begins: bool = True) -> Config:
+    """The checked config, with kernels and threads as it wants them; of a run that begins, `init_from` is there.
 
     Raises ConfigError and CheckpointError before data is opened.
     """
     config = parse(raw)
-    if config.settings.init_from:
+    if begins and config.settings.init_from:
         _weights(config.settings.init_from)  # read again when the network is there
     ops.use_kernels(config.settings.kernels)
     ops.set_threads(config.threads)

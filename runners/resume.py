@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from cnn.arguments import ConfigError, Fault, show
 from cnn.schedules import Clock
@@ -16,16 +20,20 @@ from runners.errors import CheckpointError, DataError, RunDirectoryError
 from runners.experiment import Result, carry_out, versions
 from runners.loop import Plan
 from runners.progress import Progress
-from runners.run_directory import RunDirectory, now, state
+from runners.run_directory import RunDirectory, now, read_status, state
 from runners.schema import Config
-from runners.signals import SignalWatch, watch_signals
+from runners.signals import watch_signals
 
 log = logging.getLogger(__name__)
 
+ASKED = re.compile(r"\+{0,2}resume=")
+"""How an argument begins that asks for a resume."""
 FIXED = ("model", "task", "dtype", "debug", "experiment", "run_dir", "sweep_dir", "init_from")
 """What a resume can't change at all."""
-HARMLESS = ("patience", "checkpoint.every_steps")
-"""What decides when a run ends or is saved, and nothing that it computes."""
+HARMLESS = ("patience", "checkpoint.every_steps", "data.path")
+"""What changes nothing that a run computes: when it ends and is saved, and where its data lie, which are compared."""
+MOST_COMPARED = 1000
+"""At so many steps of a run its learning rates are compared with those of one with more epochs."""
 BETWEEN_EPOCHS = ("batch_size", "accumulate", "seed", "data")
 """What decides which examples, with which noise, the steps of an epoch see."""
 
@@ -37,35 +45,76 @@ def resume(path: Path, typed: Sequence[str] = (), *, may_change: bool = False) -
     can't be resumed, and where something typed changes what the run computes and `may_change` is false.
     """
     with watch_signals() as watch, RunDirectory.open(path) as directory:
-        saved = _read(path)
+        saved, file = _read(path)
+        _warn_of_edits(path, saved)
         raw = saved_config.with_typed(saved.config, typed, _refusal)
         changed = _changed(saved.config, raw)
-        if directory.told("state") == "done" and not changed:
+        if directory.told("state", "") == "done" and not changed:
             return None
-        config = preparation.prepare(raw)
+        config = preparation.prepare(raw, begins=False)
+        decisive = _decisive(changed, saved, config)
         if not may_change:
-            _require_unchanged(path, changed, saved, config)
-        return _go_on(directory, saved, config, list(typed), changed, watch, may_change)
+            _require_none(path, {key: changed[key] for key in decisive})
+        dataset = preparation.load(config)
+        _require_data(dataset, saved, may_change)
+        network = preparation.build(config, dataset)
+        progress = snapshot.restore(saved, config, network)
+        plan = preparation.plan_training(config, dataset)
+        _require_place(progress, plan, changed)
+        if directory.told("state", "") == "done" and plan.is_done(progress):
+            return None
+        _warn_of_versions(directory, config)
+        same_course = not decisive and dataset.fingerprint == saved.data_fingerprint
+        _settle_checkpoints(directory, saved, file, progress, same_course)
+        watch.check()
+        told = {"time": now(), "epoch": progress.epoch, "step": progress.step, "overrides": list(typed)}
+        return carry_out(config, dataset, network, progress, directory, watch, resumed=told)
 
 
 def latest_unfinished(outputs: Path = Path("outputs")) -> Path:
-    """The run that was saved last of those that aren't done and that no process works on. Raises RunDirectoryError."""
-    saved = {file.parent.parent: file.stat().st_mtime for file in outputs.rglob("checkpoints/last.pkl")}
-    unfinished = [run for run in saved if state(run) not in ("done", "running")]
+    """The run that was saved last of those that aren't done, haven't diverged, and that no process works on.
+
+    Raises RunDirectoryError.
+    """
+    saved: dict[Path, float] = {}
+    for file in (
+        *outputs.rglob(f"checkpoints/{checkpoint.LAST}"),
+        *outputs.rglob(f"checkpoints/{checkpoint.PREVIOUS}"),
+    ):
+        with suppress(FileNotFoundError):  # of a run that is at work
+            saved[file.parent.parent] = max(file.stat().st_mtime, saved.get(file.parent.parent, 0))
+    unfinished = [
+        run for run in saved if state(run) in ("interrupted", "died", "failed") and not read_status(run).get("diverged")
+    ]
     if not unfinished:
         raise RunDirectoryError(f"resume: there is no unfinished run in {outputs}, give resume=RUN")
     return max(unfinished, key=lambda run: saved[run])
 
 
-def _read(path: Path) -> Checkpoint:
-    """The state to go on from. Raises CheckpointError where there is none, or where it doesn't fit together."""
+def _read(path: Path) -> tuple[Checkpoint, Path]:
+    """The state to go on from, and its file. Raises CheckpointError for none, or one that doesn't fit together."""
     if not any((path / "checkpoints" / name).exists() for name in (checkpoint.LAST, checkpoint.PREVIOUS)):
         raise CheckpointError(f"{path}: the run ended before its first step, begin it anew (overrides.yaml says how)")
-    saved = checkpoint.load_run(path, "last")
-    checkpoint.rebuild(saved)
+    saved, file = checkpoint.load_last(path)
     if saved.config.get("model", {}).get("layers") != saved.model["layers"]:
         raise CheckpointError(f"{path}: the model in the checkpoint's config isn't that of its weights")
-    return saved
+    return saved, file
+
+
+def _warn_of_edits(path: Path, saved: Checkpoint) -> None:
+    """Somebody may have edited config.yaml and believe that it counts; or put another run's checkpoint here."""
+    try:
+        told = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return
+    differing = list(_changed(saved.config, told)) if isinstance(told, dict) else []
+    if differing:
+        names = ", ".join(differing[:3]) + (", ..." if len(differing) > 3 else "")
+        log.warning(
+            "warning: %s: isn't the checkpoint's config, which a resume takes (%s); type what is to change",
+            path / "config.yaml",
+            names,
+        )
 
 
 def _refusal(key: str) -> str | None:
@@ -80,16 +129,27 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, t
     return {key: (old.get(key), new.get(key)) for key in [*new, *old] if old.get(key) != new.get(key)}
 
 
-def _require_unchanged(path: Path, changed: Mapping[str, tuple[Any, Any]], saved: Checkpoint, config: Config) -> None:
-    """Raise ConfigError where a change is one of what the run computes."""
-    matters = [key for key in changed if key not in HARMLESS and (key != "epochs" or _rates_differ(saved, config))]
+def _decisive(changed: Mapping[str, tuple[Any, Any]], saved: Checkpoint, config: Config) -> list[str]:
+    """The changes that change what the run computes; of a section that names something else, only the name."""
+    others = {key.removesuffix(".name") for key in changed if key.endswith(".name")}
+    return [
+        key
+        for key in changed
+        if key not in HARMLESS
+        and (key != "epochs" or _rates_differ(saved, config))
+        and (key.endswith(".name") or key.split(".")[0] not in others)
+    ]
+
+
+def _require_none(path: Path, decisive: Mapping[str, tuple[Any, Any]]) -> None:
+    """Raise ConfigError where there is a change of what the run computes."""
     faults = [
         Fault(
             key,
-            f"{show(changed[key][1])} and not {show(changed[key][0])} changes what this run computes: "
+            f"{show(after)} and not {show(before)} changes what this run computes: "
             f"add resume_changed=true to go on so, or begin a new run with init_from={path}",
         )
-        for key in matters
+        for key, (before, after) in decisive.items()
     ]
     if faults:
         raise ConfigError(faults)
@@ -99,31 +159,9 @@ def _rates_differ(saved: Checkpoint, config: Config) -> bool:
     """Whether another number of epochs changes the learning rate of any step that both numbers have."""
     length = config.schedule.warmup_steps + 100  # of an epoch: whatever it is, rates depend on the number or they don't
     before, after = (Clock(length, epochs) for epochs in (int(saved.config["epochs"]), config.settings.epochs))
-    steps = range(0, min(before.steps, after.steps), max(1, length // 100))
+    shorter = min(before.steps, after.steps)
+    steps = {*range(0, shorter, -(-shorter // MOST_COMPARED)), shorter - 1}
     return any(config.schedule(1.0, step, before) != config.schedule(1.0, step, after) for step in steps)
-
-
-def _go_on(
-    directory: RunDirectory,
-    saved: Checkpoint,
-    config: Config,
-    typed: list[str],
-    changed: Mapping[str, Any],
-    watch: SignalWatch,
-    may_change: bool,
-) -> Result | None:
-    dataset = preparation.load(config)
-    _require_data(dataset, saved, may_change)
-    network = preparation.build(config, dataset)
-    progress = snapshot.restore(saved, config, network)
-    plan = preparation.plan_training(config, dataset)
-    _require_place(progress, plan, changed)
-    if directory.told("state") == "done" and plan.is_done(progress):
-        return None
-    _warn_of_versions(directory)
-    watch.check()
-    told = {"time": now(), "epoch": progress.epoch, "step": progress.step, "overrides": typed}
-    return carry_out(config, dataset, network, progress, directory, watch, resumed=told)
 
 
 def _require_data(dataset: Dataset, saved: Checkpoint, may_change: bool) -> None:
@@ -149,7 +187,7 @@ def _require_place(progress: Progress, plan: Plan, changed: Mapping[str, Any]) -
         here = (
             f"the run stands behind step {progress.steps} of epoch {progress.epoch + 1}, this can change between epochs"
         )
-        faults += [Fault(key, here) for key in changed if key.split(".")[0] in BETWEEN_EPOCHS]
+        faults += [Fault(key, here) for key in changed if key.split(".")[0] in BETWEEN_EPOCHS and key not in HARMLESS]
     if faults:
         raise ConfigError(faults)
     if progress.steps > plan.clock.steps_per_epoch:
@@ -158,11 +196,46 @@ def _require_place(progress: Progress, plan: Plan, changed: Mapping[str, Any]) -
         )
 
 
-def _warn_of_versions(directory: RunDirectory) -> None:
-    for name, version in versions().items():
-        before = directory.told("versions", {}).get(name)
-        if before != version:
-            log.warning("warning: %s is %s now and was %s: the last bits of numbers may differ", name, version, before)
+def _settle_checkpoints(
+    directory: RunDirectory, saved: Checkpoint, file: Path, progress: Progress, same_course: bool
+) -> None:
+    """Have `last` be the state that the run goes on from, and `best` that of its best epoch so far.
+
+    `last` may have been broken, and `best` may be lost, or that of an epoch that was done and not yet told of. Raises
+    CheckpointError where there is no `best` to go on with.
+    """
+    if progress.rows:
+        problem = _why_not_best(directory.checkpoint("best"), progress, same_course)
+        if problem and (progress.steps or progress.best is not progress.rows[-1]):
+            hint = f"begin a new run from the last weights with init_from={directory.checkpoint('last')}"
+            raise CheckpointError(f"{problem}; {hint}")
+        if problem:
+            checkpoint.save(directory.checkpoint("best"), saved)
+    if file.name != checkpoint.LAST:
+        file.replace(directory.checkpoint("last"))
+
+
+def _why_not_best(file: Path, progress: Progress, same_course: bool) -> str | None:
+    """What is wrong with the best weights so far."""
+    number = int(progress.best["epoch"])
+    try:
+        best = checkpoint.load(file)
+    except CheckpointError as error:
+        return f"{error}: the weights of epoch {number}, the best so far, are lost"
+    if best.epoch > progress.epoch and same_course:
+        return None  # the same epoch comes again, and the same weights
+    if not best.progress.rows or best.progress.rows[-1] != progress.best:
+        return f"{file}: of epoch {best.epoch} of another course of this run, not of epoch {number}, the best so far"
+    return None
+
+
+def _warn_of_versions(directory: RunDirectory, config: Config) -> None:
+    told = {**directory.told("versions", {}), "device": directory.told("device", "")}
+    for name, now_used in {**versions(), "device": str(config.device)}.items():
+        if told.get(name, now_used) not in (now_used, ""):
+            log.warning(
+                "warning: %s is %s now and was %s: the last bits of numbers may differ", name, now_used, told[name]
+            )
 
 
 def parse_arguments(arguments: Sequence[str]) -> tuple[str, list[str], bool]:
@@ -170,6 +243,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[str, list[str], bool]:
     run, typed, may_change, faults = "", [], False, []
     for argument in arguments:
         key, _, value = argument.partition("=")
+        key = key.lstrip("+")
         if key == "resume" and run not in ("", value):
             faults.append(Fault(key, f"given twice, as {run} and as {value}: give it once"))
         elif key == "resume":
@@ -180,6 +254,8 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[str, list[str], bool]:
                 faults.append(Fault(key, f"{show(value)} is not allowed, give true or false"))
         elif argument in ("-m", "--multirun"):
             faults.append(Fault(argument, "a sweep can't be resumed as one, resume each of its jobs: resume=SWEEP/0"))
+        elif argument.startswith("-"):
+            faults.append(Fault(argument, "can't stand beside resume=RUN"))
         else:
             typed.append(argument)
     if not run:

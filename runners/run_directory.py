@@ -22,6 +22,8 @@ from runners import atomic
 from runners.errors import RunDirectoryError
 
 LOCK = ".lock"
+LOOKING = 0.5
+"""Seconds: who only looks whether a run is held holds it for less."""
 
 
 def new_name() -> str:
@@ -37,9 +39,9 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = FileLock(path / LOCK, timeout=0)
+        self._lock = FileLock(path / LOCK)
         try:
-            self._lock.acquire()
+            self._lock.acquire(timeout=LOOKING)
         except Timeout:
             raise RunDirectoryError(f"{path}: another process is at work in it, wait until it ends") from None
         self._status = read_status(path)
@@ -72,10 +74,7 @@ class RunDirectory:
         Raises RunDirectoryError where it isn't one, can't be written to, or another process is at work in it.
         """
         if not (path / "checkpoints").is_dir():
-            problem = (
-                "not a run directory: there is no folder checkpoints in it" if path.is_dir() else "there is no such run"
-            )
-            raise RunDirectoryError(f"{path}: {problem}")
+            raise RunDirectoryError(f"{path}: {_why_no_run(path)}")
         try:
             directory = cls(path)
             for folder in (path, path / "checkpoints", path / "figures"):
@@ -97,16 +96,17 @@ class RunDirectory:
     def metrics(self) -> Path:
         return self.path / "metrics.csv"
 
-    def told(self, key: str, otherwise: Any = None) -> Any:
-        """What status.json says under a key."""
-        return self._status.get(key, otherwise)
+    def told(self, key: str, otherwise: Any) -> Any:
+        """What status.json says under a key, if it is of the same type as `otherwise`."""
+        value = self._status.get(key)
+        return value if isinstance(value, type(otherwise)) else otherwise
 
     def checkpoint(self, which: str) -> Path:
         return self.path / "checkpoints" / f"{which}.pkl"
 
-    def figure(self, name: str) -> Path:
+    def write_figure(self, name: str, png: bytes) -> None:
         (self.path / "figures").mkdir(exist_ok=True)
-        return self.path / "figures" / f"{name}.png"
+        atomic.write(self.path / "figures" / f"{name}.png", png)
 
     def write_yaml(self, name: str, content: Mapping[str, Any] | list[str]) -> None:
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
@@ -151,24 +151,31 @@ def read_status(path: Path) -> dict[str, Any]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process is at work in a run's directory."""
-    lock = FileLock(path / LOCK, timeout=0)
+    """Whether a process is at work in a run's directory. Raises OSError where that can't be told."""
+    lock = FileLock(path / LOCK)
     try:
-        lock.acquire()
+        lock.acquire(timeout=0)
     except Timeout:
         return True
-    except OSError:
-        return False
     lock.release()
     return False
 
 
 def state(path: Path) -> str:
-    """How a run stands: running, done, failed, interrupted; died, where its process ended without a word."""
-    if is_held(path):
-        return "running"
-    told = str(read_status(path).get("state"))
-    return "died" if told == "running" else told
+    """How a run stands: running, done, failed, interrupted; died, where its process ended without a word; unknown."""
+    told = str(read_status(path).get("state", "unknown"))
+    try:
+        held = is_held(path)
+    except OSError:
+        return "unknown" if told == "running" else told
+    return "running" if held else "died" if told == "running" else told
+
+
+def _why_no_run(path: Path) -> str:
+    for run in (path.parent, path.parent.parent):
+        if path.exists() and (run / "checkpoints").is_dir():
+            return f"a part of a run, give the run: {run}"
+    return "not a run directory: there is no folder checkpoints in it" if path.is_dir() else "there is no such run"
 
 
 def _finite(value: Any) -> Any:

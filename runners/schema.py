@@ -94,7 +94,16 @@ class Config:
     def threads(self) -> int:
         return self.settings.threads or available_threads()
 
+    @property
+    def saved(self) -> dict[str, Any]:
+        """The config as a run keeps it, with what was chosen for it."""
+        return {**self.raw, "threads": self.threads}
 
+
+BESIDE_RESUME = {
+    "resume": "is no part of a config, type resume=RUN",
+    "resume_changed": "belongs to resume=RUN",
+}
 SECTIONS = ("data", "augment", "model", "optimizer", "loss", "schedule", "task")
 
 
@@ -177,9 +186,10 @@ def misfits(
 
 def _settings(raw: Mapping[str, Any]) -> tuple[Settings | None, list[Fault]]:
     """The keys at the top, if those that are known are sound, and all faults."""
-    known = [*SECTIONS, *Settings.model_fields, "resume"]  # which is no part of a config, but may be misspelled
+    known = [*SECTIONS, *Settings.model_fields]
     unknown = [key for key in raw if key not in known]
-    faults = [Fault(key, f"unknown, {nearest(key, known)}") for key in unknown]
+    typed = [*known, "resume"]  # which is no part of a config, but may be misspelled
+    faults = [Fault(key, BESIDE_RESUME.get(key) or f"unknown, {nearest(key, typed)}") for key in unknown]
     own = {key: value for key, value in raw.items() if key in Settings.model_fields}
     try:
         return check(Settings, own), faults

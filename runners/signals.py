@@ -1,16 +1,18 @@
-"""SIGINT and SIGTERM end a run in good order: the step is finished and the state saved; before that, at once."""
+"""SIGINT, SIGTERM and SIGHUP end a run in good order: the step is finished and the state saved; before, at once."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-WATCHED = (signal.SIGINT, signal.SIGTERM)
+WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PATIENCE = b"\nfinishing this step, then saving; once more leaves at once\n"
 
 
 class Interrupted(BaseException):
@@ -21,6 +23,8 @@ class Interrupted(BaseException):
         self.exit_code = 128 + signal_number
         self.run: Path | None = None
         """The run that was stopped and can be resumed."""
+        self.done: Path | None = None
+        """The run that was done all the same."""
         super().__init__(self.name)
 
 
@@ -29,10 +33,17 @@ class SignalWatch:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self.at_once = False
+        """Whether a signal raises Interrupted where it arrives: there is nothing to be finished."""
 
     def remember(self, signal_number: int, frame: FrameType | None) -> None:
-        self.received = signal_number
         signal.signal(signal_number, signal.SIG_DFL)
+        if self.received is None:
+            self.received = signal_number
+        if self.at_once:
+            self.check()
+        if sys.stderr.isatty():
+            os.write(sys.stderr.fileno(), PATIENCE)
 
     def check(self) -> None:
         """Raise Interrupted if a signal has come."""
@@ -42,7 +53,7 @@ class SignalWatch:
 
 @contextmanager
 def watch_signals() -> Iterator[SignalWatch]:
-    """Watch both signals for the length of a `with` block, unless the process was started to ignore one.
+    """Watch these signals for the length of a `with` block, unless the process was started to ignore one of them.
 
     Only the main thread of a process can.
     """
@@ -76,7 +87,7 @@ def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[No
 
 
 def leave_on_signals() -> None:
-    """While there is nothing to save or to say, both signals end the process at once, with their exit codes."""
+    """While there is nothing to save or to say, these signals end the process at once, with their exit codes."""
     for number in WATCHED:
         if not _is_ignored(number):
             signal.signal(number, lambda number, frame: os._exit(128 + number))

@@ -13,7 +13,7 @@ from torch import Tensor
 from cnn import Sequential
 from runners.checkpoint import Checkpoint, SavedProgress, SavedTotals, arrays, tensors
 from runners.data import Dataset
-from runners.divergence import Diverged, finite
+from runners.divergence import Diverged
 from runners.errors import CheckpointError
 from runners.progress import Progress
 from runners.schema import Config
@@ -23,11 +23,13 @@ log = logging.getLogger(__name__)
 
 
 def take(config: Config, network: Sequential, dataset: Dataset, progress: Progress) -> Checkpoint:
-    """All that there is to save of a run. Raises Diverged where the weights have stopped being finite."""
-    if not finite(network.flat.data):
-        raise Diverged(f"the weights aren't finite after step {progress.step}; the checkpoints before them are kept")
+    """All that there is to save of a run. Raises Diverged where weights, or other numbers of layers, aren't finite."""
+    weights = arrays(network.state())
+    for name, array in weights.items():
+        if not np.isfinite(array).all():
+            raise Diverged(f"{name} isn't finite after step {progress.step}; the checkpoints before it are kept")
     return Checkpoint(
-        weights=arrays(network.state()),
+        weights=weights,
         model={"layers": config.model["layers"]},
         input_shape=list(dataset.input_shape),
         dtype=config.settings.dtype,
@@ -36,7 +38,7 @@ def take(config: Config, network: Sequential, dataset: Dataset, progress: Progre
         mean=dataset.mean,
         std=dataset.std,
         class_names=dataset.class_names,
-        config={**config.raw, "threads": config.threads},
+        config=config.saved,
         epoch=progress.epoch,
         step=progress.step,
         optimizer=arrays(config.optimizer.state()),
@@ -54,16 +56,14 @@ def take(config: Config, network: Sequential, dataset: Dataset, progress: Progre
 def restore(content: Checkpoint, config: Config, network: Sequential) -> Progress:
     """Bring network, optimizer and schedule to where they were saved; returns how far the run had come.
 
-    An optimizer or a schedule of another kind than the saved one begins anew. Raises CheckpointError where something
-    doesn't fit.
+    An optimizer or a schedule that the saved state isn't one of, because it was changed, begins anew. Raises
+    CheckpointError where something doesn't fit.
     """
     saved = content.progress
     try:
         network.load_state(tensors(content.weights))
-        if _same("optimizer", content, config):
-            config.optimizer.load_state(_vectors(content.optimizer, network.flat.data))
-        if _same("schedule", content, config):
-            config.schedule.load_state(content.schedule)
+        _load("optimizer", config.optimizer, _vectors(content.optimizer, network.flat.data), content, config)
+        _load("schedule", config.schedule, content.schedule, content, config)
         totals = Totals(**dict(saved.totals))
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"the checkpoint's state doesn't fit its config: {error}") from None
@@ -71,16 +71,18 @@ def restore(content: Checkpoint, config: Config, network: Sequential) -> Progres
     return Progress(rows, saved.steps, totals, saved.seconds)
 
 
-def _same(section: str, content: Checkpoint, config: Config) -> bool:
-    before, now = (_name(raw, section) for raw in (content.config, config.raw))
-    if before != now:
-        log.warning("the %s is %s now and was %s: it begins anew", section, now, before)
-    return bool(before == now)
-
-
-def _name(raw: Mapping[str, Any], section: str) -> Any:
-    content = raw.get(section)
-    return content.get("name") if isinstance(content, Mapping) else None
+def _load(section: str, part: Any, state: Mapping[str, Any], content: Checkpoint, config: Config) -> None:
+    """Bring optimizer or schedule to its saved state. Raises ValueError for one that isn't of what was configured."""
+    before, now = (raw.get(section) or {} for raw in (content.config, config.raw))
+    if before.get("name") != now.get("name"):
+        log.warning("the %s is %s now and was %s: it begins anew", section, now.get("name"), before.get("name"))
+        return
+    try:
+        part.load_state(state)
+    except ValueError:
+        if before == now:
+            raise
+        log.warning("the %s's arguments are others now: it begins anew", section)
 
 
 def _vectors(state: Mapping[str, Any], flat: Tensor) -> dict[str, Any]:

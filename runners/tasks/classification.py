@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -84,7 +84,6 @@ class Classification:
         whole = sum(shares)
         if isinstance(whole, Tensor):  # where no class of these batches has a weight there is nothing to share
             whole = whole.masked_fill(whole == 0, 1)
-        losses = []
         for batch, share in zip(batches, shares, strict=True):
             y, cache = self.scored.forward(batch.x, mode)
             loss, loss_cache = self.loss.forward(y, self._target(batch.labels, y))
@@ -93,14 +92,13 @@ class Classification:
                 dy *= share / whole
             self.scored.backward(dy, cache, need_dx=False)
             totals.add(loss, share, (y.argmax(0) == batch.labels).sum(), len(batch))
-            losses.append(loss)
-        if not finite(*losses, flat.grad):
-            raise Diverged(self._first_fault(batches, mode))
+        if not finite(torch.as_tensor(totals.loss), flat.grad):
+            raise Diverged(self.first_fault(batches, mode))
         if max_norm is not None:
             clip_grad_norm(flat.grad, max_norm)
         optimizer.step(flat, lr)
 
-    def _first_fault(self, batches: Sequence[Batch], mode: Mode) -> str:
+    def first_fault(self, batches: Iterable[Batch], mode: Mode = EVALUATION) -> str:
         """What isn't finite first when these batches run again, with the noise that they had."""
         network = self.network.without_last(self.loss.contains)
         if mode.generator is not None:
@@ -109,7 +107,7 @@ class Classification:
             fault = first_fault(network, self.loss, batch.x, partial(self._target, batch.labels), mode)
             if fault:
                 return fault
-        return "the sum over several batches"
+        return "the sum over the batches"
 
     def evaluate(self, batch: Batch, totals: Totals) -> Tensor:
         """Add a batch's loss and hits to the totals; returns the predicted classes [N]."""

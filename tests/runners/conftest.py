@@ -12,6 +12,7 @@ import pytest
 
 from runners import commands
 from runners.data.idx import Idx, Mnist, read_idx
+from tests.runners.outcomes import stop_at
 
 Array = np.ndarray[Any, Any]
 
@@ -92,6 +93,16 @@ def run(striped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         return commands.train([*(o for o in small if o.split("=")[0] not in given), *overrides])
 
     return command
+
+
+@pytest.fixture
+def stopped(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """A run in `a`, stopped in step 11 of 24, in its second epoch."""
+    with monkeypatch.context() as patch:
+        stop_at(11, patch)
+        assert run("run_dir=a", "epochs=3", "schedule=constant") == 143
+    capsys.readouterr()
+    return run
 
 
 @pytest.fixture

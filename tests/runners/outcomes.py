@@ -1,14 +1,18 @@
-"""What of a run has to be the same in another one that computes the same."""
+"""What of a run has to be the same in another one that computes the same; and how one is stopped and asked."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from runners import checkpoint, metrics
+from runners.tasks import Classification
 
 
 def without_times(value: Any) -> Any:
@@ -31,3 +35,22 @@ def outcome(run: str | Path) -> dict[str, Any]:
             for which in ("last", "best")
         },
     }
+
+
+def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM, once, in the training step of this number."""
+    sound, seen = Classification.train_step, 0
+
+    def counted(*arguments: Any, **more: Any) -> None:
+        nonlocal seen
+        sound(*arguments, **more)
+        seen += 1
+        if seen == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Classification, "train_step", counted)
+
+
+def status(run: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(Path(run, "status.json").read_text())
+    return content

@@ -78,7 +78,6 @@ FAULTS = {
     "kernels=fast": "kernels: 'fast' is not allowed, give one of compiled, reference",
     "data.val_split=valid": "data.val_split: 'valid' is not allowed, give one of train, test",
     # texts and paths
-    "run_dir=5": "run_dir: 5 is not allowed, give a text or null",
     "data.path=": "data.path: '' is not allowed",
     "data.path=???": "data.path: must be given: data.path=...",
     "data.path='a\0b'": r"data.path: 'a\x00b' is not allowed, give a text",

@@ -124,7 +124,7 @@ def test_weights_that_a_step_drove_beyond_all_numbers_are_not_saved(
 
     monkeypatch.setattr(SGD, "step", leaps)
     assert run("run_dir=a", "optimizer=sgd", "optimizer.lr=0.01") == 1
-    message = "the run failed: the weights aren't finite after step 8; the checkpoints before them are kept"
+    message = "the run failed: conv2d_1.weight isn't finite after step 8; the checkpoints before it are kept"
     assert capsys.readouterr().err == f"error: {message}\n"
     assert [file.name for file in Path("a/checkpoints").iterdir()] == ["last.pkl"]
     assert checkpoint.load(Path("a/checkpoints/last.pkl")).step == 0

@@ -122,7 +122,7 @@ def test_a_signal_while_figures_are_drawn(
     monkeypatch.setattr("runners.experiment._draw", lambda *arguments: os.kill(os.getpid(), signal.SIGTERM))
     assert run("run_dir=a", "epochs=1") == 143
     assert json.loads(Path("a/status.json").read_text())["state"] == "done"  # it was: only the pictures were missing
-    assert capsys.readouterr().err == "interrupted by SIGTERM\n"
+    assert capsys.readouterr().err == "interrupted by SIGTERM; the run is done, a/summary.json tells how\n"
 
 
 def test_figures_that_cannot_be_drawn_do_not_fail_a_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

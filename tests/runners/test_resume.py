@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from runners import checkpoint, commands
-from runners.tasks import Classification
 from tests.runners.conftest import Run
-from tests.runners.outcomes import outcome
+from tests.runners.outcomes import outcome, status, stop_at
 
 DROPOUT = (
     "model.layers=[{conv2d:{out_channels:4,kernel_size:3}},batch_norm,relu,{dropout:{p:0.3}},flatten,"
@@ -30,33 +25,14 @@ SETTINGS: dict[str, list[str]] = {
     "elastic augmentation": ["augment=elastic"],
     "accumulated batches": ["accumulate=3", "schedule=cosine", "schedule.warmup_steps=2"],
     "one cycle": ["schedule=one_cycle", "optimizer.lr=0.02"],
-    "reduce on plateau": ["schedule=reduce_on_plateau", "schedule.patience=0", "schedule.threshold=0.9"],
+    "reduce on plateau": ["schedule=reduce_on_plateau", "schedule.patience=0", "optimizer.lr=1e-12"],
     "double precision": ["dtype=float64", "loss=cross_entropy", "loss.label_smoothing=0.1"],
     "reference kernels": ["kernels=reference", "optimizer=sgd", "optimizer.lr=0.05"],
     "patience": ["patience=1", "optimizer.lr=1e-12", "augment=shift"],
     "one thread, bce": ["threads=1", "loss=bce_with_logits", DROPOUT],
 }
 STOPS = {"in the first epoch": 3, "behind the last step of an epoch": 8, "in the second epoch": 11}
-ACCUMULATED = {"in the first epoch": 1, "behind the last step of an epoch": 3, "in the second epoch": 4}
-
-
-def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SIGTERM, once, in the training step of this number."""
-    sound, seen = Classification.train_step, 0
-
-    def counted(*arguments: Any, **more: Any) -> None:
-        nonlocal seen
-        sound(*arguments, **more)
-        seen += 1
-        if seen == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(Classification, "train_step", counted)
-
-
-def status(run: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(Path(run, "status.json").read_text())
-    return content
+ACCUMULATED = {"in the first epoch": 2, "behind the last step of an epoch": 3, "in the second epoch": 4}
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

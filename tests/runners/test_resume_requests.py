@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,26 +12,21 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from filelock import FileLock
 
+from cnn.ops.threads import available_threads
 from runners import checkpoint, commands, metrics, plain_pickle, run_directory
 from runners.run_directory import RunDirectory
+from runners.schema import SECTIONS, Settings
 from tests.runners.conftest import Run, write_dataset
-from tests.runners.outcomes import outcome
-from tests.runners.test_resume import status, stop_at
+from tests.runners.outcomes import outcome, status, stop_at
 
 
 def resume(*arguments: str) -> int:
     return commands.train(arguments)
 
 
-@pytest.fixture
-def stopped(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """A run in `a`, stopped in step 11 of 24, in its second epoch."""
-    with monkeypatch.context() as patch:
-        stop_at(11, patch)
-        assert run("run_dir=a", "epochs=3", "schedule=constant") == 143
-    capsys.readouterr()
-    return run
+KNOWN = [*SECTIONS, *Settings.model_fields, "resume"]
 
 
 def everything(folder: Path) -> dict[str, bytes]:
@@ -41,7 +37,9 @@ REFUSED = {
     "optimizer.lr=0.5": "optimizer.lr: 0.5 and not 0.01 changes what this run computes: add resume_changed=true",
     "optimizer=sgd": "optimizer.name: 'sgd' and not 'adam' changes what this run computes",
     "schedule=cosine": "schedule.name: 'cosine' and not 'constant' changes what this run computes",
-    "threads=1": "threads: 1 and not 2 changes what this run computes",
+    "kernels=reference": "kernels: 'reference' and not 'compiled' changes what this run computes",
+    "--help": "--help: can't stand beside resume=RUN",
+    "--resume=b": "--resume=b: can't stand beside resume=RUN",
     "optimizer.lrr=0.5": "optimizer.lrr: unknown, did you mean lr",
     "optimizer.lr=0.1,0.2": "optimizer.lr: 0.1,0.2 are several values, give one",
     "~patience": "~patience: nothing can be taken out of a config",
@@ -70,6 +68,56 @@ def test_what_is_typed_is_refused_and_the_run_stays_as_it_was(
     assert f"error: {REFUSED[typed]}" in message
     assert "Traceback" not in message
     assert everything(Path("a")) == before
+
+
+@pytest.mark.skipif(available_threads() == 1, reason="there is no other number of threads")
+def test_threads_are_restored(stopped: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert resume("resume=a", "threads=1") == 2
+    problem = f"1 and not {available_threads()} changes what this run computes: add resume_changed=true"
+    assert f"error: threads: {problem}" in capsys.readouterr().err
+
+
+def test_something_else_in_a_section_is_one_change(stopped: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert resume("resume=a", "schedule=one_cycle") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("plus", ["+", "++"])
+def test_resume_may_be_typed_as_other_keys_are(plus: str, stopped: Run) -> None:
+    assert resume(f"{plus}resume=a") == 0
+    assert status("a")["state"] == "done"
+    assert [path.name for path in Path().iterdir()] == ["a"]
+
+
+def test_what_belongs_beside_resume(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("resume_changed=true", "resumee=a") == 2
+    assert sorted(capsys.readouterr().err.splitlines()) == [
+        "error: resume_changed: belongs to resume=RUN",
+        f"error: resumee: unknown, did you mean resume? (known: {', '.join(sorted(KNOWN))})",
+    ]
+
+
+@pytest.mark.parametrize("part", ["a/checkpoints", "a/checkpoints/last.pkl", "a/config.yaml"])
+def test_a_part_of_a_run(part: str, stopped: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert resume(f"resume={part}") == 2
+    assert capsys.readouterr().err == f"error: {part}: a part of a run, give the run: a\n"
+
+
+def test_more_epochs_than_can_be_compared(stopped: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert resume("resume=a", "epochs=2000000000", "seed=5") == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: seed: 5 and not 0")
+
+
+@pytest.mark.parametrize("typed", ["optimizer.momentum=0.9", "optimizer=rmsprop"])
+def test_an_optimizer_that_keeps_other_things_begins_anew(
+    typed: str, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(11, patch)
+        assert run("run_dir=a", "epochs=3", "optimizer=sgd") == 143
+    assert resume("resume=a", typed, "resume_changed=true") == 0
+    assert [record.getMessage() for record in caplog.records if "begins anew" in record.getMessage()]
 
 
 def test_a_key_is_given_once(stopped: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,13 +201,40 @@ def test_auto_takes_the_latest_that_is_not_finished(
             assert run() == 143
     runs = list(Path("outputs").glob("*/*"))
     for number, path in enumerate(runs):
-        os.utime(path / "checkpoints/last.pkl", (number, number))
+        for file in (path / "checkpoints").iterdir():
+            os.utime(file, (number, number))
     assert run("epochs=1") == 0  # finished, and later than all of them
     with RunDirectory.open(runs[2]):  # somebody is at work in it
         capsys.readouterr()
         assert resume("resume=auto") == 0
     assert f"going on with {runs[1]}\n" in capsys.readouterr().out
     assert [run_directory.state(path) for path in runs] == ["interrupted", "done", "interrupted"]
+
+
+def test_auto_leaves_what_diverged_and_what_tells_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(5, patch)
+        assert run("run_dir=outputs/a") == 143
+        stop_at(5, patch)
+        assert run("run_dir=outputs/c") == 143
+    Path("outputs/a/checkpoints/last.pkl").rename("outputs/a/checkpoints/previous.pkl")  # killed in a save
+    Path("outputs/c/status.json").unlink()
+    assert run("run_dir=outputs/b", "optimizer=sgd", "optimizer.lr=1e30") == 1
+    assert status("outputs/b")["diverged"]
+    capsys.readouterr()
+    assert resume("resume=auto") == 0
+    assert "going on with outputs/a\n" in capsys.readouterr().out
+    assert resume("resume=auto") == 2
+
+
+def test_who_looks_at_a_run_keeps_nobody_out(stopped: Run) -> None:
+    lock = FileLock("a/.lock", thread_local=False)
+    lock.acquire()
+    threading.Timer(0.1, lock.release, kwargs={"force": True}).start()
+    with RunDirectory.open(Path("a")):
+        pass
 
 
 def test_two_processes_never_work_in_one_run(stopped: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,25 +251,6 @@ def test_a_run_that_died_is_told_from_one_that_runs(stopped: Run) -> None:
     assert run_directory.state(Path("a")) == "died"
     assert resume("resume=a") == 0
     assert run_directory.state(Path("a")) == "done"
-
-
-@pytest.mark.parametrize("damage", [b"", b"torn", None])
-def test_a_broken_last_gives_way_to_previous(
-    damage: bytes | None, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert run("run_dir=whole") == 0
-    with monkeypatch.context() as patch:
-        stop_at(11, patch)
-        assert run("run_dir=a", "checkpoint.every_steps=2") == 143
-    last = Path("a/checkpoints/last.pkl")
-    last.unlink() if damage is None else last.write_bytes(damage)
-    caplog.clear()
-    assert resume("resume=a") == 0
-    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert len(warnings) == 1
-    assert "instead, a/checkpoints/previous.pkl is used, of step 10" in warnings[0]
-    assert outcome("a")["last"]["weights"] == outcome("whole")["last"]["weights"]
-    assert outcome("a")["rows"] == outcome("whole")["rows"]
 
 
 def test_other_data_are_noticed(
