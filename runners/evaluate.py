@@ -22,10 +22,9 @@ from runners.data.batches import Batches
 from runners.errors import DataError, InputError
 from runners.exits import DONE, conclude, guarded
 from runners.loop import evaluate as run_through
+from runners.preparation import evaluation_batch
 from runners.tasks import Classification
 from runners.tasks.classification import confusion
-
-BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def evaluate(run: str, typed: Sequence[str] = (), which: str = "best") -> Evalua
     labels = _as_the_network_counts(test.labels, source.class_names, names)
     batches = Batches(
         Examples(test.images, labels),
-        BATCH,
+        evaluation_batch(network.input_shape),
         mean=content.mean,
         std=content.std,
         dtype=network.flat.data.dtype,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ class Trials:
 
     def _plans(self, group: str, count: int, generator: random.Random) -> Iterator[list[dict[str, Any]]]:
         """Of each trial, the faults of the processes that follow one another in it."""
-        changes = self.whole.steps
+        changes = len(self.whole.changes)
         if group == "killed at random":
             yield from ([{"after": generator.uniform(0.2, 1.2) * self.seconds}] for _ in range(count))
         elif group == "killed again and again":
@@ -82,10 +83,15 @@ class Trials:
             yield from ([{"fault": "limit", "at": generator.randint(2000, size)}] for _ in range(count))
         else:
             fault = {"disk full": "full", "disk read-only": "read-only"}.get(group, "kill")
-            chosen = (
-                range(1, changes + 1) if count >= changes else sorted(generator.sample(range(1, changes + 1), count))
-            )
+            chosen: Iterable[int] = range(1, changes + 1)
+            if count < changes:
+                chosen = sorted({*generator.sample(range(1, changes + 1), count), *self._behind_saves()})
             yield from ([{"fault": fault, "at": at}] for at in chosen)
+
+    def _behind_saves(self) -> list[int]:
+        """The changes that come next when a checkpoint has got its name: others are about to tell of it."""
+        saves = re.compile(r"os.rename .*/\.(last|best)\.pkl\.[^/]*$")
+        return [number + 1 for number, change in enumerate(self.whole.changes, start=1) if saves.match(change)]
 
     def _trial(self, place: Path, faults: Sequence[dict[str, Any]], figures: Figures) -> None:
         figures.trials += 1
@@ -121,7 +127,7 @@ class Trials:
             yield f"it says {ended.err[-500:]}"
         state = run_directory.state(run)
         finished = state == "done" and (run / "summary.json").exists()  # killed in what comes behind that
-        if ended.code and state not in ("died", "failed", "None") and not finished:
+        if ended.code and state not in ("died", "failed", "unknown") and not finished:
             yield f"state {state}"
         for which in {line.split()[0] for line in saved}:
             step = max(int(line.split()[1]) for line in saved if line.startswith(which))

@@ -37,8 +37,8 @@ class Ended:
     out: str
     err: str
     saved: list[str]
-    steps: int
-    """Changes of files that it made."""
+    changes: list[str]
+    """The changes of files that it made, one after the other."""
 
 
 class Server:
@@ -86,7 +86,7 @@ class Server:
         told = (folder / "told").read_text().splitlines()
         saved = [line for line in told if not line.startswith("#")]
         out, err = ((folder / name).read_text() for name in ("out", "err"))
-        return Ended(code, out, err, saved, len(told) - len(saved))
+        return Ended(code, out, err, saved, [line[2:] for line in told if line.startswith("#")])
 
 
 def serve() -> None:

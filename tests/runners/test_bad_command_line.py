@@ -70,6 +70,7 @@ TYPED = {
     ("-m", "hydra/launcher=cluster"): ["hydra/launcher: unknown 'cluster', known: basic"],
     # directories
     ("run_dir=/dev/null",): ["run_dir: /dev/null exists already, give a new one or remove it"],
+    ("model.name=lenet",): ["model.name: choose it with model=lenet, which brings its arguments with it"],
     ("run_dir=/dev/null/x",): ["run_dir: /dev/null/x can't be made: /dev/null is not a directory"],
     ("sweep_dir=x",): ["sweep_dir: only a sweep (-m) uses it, give run_dir"],
     ("-m", "run_dir=x"): ["run_dir: a sweep makes a directory for each job, give sweep_dir"],

@@ -17,7 +17,7 @@ from cnn import build_model
 from cnn.layers.activation import ReLU
 from cnn.losses import CrossEntropy
 from cnn.optimizers import SGD
-from runners import checkpoint, metrics
+from runners import checkpoint, loop, metrics
 from runners.data.batches import Batch
 from runners.divergence import Diverged, finite
 from runners.tasks import Classification
@@ -109,6 +109,66 @@ def test_a_run_that_diverges_stops_and_keeps_what_it_had(run: Run, capsys: pytes
     for which in ("last", "best"):
         weights = checkpoint.load(Path(f"a/checkpoints/{which}.pkl")).weights
         assert all(torch.from_numpy(array).isfinite().all() for array in weights.values())
+
+
+PLAIN = "model.layers=[flatten,{linear:{out_features:3}}]"
+NORMED = "model.layers=[{conv2d:{out_channels:4,kernel_size:3}},batch_norm,relu,flatten,{linear:{out_features:3}}]"
+AT_ONCE = ["optimizer=sgd", "schedule=constant", "epochs=3"]
+ENDS = {
+    "in the validation": (
+        [PLAIN, "optimizer.lr=1e36", "batch_size=120", "loss=l2"],
+        "the loss isn't finite in the validation after epoch 1",
+    ),
+    "in training": ([PLAIN, "optimizer.lr=1e25", "loss=l2"], "the loss isn't finite in step 2 of epoch 1 (lr 1e+25)"),
+    "with several batches a step": (
+        [PLAIN, "optimizer.lr=1e25", "loss=l2", "accumulate=2"],
+        "the loss isn't finite in step 2 of epoch 1",
+    ),
+    "with large gradients cut": (
+        [PLAIN, "optimizer.lr=1e25", "loss=l2", "clip_grad_norm=1"],
+        "the loss isn't finite in step 2 of epoch 1",
+    ),
+    "in double precision": (
+        [PLAIN, "optimizer.lr=1e200", "loss=l2", "dtype=float64"],
+        "the loss isn't finite in step 2 of epoch 1 (lr 1e+200)",
+    ),
+    "in what batch norm keeps": (
+        [NORMED, "optimizer.lr=1e18", "checkpoint.every_steps=1"],
+        "batch_norm_1.running_var isn't finite after step 2; the checkpoints before it are kept",
+    ),
+    "in the sum of losses that are finite one by one": (
+        [NORMED, "optimizer.lr=1e19"],
+        "the sum over the batches isn't finite in step 2 of epoch 1",
+    ),
+    "in the weights": (
+        [PLAIN, "optimizer.lr=3e38", "optimizer.weight_decay=100", "checkpoint.every_steps=1"],
+        "linear_1.weight isn't finite after step 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_what_is_said_of_a_run_that_diverges(end: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    overrides, message = ENDS[end]
+    assert run("run_dir=a", *AT_ONCE, *overrides) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: the run failed: {message}")
+    assert json.loads(Path("a/status.json").read_text())["diverged"] is True
+    checkpoint.rebuild(checkpoint.load(Path("a/checkpoints/last.pkl")))
+
+
+def test_a_loss_in_the_test_that_is_no_number(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    sound = loop.evaluate
+
+    def evaluate(*arguments: Any) -> Any:
+        predicted, totals = sound(*arguments)
+        totals.loss = torch.tensor(math.inf)
+        return predicted, totals
+
+    monkeypatch.setattr("runners.experiment.evaluate", evaluate)  # the loop's own is that of validation
+    assert run("run_dir=a") == 1
+    assert "the sum over the batches isn't finite in the test" in capsys.readouterr().err
+    assert not Path("a/summary.json").exists()
 
 
 def test_weights_that_a_step_drove_beyond_all_numbers_are_not_saved(

@@ -47,6 +47,16 @@ def test_nothing_saved_is_lost_and_every_resume_goes_on(group: str, trials: runs
     assert found.faults
 
 
+def test_what_is_written_is_on_the_disk_before_it_gets_its_name(trials: runs.Trials) -> None:
+    """And the name behind it. A kill can't show this, only a power cut."""
+    changes = trials.whole.changes
+    renamed = [index for index, change in enumerate(changes) if change.startswith("os.rename") and ".new" in change]
+    assert len(renamed) > 10
+    for index in renamed:
+        *_, before = (change for change in changes[:index] if not change.startswith("os.rename"))
+        assert (before, changes[index + 1]) == ("fsync", "fsync")
+
+
 def test_the_watch_would_see_it(tmp_path: Path) -> None:
     """With an unpickler that executes, these files do something, and it is noticed."""
     subprocess.run([sys.executable, "-c", UNSAFE, str(tmp_path / "mark")], check=True, cwd=ROOT, timeout=60)

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from runners import checkpoint, metrics
-from runners.tasks.classification import Totals
+from runners.run_directory import RunDirectory
 from tests.runners.conftest import Run, write_dataset
 
 
@@ -119,6 +119,13 @@ def test_runs_without_a_name_get_directories_of_their_own(run: Run) -> None:
     assert len(list(Path("outputs").glob("*/*/summary.json"))) == 3
 
 
+@pytest.mark.parametrize("name", ["2026", "1e5", "true", "nan"])
+def test_directories_may_be_named_as_numbers_are(name: str, run: Run) -> None:
+    assert run(f"run_dir={name}", "epochs=1") == 0
+    assert run(f"init_from={name}", f"run_dir=more/{name}", "epochs=1") == 0
+    assert Path("more", name, "summary.json").exists()
+
+
 def test_an_existing_directory_is_refused(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     Path("first").mkdir()
     Path("first/mine.txt").write_text("keep")
@@ -175,20 +182,14 @@ def test_conv3d_learns_volumes(run: Run, tmp_path: Path) -> None:
     assert read(Path("first/summary.json"))["test"]["test/accuracy"] > 0.9
 
 
-def test_losses_beyond_all_numbers_are_json_that_any_parser_reads(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_beyond_all_bounds_are_json_that_any_parser_reads(tmp_path: Path) -> None:
     def refuse(name: str) -> float:
         raise ValueError(f"{name} is not JSON")
 
-    monkeypatch.setattr(
-        Totals, "means", lambda self, prefix: {f"{prefix}/loss": inf(prefix), f"{prefix}/accuracy": 0.5}
-    )
-    assert run("run_dir=first") == 0
-    summary = json.loads(Path("first/summary.json").read_text(), parse_constant=refuse)
-    assert summary["test"]["test/loss"] is None
-
-
-def inf(prefix: str) -> float:
-    return math.inf if prefix == "test" else 1.0
+    with RunDirectory.make(tmp_path / "a", []) as directory:
+        directory.write_json("summary.json", {"test": {"loss": math.inf, "accuracy": math.nan}})
+    summary = json.loads((tmp_path / "a/summary.json").read_text(), parse_constant=refuse)
+    assert summary["test"] == {"loss": None, "accuracy": None}
 
 
 def test_choices_of_a_sweep_in_hydras_words(run: Run) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hydra.core.hydra_config import HydraConfig
 
 from runners import experiment, loop, preparation
 from runners.data.idx import Idx
@@ -105,6 +106,25 @@ def test_a_signal_while_data_are_read_ends_the_sweep_and_marks_the_job(
     out, err = capsys.readouterr()
     assert err.splitlines()[-1] == "interrupted by SIGINT"
     assert out.splitlines()[4].endswith("interrupted: SIGINT")
+
+
+def test_a_signal_between_two_jobs(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sound, asked = HydraConfig.get, list[int]()
+
+    def get() -> Any:
+        asked.append(1)
+        if len(asked) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return sound()
+
+    monkeypatch.setattr(HydraConfig, "get", staticmethod(get))
+    assert run("-m", "sweep_dir=swept", "seed=1,2", "epochs=1") == 143
+    out, err = capsys.readouterr()
+    assert err == "interrupted by SIGTERM\n"
+    assert [line.split()[:2] for line in out.splitlines()[:2]] == [["job", "overrides"], ["0", "data=idx"]]
+    assert [job.name for job in Path("swept").iterdir()] == ["0"]
 
 
 def test_reports_leave_no_directory(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
