@@ -34,7 +34,7 @@ def write(
         with suppress(OSError):  # what stopped the writing may stop this too: the next start cleans up
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            error.filename, error.filename2 = str(file), None
+            raise OSError(error.errno, error.strerror, str(file)) from error
         raise
     sync(file.parent)
 

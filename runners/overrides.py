@@ -101,8 +101,9 @@ def prepare(arguments: Sequence[str]) -> Command:
     elif options.config_dir is not None:
         command.faults.append(Fault("--config-dir", f"there is no directory {options.config_dir}"))
     unknown = [argument for argument in rest if argument.startswith("-")]
-    hint = "settings are given as key=value"
-    command.faults += [Fault(flag, f"unknown, {nearest(flag, FLAGS)}; {hint}") for flag in unknown]
+    hints = {flag: f"{nearest(flag, FLAGS)}; settings are given as key=value" for flag in unknown}
+    hints |= {flag: "give resume=RUN" for flag in unknown if flag.partition("=")[0] == "--resume"}
+    command.faults += [Fault(flag, f"unknown, {hints[flag]}") for flag in unknown]
     _add_overrides(command, [argument for argument in rest if argument not in unknown])
     return command
 

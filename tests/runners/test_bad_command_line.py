@@ -59,6 +59,7 @@ TYPED = {
     ("-x",): ["-x: unknown, did you mean -m? "],
     ("--experimental-rerun=job.pickle",): ["--experimental-rerun=job.pickle: unknown, "],
     ("--config-name=other",): ["--config-name=other: unknown, did you mean --config-dir? "],
+    ("--resume=a",): ["--resume=a: unknown, give resume=RUN"],
     ("--config-dir", "/nowhere"): ["--config-dir: there is no directory /nowhere"],
     ("--config-dir",): ["argument -cd/--config-dir: expected one argument"],
     ("--cfg", "hydra"): ["argument -c/--cfg: invalid choice: 'hydra' (choose from"],
