@@ -10,6 +10,7 @@ from runners import checkpoint, commands
 from tests.runners.conftest import Run
 from tests.runners.outcomes import outcome, status, stop_at
 
+LITTLE = "optimizer.lr=1e-12"
 DROPOUT = (
     "model.layers=[{conv2d:{out_channels:4,kernel_size:3}},batch_norm,relu,{dropout:{p:0.3}},flatten,"
     "{linear:{out_features:16}},relu,{dropout:{p:0.5}},{linear:{out_features:3}}]"
@@ -25,10 +26,10 @@ SETTINGS: dict[str, list[str]] = {
     "elastic augmentation": ["augment=elastic"],
     "accumulated batches": ["accumulate=3", "schedule=cosine", "schedule.warmup_steps=2"],
     "one cycle": ["schedule=one_cycle", "optimizer.lr=0.02"],
-    "reduce on plateau": ["schedule=reduce_on_plateau", "schedule.patience=0", "optimizer.lr=1e-12"],
+    "reduce on plateau": ["schedule=reduce_on_plateau", "schedule.patience=0", "schedule.threshold=0.9", LITTLE],
     "double precision": ["dtype=float64", "loss=cross_entropy", "loss.label_smoothing=0.1"],
     "reference kernels": ["kernels=reference", "optimizer=sgd", "optimizer.lr=0.05"],
-    "patience": ["patience=1", "optimizer.lr=1e-12", "augment=shift"],
+    "patience": ["patience=1", LITTLE, "augment=shift"],
     "one thread, bce": ["threads=1", "loss=bce_with_logits", DROPOUT],
 }
 STOPS = {"in the first epoch": 3, "behind the last step of an epoch": 8, "in the second epoch": 11}
@@ -42,6 +43,8 @@ def test_a_resumed_run_ends_like_one_that_was_never_stopped(
     overrides = ["epochs=3", *SETTINGS[setting]]
     assert run("run_dir=whole", *overrides) == 0
     expected = outcome("whole")
+    if "plateau" in setting:  # else there would be nothing to be restored
+        assert expected["rows"][1]["lr"] > expected["rows"][2]["lr"]
     for number, step in enumerate((ACCUMULATED if "accumulated" in setting else STOPS).values()):
         name = f"stopped{number}"
         with monkeypatch.context() as patch:
