@@ -65,9 +65,9 @@ class FashionMnist(Idx):
             fetch([remote for key, remote in FILES.items() if not self.find(*key)], self.path)
         return super().read()
 
-    def _read(self, prefix: str, content: str) -> tuple[Path, Array]:
-        file, values = super()._read(prefix, content)
+    def _read(self, prefix: str, content: str, file: Path) -> Array:
+        values = super()._read(prefix, content, file)
         digest = hashlib.sha256(header(values.shape))
         digest.update(values.data)
         require_digest(digest.hexdigest(), UNPACKED[prefix, content], file)
-        return file, values
+        return values

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gzip
 import math
 import struct
-from collections.abc import Sequence
-from io import BufferedReader
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Annotated, Any, cast
 
@@ -67,16 +67,16 @@ class Idx(Source):
         return next((file for file in found if file.is_file()), found[0] if found else None)
 
     def _read_pair(self, prefix: str) -> Examples:
-        images_file, images = self._read(prefix, "images")
-        labels_file, labels = self._read(prefix, "labels")
-        if images.ndim not in (3, 4):
-            raise DataError(f"{images_file}: {images.ndim} axes, images have 3 (count, height, width), volumes 4")
-        if labels.ndim != 1:
-            raise DataError(f"{labels_file}: {labels.ndim} axes, labels have 1")
-        if len(images) != len(labels):
-            raise DataError(f"{images_file} holds {len(images)} images, {labels_file.name} {len(labels)} labels")
-        if not images.size:
-            raise DataError(f"{images_file}: holds no images, its axes are {list(images.shape)}")
+        """Images and labels, whose headers have to fit together before the values of either are unpacked."""
+        images_file, labels_file = self._existing(prefix, "images"), self._existing(prefix, "labels")
+        shape, labels_shape = read_shape(images_file), read_shape(labels_file)
+        if len(shape) not in (3, 4):
+            raise DataError(f"{images_file}: {len(shape)} axes, images have 3 (count, height, width), volumes 4")
+        if len(labels_shape) != 1:
+            raise DataError(f"{labels_file}: {len(labels_shape)} axes, labels have 1")
+        if shape[0] != labels_shape[0]:
+            raise DataError(f"{images_file} holds {shape[0]} images, {labels_file.name} {labels_shape[0]} labels")
+        images, labels = self._read(prefix, "images", images_file), self._read(prefix, "labels", labels_file)
         self._check(images_file, images, labels_file, labels)
         return Examples(torch.from_numpy(images[:, None]), torch.from_numpy(labels.astype(np.int64)))
 
@@ -91,12 +91,16 @@ class Idx(Source):
             problem = f"{len(self.class_names)} names for labels up to {last}, give {last + 1}"
             raise DataError(f"data.class_names: {problem} (labels of {labels_file})")
 
-    def _read(self, prefix: str, content: str) -> tuple[Path, Array]:
+    def _existing(self, prefix: str, content: str) -> Path:
         file = self.find(prefix, content)
         if not file:
             axes = {"images": 3, "labels": 1}[content]
             raise DataError(f"{self.path}: there is no {prefix}-{content}-idx{axes}-ubyte, with or without .gz")
-        return file, read_idx(file)
+        return file
+
+    def _read(self, prefix: str, content: str, file: Path) -> Array:
+        """The values in the file that holds this content. A dataset whose files are known checks them here."""
+        return read_idx(file)
 
 
 class Mnist(Idx):
@@ -121,19 +125,31 @@ def read_idx(file: Path) -> Array:
 
     Memory follows what is there, never what the header promises, and nothing is unpacked that lies behind the values.
     """
-    if not file.is_file():
-        raise DataError(f"{file}: not a file")
-    with reading(file), file.open("rb") as packed, _unpacked(packed) as stream:
-        magic = _exactly(stream.read(4), 4, file)
-        zeros, kind, axes = struct.unpack(">HBB", magic)
-        if zeros or kind != UNSIGNED_BYTE or not 1 <= axes <= 4:
-            raise DataError(f"{file}: begins with {magic.hex()}, IDX files of bytes with 0000080 and 1 to 4")
-        shape: Sequence[int] = struct.unpack(f">{axes}I", _exactly(stream.read(4 * axes), 4 * axes, file))
+    with _opened(file) as stream:
+        shape = _read_shape(stream, file)
         count = math.prod(shape)
-        if count > MOST_BYTES:
-            raise DataError(f"{file}: promises {count:,} values, {list(shape)}; at most {MOST_BYTES:,} are read")
         values = _exactly(_read_at_most(stream, count + 1), count, file)
     return np.frombuffer(values, np.uint8).reshape(shape)
+
+
+def read_shape(file: Path) -> tuple[int, ...]:
+    """The sizes of the axes that an IDX file promises; only its header is read. Raises DataError as `read_idx` does."""
+    with _opened(file) as stream:
+        return _read_shape(stream, file)
+
+
+def _read_shape(stream: IO[bytes], file: Path) -> tuple[int, ...]:
+    magic = _exactly(stream.read(4), 4, file)
+    zeros, kind, axes = struct.unpack(">HBB", magic)
+    if zeros or kind != UNSIGNED_BYTE or not 1 <= axes <= 4:
+        raise DataError(f"{file}: begins with {magic.hex()}, IDX files of bytes with 0000080 and 1 to 4")
+    shape: tuple[int, ...] = struct.unpack(f">{axes}I", _exactly(stream.read(4 * axes), 4 * axes, file))
+    count = math.prod(shape)
+    if not count:
+        raise DataError(f"{file}: holds no values, its axes are {list(shape)}")
+    if count > MOST_BYTES:
+        raise DataError(f"{file}: promises {count:,} values, {list(shape)}; at most {MOST_BYTES:,} are read")
+    return shape
 
 
 def header(shape: Sequence[int]) -> bytes:
@@ -141,9 +157,13 @@ def header(shape: Sequence[int]) -> bytes:
     return struct.pack(f">HBB{len(shape)}I", 0, UNSIGNED_BYTE, len(shape), *shape)
 
 
-def _unpacked(packed: BufferedReader) -> IO[bytes]:
-    """The stream, through gzip where it begins as gzip does, whatever its name says: no IDX file begins so."""
-    return cast(IO[bytes], gzip.open(packed)) if packed.peek(2)[:2] == GZIP else packed
+@contextmanager
+def _opened(file: Path) -> Iterator[IO[bytes]]:
+    """The file's bytes, through gzip where it begins as gzip does, whatever its name says: no IDX file begins so."""
+    if not file.is_file():
+        raise DataError(f"{file}: not a file")
+    with reading(file), file.open("rb") as packed:
+        yield cast(IO[bytes], gzip.open(packed)) if packed.peek(2)[:2] == GZIP else packed
 
 
 def _read_at_most(stream: IO[bytes], count: int) -> bytearray:

@@ -98,9 +98,15 @@ FAULTS: dict[str, tuple[str, Damage, str]] = {
         content(far_too_many(3, 2**11)),
         "promises 8,589,934,592 values, [2048, 2048, 2048]",
     ),
-    "promises 4 gigabytes": (LABELS, content(far_too_many(1, 2**32 - 1)), "cut short, 4,294,967,295 bytes are missing"),
-    "no pixels": (IMAGES, values(150, 0, 10), "holds no images, its axes are [150, 0, 10]"),
-    "no columns": (TEST_IMAGES, values(60, 10, 0), "holds no images, its axes are [60, 10, 0]"),
+    "promises 4 gigabytes": (LABELS, content(far_too_many(1, 2**32 - 1)), f"150 images, {LABELS} 4294967295 labels"),
+    "nothing, exabytes wide": (
+        IMAGES,
+        content(header((0, 2**32 - 1, 2**32 - 1))),
+        "holds no values, its axes are [0, ",
+    ),
+    "no labels in it": (LABELS, values(0), "holds no values, its axes are [0]"),
+    "no pixels": (IMAGES, values(150, 0, 10), "holds no values, its axes are [150, 0, 10]"),
+    "no columns": (TEST_IMAGES, values(60, 10, 0), "holds no values, its axes are [60, 10, 0]"),
     "fewer labels": (LABELS, values(3), f"holds 150 images, {LABELS} 3 labels"),
     "fewer images": (TEST_IMAGES, values(59, 10, 10), f"holds 59 images, {TEST_LABELS} 60 labels"),
     "labels of two axes": (LABELS, values(150, 2), "2 axes, labels have 1"),
@@ -117,7 +123,7 @@ FAULTS: dict[str, tuple[str, Damage, str]] = {
     "gzip: something behind": (LABELS, packed(lambda gz: gz + b"behind"), "Not a gzipped file"),
     "gzip: more behind": (LABELS, packed(lambda gz: gz + gz), "goes on after its 150 values"),
     "gzip in gzip": (IMAGES, packed(gzip.compress), "begins with 1f8b08"),
-    "gzip: bomb": (IMAGES, content(bomb(header((3, 4, 5)), 2**25)), "goes on after its 60 values"),
+    "gzip: bomb": (IMAGES, content(bomb(header((150, 10, 10)), 2**25)), "goes on after its 15,000 values"),
     "gzip: bomb as promised": (IMAGES, content(bomb(far_too_many(3, 2**11), 2**25)), "promises 8,589,934,592 values"),
     "a directory": (IMAGES, instead(Path.mkdir), "not a file"),
     "a pipe": (LABELS, instead(os.mkfifo), "not a file"),
@@ -155,7 +161,7 @@ def test_all_of_it_empty(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture
     folder.mkdir()
     for name, shape in ((IMAGES, (0, 10, 10)), (LABELS, (0,))):
         write_idx(folder / name, np.zeros(shape))
-    refused(run, folder, capsys, IMAGES, "holds no images, its axes are [0, 10, 10]")
+    refused(run, folder, capsys, IMAGES, "holds no values, its axes are [0, 10, 10]")
 
 
 def test_other_images_for_the_test(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,6 +239,20 @@ def test_memory_follows_what_is_there_and_not_what_is_promised(start: bytes, tmp
         with pytest.raises(DataError, match="bomb: "):
             read_idx(file)
         assert tracemalloc.get_traced_memory()[1] < 32 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", [LABELS, IMAGES])
+def test_counts_are_compared_before_anything_is_unpacked(name: str, tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "data")
+    shape = (2**27,) if name == LABELS else (2**20, 10, 10)
+    (folder / name).write_bytes(bomb(header(shape), 2**27))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=f"{IMAGES} holds .* images, {LABELS} .* labels"):
+            Idx(str(folder)).read()
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
     finally:
         tracemalloc.stop()
 
