@@ -163,7 +163,15 @@ def _opened(file: Path) -> Iterator[IO[bytes]]:
     if not file.is_file():
         raise DataError(f"{file}: not a file")
     with reading(file), file.open("rb") as packed:
-        yield cast(IO[bytes], gzip.open(packed)) if packed.peek(2)[:2] == GZIP else packed
+        if packed.peek(2)[:2] != GZIP:
+            yield packed
+            return
+        try:
+            yield cast(IO[bytes], gzip.open(packed))
+        except gzip.BadGzipFile as error:
+            if str(error).startswith("Not a gzipped file"):  # it began as one, so this is where another should begin
+                raise DataError(f"{file}: after its gzipped data something else follows") from None
+            raise
 
 
 def _read_at_most(stream: IO[bytes], count: int) -> bytearray:

@@ -120,7 +120,11 @@ FAULTS: dict[str, tuple[str, Damage, str]] = {
     "gzip: wrong length": (IMAGES, packed(flipped(-1)), "Incorrect length of data"),
     "gzip: broken inside": (IMAGES, content(gzip.compress(b"")[:10] + b"\xff" * 30), "while decompressing data"),
     "gzip: unknown method": (IMAGES, packed(flipped(2)), "Unknown compression method"),
-    "gzip: something behind": (LABELS, packed(lambda gz: gz + b"behind"), "Not a gzipped file"),
+    "gzip: something behind": (
+        LABELS,
+        packed(lambda gz: gz + b"behind"),
+        "after its gzipped data something else follows",
+    ),
     "gzip: more behind": (LABELS, packed(lambda gz: gz + gz), "goes on after its 150 values"),
     "gzip in gzip": (IMAGES, packed(gzip.compress), "begins with 1f8b08"),
     "gzip: bomb": (IMAGES, content(bomb(header((150, 10, 10)), 2**25)), "goes on after its 15,000 values"),
