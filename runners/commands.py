@@ -237,7 +237,7 @@ def predict(arguments: Sequence[str]) -> int:
         predictor = Predictor.load(options.run, options.checkpoint)
     except InputError as error:
         return conclude(error)
-    paths = [path for given in options.images for path in find_pictures(Path(given)) or [Path(given)]]
+    paths = [path for given in options.images for path in _asked(Path(given))]
     exit_code = DONE
     for path in tqdm(paths, unit="picture", leave=False, disable=None if len(paths) > 1 else True):
         try:
@@ -258,6 +258,13 @@ def predict(arguments: Sequence[str]) -> int:
             else:
                 print(prediction.in_a_line(), flush=True)
     return exit_code
+
+
+def _asked(given: Path) -> list[Path]:
+    """The pictures that are meant, and what can't be read, which is told in its turn."""
+    unlisted: list[Path] = []  # also what isn't a folder at all, but a picture
+    found = find_pictures(given, unlisted)
+    return sorted([*found, *unlisted]) or [given]
 
 
 def _count(text: str) -> int:

@@ -35,11 +35,20 @@ class Prepared:
     done: dict[str, Any]
 
 
-def find_pictures(folder: Path) -> list[Path]:
-    """All files in it, or in folders in it, that are named as pictures, sorted; what is hidden is passed over."""
+def find_pictures(folder: Path, unlisted: list[Path] | None = None) -> list[Path]:
+    """All files in it, or in folders in it, that are named as pictures, sorted; what is hidden is passed over.
+
+    What can't be listed as a folder goes into `unlisted`; where nobody wants to know that, it raises OSError.
+    """
+
+    def failed(error: OSError) -> None:
+        if unlisted is None:
+            raise error
+        unlisted.append(Path(error.filename))
+
     endings = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
     found = []
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=failed):
         folders[:] = [name for name in folders if name[0] != "."]
         paths = [Path(place, name) for name in names if name[0] != "."]
         found += [path for path in paths if path.suffix.lower() in endings]
@@ -77,6 +86,7 @@ def _require_a_file(path: Path) -> None:
     except FileNotFoundError:
         raise ImageError("there is no such file") from None
     if stat.S_ISDIR(status.st_mode):
+        os.scandir(path).close()  # raises where it is only that nobody may look
         raise ImageError("a folder without pictures")
     if not stat.S_ISREG(status.st_mode):
         raise ImageError("not a file but a pipe, a socket or a device")

@@ -167,7 +167,8 @@ def _opened(file: Path) -> Iterator[IO[bytes]]:
             yield packed
             return
         try:
-            yield cast(IO[bytes], gzip.open(packed))
+            with gzip.open(packed) as stream:
+                yield cast(IO[bytes], stream)
         except gzip.BadGzipFile as error:
             if str(error).startswith("Not a gzipped file"):  # it began as one, so this is where another should begin
                 raise DataError(f"{file}: after its gzipped data something else follows") from None

@@ -21,7 +21,7 @@ from runners.data.folder import Folder
 from runners.images import prepare_plain, read_picture
 from runners.signals import Interrupted
 from tests.runners.conftest import Run
-from tests.runners.small_data import picture, pictures
+from tests.runners.small_data import forbid, picture, pictures
 
 THREE = {"red": 20, "green": 20, "blue": 20}
 
@@ -200,6 +200,18 @@ def test_bad_folders(fault: str, run: Run, colours: Path, capsys: pytest.Capture
         assert line.startswith(f"error: {colours}")
         assert text in line
     assert out == ""
+    assert [path.name for path in Path().iterdir()] == ["colours"]
+
+
+@pytest.mark.parametrize("name", ["train/red", "test/blue/more"])
+def test_a_folder_that_may_not_be_read(
+    name: str, run: Run, colours: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its pictures aren't left out silently."""
+    picture(colours / name / "one.png", np.zeros((9, 9)))
+    forbid(monkeypatch, colours / name)
+    assert run("data=folder", f"data.path={colours}", "data.val_examples=10") == 2
+    assert capsys.readouterr().err == f"error: {colours / name}: can't be read: Permission denied\n"
     assert [path.name for path in Path().iterdir()] == ["colours"]
 
 

@@ -30,6 +30,7 @@ from tests.runners.odd_pictures import (
     with_alpha,
     written,
 )
+from tests.runners.small_data import forbid
 
 ROOT = Path(__file__).parents[2]
 Capture = pytest.CaptureFixture[str]
@@ -79,6 +80,22 @@ def test_a_picture_that_may_not_be_read(trained: Path, tmp_path: Path, capsys: C
         pytest.skip("this user may read everything")
     assert commands.predict([str(trained), str(file)]) == 2
     assert capsys.readouterr().err == f"error: {file}: can't be read: Permission denied\n"
+
+
+def test_a_folder_that_may_not_be_read(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """Alone, and among pictures, which are read all the same."""
+    closed = tmp_path / "more" / "b"
+    closed.mkdir(parents=True)
+    for name in "ac":
+        saved(SEVEN, f"{name}.png")(closed.parent)
+    forbid(monkeypatch, closed)
+    for given, read in ((closed, 0), (closed.parent, 2)):
+        assert commands.predict([str(trained), str(given)]) == 2
+        out, err = capsys.readouterr()
+        assert err == f"error: {closed}: can't be read: Permission denied\n"
+        assert len(out.splitlines()) == read
 
 
 def test_bad_pictures_do_not_stop_the_others(trained: Path, tmp_path: Path, capsys: Capture) -> None:
