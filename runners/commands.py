@@ -237,16 +237,18 @@ def predict(arguments: Sequence[str]) -> int:
         predictor = Predictor.load(options.run, options.checkpoint)
     except InputError as error:
         return conclude(error)
-    paths = [path for given in options.images for path in _asked(Path(given))]
+    paths = [path for given in options.images for path in _asked(given)]
     exit_code = DONE
     for path in tqdm(paths, unit="picture", leave=False, disable=None if len(paths) > 1 else True):
         try:
-            prediction = predictor.predict(path)
+            if not path:
+                raise ImageError("the name of a picture is empty, as of a variable in the shell that isn't set")
+            prediction = predictor.predict(Path(path))
         except ImageError as error:
             exit_code = BAD_INPUT
             with tqdm.external_write_mode():
                 if options.json:
-                    print(json.dumps({"path": str(path), "error": error.reason}), flush=True)
+                    print(json.dumps({"path": path, "error": error.reason}), flush=True)
                 else:
                     conclude(error)
             continue
@@ -260,14 +262,18 @@ def predict(arguments: Sequence[str]) -> int:
     return exit_code
 
 
-def _asked(given: Path) -> list[Path]:
+def _asked(given: str) -> list[str]:
     """The pictures that are meant, and what can't be read, which is told in its turn."""
+    if not given:
+        return [given]  # as a path it would be the working directory
     unlisted: list[Path] = []  # also what isn't a folder at all, but a picture
-    found = find_pictures(given, unlisted)
-    return sorted([*found, *unlisted]) or [given]
+    found = find_pictures(Path(given), unlisted)
+    return [str(path) for path in sorted([*found, *unlisted]) or [Path(given)]]
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not allowed, give a whole number >= 1")
-    return int(text)
+    number = int(text) if text.isdecimal() and len(text) < 10 else 0  # of 4,300 digits Python makes no number
+    if number < 1:
+        shown = text if len(text) <= 40 else f"{text[:37]}..."
+        raise argparse.ArgumentTypeError(f"{shown} is not allowed, give a whole number >= 1 of at most 9 digits")
+    return number

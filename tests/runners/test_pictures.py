@@ -98,6 +98,40 @@ def test_a_folder_that_may_not_be_read(
         assert len(out.splitlines()) == read
 
 
+def test_an_empty_name_is_not_the_working_directory(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("asked.png", "not-asked.png"):
+        saved(SEVEN, name)(tmp_path)
+    told = "the name of a picture is empty, as of a variable in the shell that isn't set"
+    assert commands.predict([str(trained), "", "asked.png"]) == 2
+    out, err = capsys.readouterr()
+    assert err == f"error: {told}\n"
+    assert out.startswith("asked.png: Predicted Number: 7")
+    assert len(out.splitlines()) == 1
+    assert commands.predict([str(trained), "", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out) == {"path": "", "error": told}
+
+
+COUNTS = {
+    "0": "0 is not allowed, give a whole number >= 1",
+    "-1": "-1 is not allowed, give a whole number >= 1",
+    "2.5": "2.5 is not allowed, give a whole number >= 1",
+    "two": "two is not allowed, give a whole number >= 1",
+    "²": "² is not allowed, give a whole number >= 1",
+    "9" * 5000: f"{'9' * 37}... is not allowed, give a whole number >= 1 of at most 9 digits",
+}
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_bad_counts(count: str, capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        commands.predict(["no/run", "a.png", "--top", count])
+    assert ended.value.code == 2
+    assert f"error: argument --top: {COUNTS[count]}" in capsys.readouterr().err
+
+
 def test_bad_pictures_do_not_stop_the_others(trained: Path, tmp_path: Path, capsys: Capture) -> None:
     """Answers come in the order in which the pictures were named; a picture named twice is answered twice."""
     good = str(saved(SEVEN, "good.png")(tmp_path))
