@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,14 @@ Array = np.ndarray[Any, Any]
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 MOST_PIXELS = 128_000_000
 """Pictures of more are refused before they are decoded."""
+MOST_WEBP_PIXELS = MOST_PIXELS // 4
+"""Of WebP, whose decoder holds four copies."""
 MOST_BYTES = 512 << 20
 """Files of more are refused before they are opened: as much as the pixels take, four bytes each."""
 LONGEST_SIDE = 1024
 """Larger pictures are shrunk to this, JPEGs while they are decoded."""
+ROWS = 64
+"""Shrinking goes by strips that become so many rows."""
 LYING = (5, 6, 7, 8)
 """The EXIF orientations of which rows become columns."""
 
@@ -98,18 +103,20 @@ def _require_a_file(path: Path) -> None:
 
 def _read(opened: Image.Image) -> Image.Image:
     """Decode a picture whose header was read."""
-    if opened.width * opened.height > MOST_PIXELS:
-        raise ImageError(_too_large(opened.size))
+    most = MOST_WEBP_PIXELS if opened.format == "WEBP" else MOST_PIXELS
+    if opened.width * opened.height > most:
+        raise ImageError(f"{opened.width}x{opened.height} pixels, {_too_large(most)}")
     size, more_frames = opened.size, bool(getattr(opened, "is_animated", False))
     orientation = opened.getexif().get(ExifTags.Base.Orientation, 1)
     opened.draft(None, (LONGEST_SIDE, LONGEST_SIDE))
-    ImageOps.exif_transpose(opened, in_place=True)
     if orientation in LYING:
         size = size[::-1]
     picture = _eight_bits(opened) if opened.mode.startswith(("I", "F")) else opened
     transparent = "A" in picture.getbands() or "transparency" in picture.info
-    picture = picture.convert("RGBA" if transparent else "L" if picture.mode in ("1", "L", "I", "F") else "RGB")
-    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    mode = "RGBA" if transparent else "L" if picture.mode in ("1", "L") else "RGB"
+    picture = _shrunk(picture, lambda strip: strip.convert(mode))
+    picture.getexif()[ExifTags.Base.Orientation] = orientation
+    ImageOps.exif_transpose(picture, in_place=True)
     picture, background = _opaque(picture) if transparent else (picture, None)
     picture.info = {
         "size": list(size),
@@ -120,26 +127,52 @@ def _read(opened: Image.Image) -> Image.Image:
     return picture
 
 
-def _too_large(size: tuple[int, int] | None = None) -> str:
-    its_size = f"{size[0]}x{size[1]} pixels, " if size else ""
-    return f"{its_size}more than the {MOST_PIXELS // 10**6} megapixels that are read"
+def _too_large(most: int = MOST_PIXELS) -> str:
+    return f"more than the {most // 10**6} megapixels that are read"
+
+
+def _strips(picture: Image.Image, height: int) -> Iterator[Image.Image]:
+    for top in range(0, picture.height, height):
+        yield picture.crop((0, top, picture.width, min(top + height, picture.height)))
+
+
+def _shrunk(picture: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Converted, its longer side 1024 pixels or less; a strip at a time, so that none that is huge is there twice."""
+    factor = max(picture.size) // (2 * LONGEST_SIDE)  # the last step, which is smooth, halves the picture at least
+    if factor > 1:
+        strips = [convert(strip).reduce(factor) for strip in _strips(picture, ROWS * factor)]
+        small = Image.new(strips[0].mode, (strips[0].width, sum(strip.height for strip in strips)))
+        for number, strip in enumerate(strips):
+            small.paste(strip, (0, ROWS * number))
+    else:
+        small = convert(picture)
+    small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    return small
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
     """Grey of more than 8 bits, its range stretched over 8; what isn't a finite number counts as the smallest there."""
     if picture.mode == "F":
-        values = np.array(picture)
-        finite = np.isfinite(values)
-        if not finite.any():
+        lowest = min(_finite(strip).min(initial=np.inf) for strip in _strips(picture, ROWS))
+        if lowest == np.inf:
             raise ImageError("none of its pixels is a number")
-        values[~finite] = values[finite].min()
-        picture = Image.fromarray(values)
+        small = _shrunk(picture, lambda strip: _without_holes(strip, lowest))
     else:
-        picture = picture.convert("I")
-    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-    values = np.asarray(picture, np.float64)
+        small = _shrunk(picture, lambda strip: strip.convert("I"))
+    values = np.asarray(small, np.float64)
     low, high = values.min(), values.max()
     return Image.fromarray(((values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8))
+
+
+def _finite(picture: Image.Image) -> Array:
+    values = np.asarray(picture)
+    return values[np.isfinite(values)]
+
+
+def _without_holes(picture: Image.Image, value: float) -> Image.Image:
+    """Floats, with this value where there is no finite one."""
+    values = np.asarray(picture)
+    return Image.fromarray(np.where(np.isfinite(values), values, np.float32(value)))
 
 
 def _opaque(picture: Image.Image) -> tuple[Image.Image, str | None]:

@@ -276,6 +276,10 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
         written(png_of(12000, 12000)),
         "12000x12000 pixels, more than the 128 megapixels that are read",
     ),
+    "a WebP of 36 megapixels": (
+        saved(Image.new("L", (6000, 6000)), "a.webp", quality=1, method=0),
+        "6000x6000 pixels, more than the 32 megapixels that are read",
+    ),
     "a promise of petabytes": (written(png_of(2**31 - 1, 2**31 - 1)), "more than the 128 megapixels that are read"),
     "a comment of 100 MB": (written(bomb()), "can't be read: Decompressed data too large"),
     "one pixel": (saved(Image.new("L", (1, 1), 200), "a.png"), NOTHING),

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from runners import commands
+from runners.images import read_picture
 from runners.inference import Predictor
 from tests import photos
 from tests.runners.odd_pictures import (
@@ -209,6 +211,49 @@ def test_odd_names_are_printed_on_one_line_of_any_encoding(trained: Path, tmp_pa
     shown = [line.split(": Predicted")[0] for line in done.stdout.splitlines()]
     assert shown == [r"a\nb.png", r"gr\xf6\xdfe.png", r"\udcff.png", r"\x1b[31mred.png"]
     assert done.stderr == "error: no\\nfile: there is no such file\n"
+
+
+MEMORY = """
+import re, sys
+from pathlib import Path
+from runners.images import read_picture
+peak = lambda: 1024 * int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
+before = peak()
+for path in sys.argv[1:]:
+    read_picture(Path(path))
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of the memory is in /proc")
+def test_huge_pictures_are_not_in_memory_twice(tmp_path: Path) -> None:
+    """However they are stored: 25 megapixels take their four bytes each, and what is smaller."""
+    upright = Image.Exif()
+    upright[0x0112] = 6
+    for mode in ("RGBA", "LA", "I;16"):
+        Image.new(mode, (5000, 5000)).save(tmp_path / f"{mode}.png", compress_level=1, exif=upright)
+    Image.new("P", (5000, 5000)).save(tmp_path / "palette.png", transparency=0)
+    for mode in ("F", "CMYK"):
+        Image.new(mode, (5000, 5000)).save(tmp_path / f"{mode}.tiff", compression="tiff_lzw")
+    command = [sys.executable, "-c", MEMORY, *map(str, tmp_path.iterdir())]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    assert int(done.stdout) < 2.4 * 4 * 5000**2
+
+
+def test_shrinking_by_strips_is_shrinking(tmp_path: Path) -> None:
+    """The last strip is a low one, and an edge of what is transparent has the colour of the rest."""
+    rows, columns = np.indices((4998, 900)) / 5000
+    light = np.stack([255 * rows, 1200 * columns, 128 * rows + 99, 255 * (rows > 6 * columns)], -1).astype(np.uint8)
+    for mode in ("RGBA", "RGB", "L"):
+        picture = Image.fromarray(light).convert(mode)
+        path = saved(picture, "large.png", compress_level=1)(tmp_path)
+        found = read_picture(path)
+        picture.thumbnail((1024, 1024))
+        if mode == "RGBA":
+            page = Image.new("RGBA", picture.size, str(found.info["background"]))
+            picture = Image.alpha_composite(page, picture).convert("RGB")
+        assert found.size == picture.size
+        assert np.abs(np.asarray(found, float) - np.asarray(picture, float)).max() <= 2
 
 
 class Terminal(io.StringIO):
