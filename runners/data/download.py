@@ -6,10 +6,11 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from time import monotonic
 from typing import IO
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -21,7 +22,8 @@ from runners.errors import DataError
 from runners.signals import raising_signals
 
 TIMEOUT = 30.0
-"""Seconds without a byte after which a server is given up."""
+"""Seconds without a byte after which a server is given up, or with fewer than these a second."""
+SLOWEST = 1000
 CHUNK = 1 << 16
 
 
@@ -109,9 +111,10 @@ def _download(remote: Remote, target: Path) -> None:
             _stream(remote, file)
         part.replace(target)
     except OSError as error:
-        raise DataError(f"{target}: can't be written: {error.strerror}") from None
+        raise DataError(f"{error.filename or target}: can't be written: {error.strerror}") from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # it isn't there, or isn't ours, and that was told
+            part.unlink()
 
 
 def _stream(remote: Remote, file: IO[bytes]) -> None:
@@ -137,8 +140,14 @@ def _pieces(remote: Remote) -> Iterator[bytes]:
     """What the address gives, a piece at a time. Raises FetchFailed for all that networks do."""
     try:
         with urlopen(remote.address, timeout=TIMEOUT) as response:
-            while piece := response.read(CHUNK):
+            since, received = monotonic(), 0
+            while piece := response.read1(CHUNK):  # `read` would wait for all of a chunk
                 yield piece
+                received += len(piece)
+                if monotonic() - since >= TIMEOUT:
+                    if received < SLOWEST * TIMEOUT:
+                        raise FetchFailed(f"fewer than {SLOWEST:,} bytes a second come from there")
+                    since, received = monotonic(), 0
     except HTTPError as error:
         error.close()
         raise FetchFailed(str(error)) from None

@@ -154,6 +154,16 @@ def silent(handler: BaseHTTPRequestHandler, content: bytes) -> None:
     time.sleep(1)
 
 
+def dripping(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    start(handler, len(content))
+    try:
+        for byte in content[:100]:
+            handler.wfile.write(bytes([byte]))
+            time.sleep(0.05)
+    except OSError:
+        pass  # the other side has had enough
+
+
 def no_http(handler: BaseHTTPRequestHandler, content: bytes) -> None:
     handler.wfile.write(b"220 mail.example.org ESMTP\r\n")
 
@@ -175,6 +185,7 @@ NETWORKS = {
     "a login page": (login_page, "it ended after 40 of "),
     "without an end": (endless, "it is longer than the official file's "),
     "silent": (silent, "timed out"),
+    "a byte now and then": (dripping, "fewer than 1,000 bytes a second come from there"),
     "no web server": (no_http, "220 mail.example.org ESMTP"),
     "led astray": (elsewhere, "Redirection to url 'file:///etc/passwd' is not allowed"),
 }
@@ -263,6 +274,16 @@ def test_a_disk_without_space(clothes: Site, cache: Path, run: Run, capsys: pyte
     file = cache / "fashion_mnist" / "train-images-idx3-ubyte.gz"
     assert capsys.readouterr().err == f"error: {file}: can't be written: File too large\n"
     assert held(file.parent) == set()
+
+
+def test_a_folder_where_the_file_is_to_grow(
+    clothes: Site, cache: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_the_way = cache / "fashion_mnist" / ".train-images-idx3-ubyte.gz.part"
+    in_the_way.mkdir(parents=True)
+    assert run(*FASHION) == 2
+    assert capsys.readouterr().err == f"error: {in_the_way}: can't be written: Is a directory\n"
+    assert held(in_the_way.parent) == {in_the_way.name}
 
 
 def test_a_folder_that_cannot_be_written(clothes: Site, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
