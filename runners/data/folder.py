@@ -82,8 +82,9 @@ class Folder(Source):
         return labelled(train), labelled(test)
 
     def _divided(self) -> tuple[Classes, Classes] | None:
-        """What lies in `train` and in `test`, where one of these holds folders."""
-        folders = [self.path / "train", self.path / "test"]
+        """What lies in `train` and in `test`, however large these are written, where one of them holds folders."""
+        alike = {file.name.casefold(): file for file in sorted(self.path.iterdir())}  # of train and Train, train
+        folders = [alike.get(name, self.path / name) for name in ("train", "test")]
         if not any(_folders(folder) for folder in folders if folder.is_dir()):
             return None
         for folder, other in (folders, folders[::-1]):

@@ -18,6 +18,7 @@ from PIL import Image
 from runners import commands, evaluate, exits
 from runners.data import folder as module
 from runners.data.folder import Folder
+from runners.errors import DataError
 from runners.images import prepare_plain, read_picture
 from runners.signals import Interrupted
 from tests.runners.conftest import Run
@@ -44,6 +45,17 @@ def test_pictures_are_what_prediction_sees(colours: Path) -> None:
     seen = prepare_plain(read_picture(colours / "train/green/0.png"), (3, 9, 7)).pixels
     assert np.array_equal(train.images[20].numpy() / np.float32(255), seen)
     assert torch.equal(source.test_examples().images, test.images)
+
+
+def test_train_and_test_may_be_written_large(colours: Path) -> None:
+    expected = Folder(str(colours), val_examples=10).load()
+    (colours / "train").rename(colours / "Train")
+    (colours / "test").rename(colours / "TEST")
+    found = Folder(str(colours), val_examples=10).load()
+    assert (found.fingerprint, found.class_names) == (expected.fingerprint, expected.class_names)
+    (colours / "TEST").rename(colours / "Tset")
+    with pytest.raises(DataError, match=r"test: there is no such folder, but there is .*Train"):
+        Folder(str(colours)).read()
 
 
 def test_grey(colours: Path) -> None:
