@@ -10,14 +10,17 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
 from runners.data import Dataset
+from runners.errors import printable
 from runners.metrics import Row
 
 BLUE, ORANGE = "#2a6f97", "#e07a1f"
 MISTAKES = 24
+LONGEST_NAME = 24
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -101,8 +104,14 @@ def filters(weight: Tensor) -> Figure | None:
 
 
 def _plain(name: str) -> str:
-    """A class name as it stands: matplotlib takes what is between dollar signs for mathematics."""
-    return name.replace("$", r"\$")
+    """A class name as far as it fits, in characters that the font has; matplotlib would warn of others.
+
+    It takes what is between dollar signs for mathematics.
+    """
+    font = get_font(findfont(FontProperties()))
+    drawn = "".join(c if font.get_char_index(ord(c)) else ascii(c)[1:-1] for c in printable(name))
+    shortened = drawn if len(drawn) <= LONGEST_NAME else f"{drawn[: LONGEST_NAME - 3]}..."
+    return shortened.replace("$", r"\$")
 
 
 def _picture(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from runners import commands, evaluate
-from runners.data.idx import Mnist
+from runners import commands, evaluate, figures
+from runners.data.idx import Idx, Mnist
 from runners.digits import prepare_digit
 from runners.images import read_picture
 from runners.inference import Predictor
@@ -163,6 +165,26 @@ def test_noise_is_not_taken_for_ink(trained: Path, digits: tuple[Any, Any], tmp_
 def test_class_names_with_dollars_are_drawn(run: Run) -> None:
     assert run("run_dir=first", "epochs=1", "data.class_names=[$a,b$,c]") == 0
     assert Path("first/figures/confusion.png").exists()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["$a", "b$", r"$\frac{$"],
+        ["a\tb", "\x1b[31mred", "a\nb"],
+        ["x" * 250, "$" * 250, "犬" * 250],
+        ["犬", "😀", "\udcff"],
+    ],
+    ids=["dollars", "control characters", "long", "no glyphs"],
+)
+def test_odd_class_names_are_drawn_without_a_warning(names: list[str], striped: Path) -> None:
+    dataset = Idx(str(striped), val_examples=50, class_names=names).load()
+    confusion = figures.confusion(torch.ones(3, 3, dtype=torch.int64), names)
+    mistakes = figures.mistakes(dataset, (dataset.test.labels + 1) % 3)
+    assert mistakes
+    for figure in (confusion, mistakes):
+        figure.savefig(io.BytesIO())
 
 
 def test_named_classes_and_plain_pictures(
