@@ -32,6 +32,8 @@ STRONG = 0.6
 """Ink of more than this share of the darkest is certainly drawn; printed lines and shadows' edges are fainter."""
 SPECK = 0.05
 """Connected ink of less than this fraction of the largest piece is dirt."""
+STRAIGHT, SLANT = 0.9, 0.06
+"""A side of a frame: so much of its length is drawn, no farther from the edge than this share of the other side."""
 FAINT = 0.1
 """Ink below this doesn't widen the box around a digit."""
 THINNEST = 0.12
@@ -128,9 +130,13 @@ def _drawn(ink: Array) -> tuple[Array, int]:
 
 
 def _is_frame(pieces: Array, number: int, ink: Array) -> bool:
-    """Whether a piece is drawn around others, as the box of a form is around a digit."""
+    """Whether a piece is drawn around others, as the box of a form is around a digit; one side may be missing."""
     piece = pieces == number
-    inside = ndimage.binary_fill_holes(piece) & ~piece & (pieces > 0)
+    closed = piece.copy()
+    sides = [edge for side in (piece, piece.T) for edge in (side, side[::-1])]
+    if sum(side[: round(SLANT * len(side)) + 1].any(axis=0).mean() > STRAIGHT for side in sides) >= 3:
+        closed[[0, -1]] = closed[:, [0, -1]] = True
+    inside = ndimage.binary_fill_holes(closed) & ~piece & (pieces > 0)
     return bool(ink[inside].sum() > 0.1 * ink[piece].sum())
 
 

@@ -166,7 +166,7 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
 
 def _finite(picture: Image.Image) -> Array:
     values = np.asarray(picture)
-    return values[np.isfinite(values)]
+    return np.extract(np.isfinite(values), values)
 
 
 def _without_holes(picture: Image.Image, value: float) -> Image.Image:

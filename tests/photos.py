@@ -242,14 +242,26 @@ def stained(image: Array, size: Size, random: Random) -> Array:
     return draw(0.2 * ring, page, COFFEE)
 
 
-def boxed(image: Array, size: Size, random: Random) -> Array:
-    """In the printed box of a form."""
+def boxed(image: Array, size: Size, random: Random, open_side: bool = False) -> Array:
+    """In the printed box of a form, of which one side may be missing."""
     ink = somewhere(pen_of(0.06, 0.12)(image, size, random), size, random, margin=0.12)
     (inside,) = ndimage.find_objects((ink > 0.5).astype(int))
-    gap, width = round(random.uniform(0.03, 0.08) * min(size)), int(random.integers(2, 6))
+    gap, width = (
+        round(random.uniform(0.03, 0.08) * min(size)),
+        int(random.integers(6, 12) if open_side else random.integers(2, 6)),
+    )
     box = np.zeros(size)
     for grown, value in ((gap + width, 1), (gap, 0)):
         box[tuple(slice(part.start - grown, part.stop + grown) for part in inside)] = value
+    if open_side:
+        rows, columns = inside
+        sides: list[Any] = [
+            np.s_[: rows.start],
+            np.s_[rows.stop :],
+            np.s_[:, : columns.start],
+            np.s_[:, columns.stop :],
+        ]
+        box[sides[int(random.integers(4))]] = 0
     return draw(np.maximum(ink, box), WHITE, BLACK)
 
 
@@ -278,6 +290,7 @@ KINDS: dict[str, Kind] = {
     "squared": ruled(PALE_BLUE, squared=True),
     "dark ruling": ruled(BLACK, strength=0.8),
     "boxed": boxed,
+    "box open on a side": lambda image, size, random: boxed(image, size, random, open_side=True),
     "stained": stained,
     "thin pen": on_paper(pen_of(0.025, 0.05), colour=BLUE),
     "thick pen": on_paper(pen_of(0.18, 0.24)),

@@ -274,6 +274,25 @@ def test_a_terminal_shows_a_progress_bar(
         assert len(capsys.readouterr().out.splitlines()) == max(shown, 1)
 
 
+@pytest.mark.parametrize("missing", ["none", "left", "top", "right", "bottom"])
+def test_the_box_around_a_digit_is_not_its_stroke(missing: str, trained: Path, tmp_path: Path, capsys: Capture) -> None:
+    page = on_page((400, 400), (150, 150))
+    left, top, right, bottom = (120 - 8, 120 - 8, 264 + 8, 264 + 8)
+    lines = {
+        "left": (left, top, left + 8, bottom),
+        "top": (left, top, right, top + 8),
+        "right": (right - 8, top, right, bottom),
+        "bottom": (left, bottom - 8, right, bottom),
+    }
+    for side, line in lines.items():
+        if side != missing:
+            page.paste(20, line)
+    assert commands.predict([str(trained), str(saved(page, "a.png")(tmp_path)), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["label"], answer["pieces"]) == ("7", 1)
+    assert answer["cropped"] == pytest.approx([167, 170, 217, 232], abs=3)
+
+
 def test_photos_of_digits(trained: Path, tmp_path: Path) -> None:
     """A few of each kind, and small ones; `python -m tests.photos RUN` measures more, and prints a table."""
     images, labels = photos.digits()
