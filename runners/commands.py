@@ -23,7 +23,7 @@ from cnn.arguments import Fault
 from runners import composition, debug, experiment, overrides, resume, schema, sweep, yaml_files
 from runners.errors import DebugFailed, ImageError, InputError, RunFailed
 from runners.exits import BAD_INPUT, DONE, FAILED, conclude
-from runners.images import find_pictures
+from runners.images import find_pictures, without_warnings
 from runners.inference import Predictor
 from runners.overrides import Command
 from runners.run_directory import new_name
@@ -238,28 +238,30 @@ def predict(arguments: Sequence[str]) -> int:
     except InputError as error:
         return conclude(error)
     paths = [path for given in options.images for path in _asked(given)]
-    exit_code = DONE
-    for path in tqdm(paths, unit="picture", leave=False, disable=None if len(paths) > 1 else True):
-        try:
-            if not path:
-                raise ImageError("the name of a picture is empty, as of a variable in the shell that isn't set")
-            prediction = predictor.predict(Path(path))
-        except ImageError as error:
-            exit_code = BAD_INPUT
-            with tqdm.external_write_mode():
-                if options.json:
-                    print(json.dumps({"path": path, "error": error.reason}), flush=True)
-                else:
-                    conclude(error)
-            continue
+    bar = tqdm(paths, unit="picture", leave=False, disable=None if len(paths) > 1 else True)
+    with without_warnings():
+        codes = [_predict(predictor, path, options, alone=len(paths) == 1) for path in bar]
+    return max(codes)
+
+
+def _predict(predictor: Predictor, path: str, options: argparse.Namespace, alone: bool) -> int:
+    """Name what is on one picture, or tell why it can't be read; returns the exit code for it."""
+    try:
+        if not path:
+            raise ImageError("the name of a picture is empty, as of a variable in the shell that isn't set")
+        prediction = predictor.predict(Path(path))
+    except ImageError as error:
         with tqdm.external_write_mode():
-            if options.json:
-                print(json.dumps(prediction.as_json(options.top)), flush=True)
-            elif len(paths) == 1:
-                print(prediction.in_words(options.top), flush=True)
-            else:
-                print(prediction.in_a_line(), flush=True)
-    return exit_code
+            if not options.json:
+                return conclude(error)
+            print(json.dumps({"path": path, "error": error.reason}), flush=True)
+            return BAD_INPUT
+    with tqdm.external_write_mode():
+        if options.json:
+            print(json.dumps(prediction.as_json(options.top)), flush=True)
+        else:
+            print(prediction.in_words(options.top) if alone else prediction.in_a_line(), flush=True)
+    return DONE
 
 
 def _asked(given: str) -> list[str]:

@@ -6,6 +6,7 @@ import os
 import stat
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,14 @@ def find_pictures(folder: Path, unlisted: list[Path] | None = None) -> list[Path
     return sorted(found)
 
 
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Pillow warns of much that doesn't matter here. Around all threads that read: it concerns the whole process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def read_picture(path: Path) -> Image.Image:
     """The picture as somebody sees it: upright, opaque, L or RGB, its longer side 1024 pixels or less.
 
@@ -69,10 +78,8 @@ def read_picture(path: Path) -> Image.Image:
     """
     try:
         _require_a_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of much that doesn't matter here
-            with Image.open(path, formats=FORMATS) as opened:
-                return _read(opened)
+        with Image.open(path, formats=FORMATS) as opened:
+            return _read(opened)
     except ImageError as error:
         raise ImageError(error.reason, path) from None
     except UnidentifiedImageError:

@@ -19,7 +19,7 @@ from cnn.arguments import NonNegative, Positive, Text
 from cnn.ops.threads import available_threads
 from runners.data.dataset import MOST_BYTES, Examples, Source, ValSplit, reading
 from runners.errors import DataError, ImageError
-from runners.images import FORMATS, find_pictures, prepare_plain, read_picture
+from runners.images import FORMATS, find_pictures, prepare_plain, read_picture, without_warnings
 from runners.signals import raising_signals
 
 Pixels = Annotated[int, Field(ge=1, le=4096)]
@@ -124,7 +124,8 @@ class Folder(Source):
             images[number] = np.rint(255 * pixels)
             return None
 
-        faults = [fault for fault in _in_threads(read, len(files)) if fault]
+        with without_warnings():
+            faults = [fault for fault in _in_threads(read, len(files)) if fault]
         if faults:
             more = f" (and {len(faults) - TOLD:,} more that can't be read)" if len(faults) > TOLD else ""
             raise DataError("\n".join(faults[:TOLD]) + more)

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -282,3 +283,10 @@ def test_commands_end_with_the_code_of_a_signal() -> None:
         raise Interrupted(signal.SIGTERM)
 
     assert exits.guarded(interrupted, []) == 143
+
+
+def test_warnings_are_as_before_once_pictures_are_read(colours: Path) -> None:
+    before = list(warnings.filters)
+    for _ in range(10):
+        Folder(str(colours), val_examples=10).load()
+    assert warnings.filters == before
