@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
 from cnn import Sequential
 from cnn.layers.conv import Conv
+from cnn.ops.compiler import COMPILER
 from cnn.summary import summarise, table
 from runners import checkpoint, metrics, preparation, snapshot
 from runners.data import Dataset, Examples
@@ -142,8 +142,7 @@ def _recorded(directory: RunDirectory, config: Config, dataset: Dataset) -> Iter
 
 def versions() -> dict[str, str]:
     """Of what a run's numbers depend on."""
-    packages = {package.__name__: str(package.__version__) for package in (torch, np, numba)}
-    return {"python": platform.python_version(), **packages}
+    return {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__, **COMPILER}
 
 
 def _train_and_test(

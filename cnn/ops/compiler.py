@@ -21,6 +21,9 @@ from numba.core.caching import FunctionCache
 
 from cnn.ops.emitter import REGISTERS, VECTOR_BYTES
 
+COMPILER = {"numba": numba.__version__}
+"""What makes the kernels: another version may give other last bits."""
+
 
 @functools.cache
 def _fingerprint(module: ModuleType) -> str:
