@@ -16,20 +16,26 @@ from typing import Any
 
 import numpy as np
 
-from runners.errors import CheckpointError
+from runners.errors import CheckpointError, printable
 
 DTYPES = ("float32", "float64", "int64", "int32", "uint8", "bool")
 OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
 MOST_OPCODES = 500_000
-"""A checkpoint has some hundred, and thirty more for each array and each epoch."""
-DEEPEST = 32
+"""A checkpoint has some hundred, and thirty more for each array and each epoch; large files may have one in 4 bytes."""
+MOST_TEXT = 2**16
+"""Bytes of one text: a path, or the name of a weight deep in a network."""
+MOST_RECALLED = 2**26
+"""Characters of all texts that stand in several places, counted once more in each."""
+DEEPEST = 150
+"""Lists and dicts in one another: as many as the deepest model that `cnn` makes has in its config."""
 LARGEST_INTEGER = 2**64
+MOST_AXES = 16
 
 
 def decode(data: bytes) -> Any:
     """The plain data that these bytes are the pickle of. Raises CheckpointError where they are anything else."""
     machine, stream = _Machine(), io.BytesIO(data)
-    for _ in range(MOST_OPCODES):
+    for _ in range(max(MOST_OPCODES, len(data) // 4)):
         opcode = OPCODES.get(stream.read(1))
         if opcode is None:
             raise CheckpointError("refused: it is no pickle, or has no end")
@@ -39,12 +45,20 @@ def decode(data: bytes) -> Any:
             return machine.result()
         if opcode.name not in ACTIONS:
             raise CheckpointError(f"refused: it uses the opcode {opcode.name}, which no checkpoint needs")
+        if opcode.name == "BINUNICODE":
+            _require_short(data[stream.tell() : stream.tell() + 4])
         try:
             argument = opcode.arg.reader(stream) if opcode.arg else None
         except ValueError as error:  # cut short, or a text that isn't UTF-8
             raise CheckpointError(f"broken: {error}") from None
         ACTIONS[opcode.name](machine, argument)
     raise CheckpointError("refused: it has more opcodes than any checkpoint")
+
+
+def _require_short(length: bytes) -> None:
+    """Refuse a text by the length that stands before it."""
+    if int.from_bytes(length, "little") > MOST_TEXT:
+        raise CheckpointError(f"refused: it holds a text of more than {MOST_TEXT:,} bytes")
 
 
 @dataclass(frozen=True)
@@ -84,6 +98,7 @@ class _Machine:
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.memo: list[Any] = []
+        self.recalled = 0
 
     def result(self) -> Any:
         if len(self.stack) != 1:
@@ -117,13 +132,21 @@ class _Machine:
         self.push(value)
 
     def recall(self, number: int) -> None:
-        """Push again what was memorised: only what can't change, so that all else has one place, and no cycle."""
+        """Push again what was memorised: only what can't change, so that all else has one place, and no cycle.
+
+        Nor the content of an array, which each array would copy: of bytes, Python itself has one object for all that
+        are a single one.
+        """
         if number >= len(self.memo):
             raise CheckpointError("refused: it recalls what it hasn't memorised")
         value = self.memo[number]
-        numbers = isinstance(value, tuple) and all(isinstance(item, int) for item in value)
-        if not (numbers or isinstance(value, str | bytes | _Name | _Dtype)):
+        numbers = isinstance(value, tuple) and len(value) <= MOST_AXES and all(type(item) is int for item in value)
+        single = isinstance(value, bytes) and len(value) <= 1
+        if not (numbers or single or isinstance(value, str | _Name | _Dtype)):
             raise CheckpointError(f"refused: it holds one {type(value).__name__} in two places")
+        self.recalled += len(value) if isinstance(value, str) else 0
+        if self.recalled > MOST_RECALLED:
+            raise CheckpointError(f"refused: its repeated texts have more than {MOST_RECALLED:,} characters")
         self.push(value)
 
     def name(self) -> None:
@@ -173,7 +196,7 @@ class _Machine:
 
 
 def _shown(value: object) -> str:
-    return value[:80] if isinstance(value, str) else type(value).__name__
+    return printable(value[:80]) if isinstance(value, str) else type(value).__name__
 
 
 def _dtype(code: object) -> np.dtype[Any]:
@@ -192,7 +215,7 @@ def _array(state: object) -> np.ndarray[Any, Any]:
         raise CheckpointError("holds an array that isn't plain, C-contiguous data")
     if not isinstance(shape, tuple) or not all(type(size) is int and 0 <= size < 2**48 for size in shape):
         raise CheckpointError("holds an array whose shape isn't one")
-    if len(shape) > 16 or math.prod(shape) * kind.dtype.itemsize != len(content):
+    if len(shape) > MOST_AXES or math.prod(shape) * kind.dtype.itemsize != len(content):
         raise CheckpointError("holds an array whose bytes don't fit its shape")
     return np.frombuffer(content, kind.dtype).reshape(shape).copy()
 

@@ -9,6 +9,7 @@ a file from a stranger, whose trailer may be right, runs nothing of theirs.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import pickle
 import struct
@@ -19,7 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from runners import atomic
-from runners.errors import CheckpointError
+from runners.errors import CheckpointError, printable
 from runners.opcodes import decode
 
 MAGIC = b"cnn-ckpt"
@@ -48,37 +49,47 @@ def read(file: Path) -> dict[str, Any]:
     """The plain data in a file that `write` made. Raises CheckpointError where it is missing, broken, or not ours."""
     try:
         if not file.is_file():  # a named pipe would keep us waiting
-            raise CheckpointError(f"{file}: there is no such file")
+            raise CheckpointError("there is no such file")
         with file.open("rb") as stream:
-            _require_trailer(stream)
-            return parse(stream.read())
+            return _content(stream)
     except OSError as error:
-        raise CheckpointError(f"{file}: can't be read: {error.strerror}") from None
+        raise CheckpointError(f"{printable(file)}: can't be read: {error.strerror}") from None
+    except MemoryError:
+        raise CheckpointError(f"{printable(file)}: takes more memory than there is") from None
     except CheckpointError as error:
-        message = str(error)
-        raise CheckpointError(message if message.startswith(f"{file}:") else f"{file}: {message}") from None
+        raise CheckpointError(f"{printable(file)}: {error}") from None
 
 
-def _require_trailer(stream: BinaryIO) -> None:
-    """Look at a file's size and at its end before the rest of it goes into memory."""
+def parse(data: bytes) -> dict[str, Any]:
+    """The plain data in the bytes of a file. Raises CheckpointError for all other bytes."""
+    return _content(io.BytesIO(data))
+
+
+def _content(stream: BinaryIO) -> dict[str, Any]:
+    """Look at a file's size, at its end and at its checksum before it goes into memory, then at what it holds."""
     size = stream.seek(0, os.SEEK_END)
     if size > MOST_BYTES:
         raise CheckpointError(f"has {size} bytes, at most {MOST_BYTES} are read")
     length = max(0, size - TRAILER.size)
     stream.seek(length)
-    _digest(stream.read(), length)
+    digest = _digest(stream.read(), length)
     stream.seek(0)
-
-
-def parse(data: bytes) -> dict[str, Any]:
-    """The plain data in the bytes of a file. Raises CheckpointError for all other bytes."""
-    pickled, trailer = data[: -TRAILER.size], data[-TRAILER.size :]
-    if _digest(trailer, len(pickled)) != hashlib.sha256(pickled).digest():
+    if digest != _sha256(stream, length):
         raise CheckpointError("broken: its bytes are not the ones that were written (SHA-256)")
-    content = decode(pickled)
+    stream.seek(0)
+    content = decode(stream.read(length))
     if not isinstance(content, dict):
         raise CheckpointError(f"not a checkpoint: it holds a {type(content).__name__}")
     return content
+
+
+def _sha256(stream: BinaryIO, length: int) -> bytes:
+    """The checksum of the next `length` bytes."""
+    checksum = hashlib.sha256()
+    while piece := stream.read(min(length, 1 << 20)):
+        checksum.update(piece)
+        length -= len(piece)
+    return checksum.digest()
 
 
 def _digest(trailer: bytes, length: int) -> bytes:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 import subprocess
+import tracemalloc
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 import torch
 
 from cnn import build_model
-from runners import checkpoint, opcodes, plain_pickle
+from runners import checkpoint, metrics, opcodes, plain_pickle
 from runners.errors import CheckpointError
 
 GOOD = {"weights": {"a": np.arange(6, dtype=np.float32).reshape(2, 3)}, "epoch": 3, "names": ["x", None, True, 1.5]}
@@ -140,6 +142,66 @@ def test_one_array_many_times_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.pkl").write_bytes(plain_pickle.seal(pickle.dumps({"x": [array] * 300}, 4)))
     with pytest.raises(CheckpointError, match="holds one _Unfilled in two places"):
         plain_pickle.read(tmp_path / "x.pkl")
+
+
+def one_content_for_many_arrays(size: int, count: int) -> bytes:
+    """A pickle that recalls the bytes of its first array for each of the others."""
+    first = (
+        b"\x80\x04}\x8c\x01x](\x8c\x16numpy._core.multiarray\x8c\x0c_reconstruct\x93\x94"
+        b"\x8c\x05numpy\x8c\x07ndarray\x93\x94K\x00\x85\x94C\x01b\x94\x87R(K\x01M"
+        + struct.pack("<H", size)
+        + b"\x85\x94"
+        b"\x8c\x05numpy\x8c\x05dtype\x93\x8c\x02u1\x89\x88\x87R(K\x03\x8c\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x94"
+        b"\x89B" + struct.pack("<I", size) + bytes(size) + b"\x94tb"
+    )
+    return first + b"h\x00h\x01h\x02h\x03\x87R(K\x01h\x04h\x05\x89h\x06tb" * count + b"es."
+
+
+def test_the_content_of_an_array_is_not_copied_into_others() -> None:
+    """A small file would fill the memory; single bytes, of which Python has one object each, may be recalled."""
+    with pytest.raises(CheckpointError, match="holds one bytes in two places"):
+        opcodes.decode(one_content_for_many_arrays(60_000, 3))
+    assert [list(array) for array in opcodes.decode(one_content_for_many_arrays(1, 2))["x"]] == [[0], [0], [0]]
+    pair = [np.array([7], np.uint8), np.array([7], np.uint8)]
+    assert opcodes.decode(pickle.dumps(pair, 4)) == pair
+
+
+def test_texts_are_short_and_not_repeated_without_end() -> None:
+    with pytest.raises(CheckpointError, match="a text of more than 65,536 bytes"):
+        opcodes.decode(pickle.dumps({"x": "a" * 65_537}, 4))
+    with pytest.raises(CheckpointError, match="its repeated texts have more than 67,108,864 characters"):
+        opcodes.decode(pickle.dumps({"x": ["a" * 65_536] * 2000}, 4))
+
+
+def test_a_checksum_is_compared_before_a_file_goes_into_memory(tmp_path: Path) -> None:
+    """Of a file that takes no place on the disk, and much in memory."""
+    size = 1 << 28
+    with (tmp_path / "x.pkl").open("wb") as stream:
+        stream.seek(size)
+        stream.write(plain_pickle.TRAILER.pack(plain_pickle.MAGIC, plain_pickle.VERSION, size, bytes(32)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match="not the ones that were written"):
+            plain_pickle.read(tmp_path / "x.pkl")
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_does_not_fit_into_memory_is_told(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(data: bytes) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(plain_pickle, "decode", full)
+    with pytest.raises(CheckpointError, match=r"last\.pkl: takes more memory than there is"):
+        plain_pickle.read(file)
+
+
+def test_a_run_of_any_length_can_be_saved(tmp_path: Path) -> None:
+    row = dict.fromkeys([*metrics.COLUMNS, "step_seconds"], 0.5)
+    rows = [{**row, "epoch": float(number)} for number in range(30_000)]
+    plain_pickle.write(tmp_path / "x.pkl", {"rows": rows})
+    assert plain_pickle.read(tmp_path / "x.pkl")["rows"][-1] == rows[-1]
 
 
 def usable() -> dict[str, Any]:
