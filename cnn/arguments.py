@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import (
@@ -26,6 +27,13 @@ from pydantic import (
 
 LARGEST = 2**31 - 1
 """No size, count or stride is larger; left unsaid in messages."""
+
+MOST_FAULTS = 100
+"""Nobody reads more of them at once."""
+LONGEST_PLACE = 400
+"""Characters that are shown of where a fault stands."""
+LONGEST_NAME = 60
+"""Longer names aren't compared with those that are known."""
 
 Positive = Annotated[int, Field(ge=1, le=LARGEST)]
 NonNegative = Annotated[int, Field(ge=0, le=LARGEST)]
@@ -53,6 +61,11 @@ def _without_nul(text: str) -> str:
 Text = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
 
 
+def printable(text: object) -> str:
+    """On one line, and in characters that a terminal shows: names that aren't ours may hold any others too."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+
+
 @dataclass(frozen=True)
 class Fault:
     """One mistake: where it stands, as one would type it on the command line, and what to do about it."""
@@ -61,7 +74,10 @@ class Fault:
     problem: str
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.problem}" if self.place else self.problem
+        place = printable(self.place)
+        if len(place) > LONGEST_PLACE:
+            place = f"{place[: LONGEST_PLACE // 2]}...{place[-LONGEST_PLACE // 2 :]}"
+        return f"{place}: {self.problem}" if place else self.problem
 
     def inside(self, place: str) -> Fault:
         """The same fault seen from one level further out."""
@@ -110,7 +126,8 @@ def _faults(model: type[BaseModel], values: Mapping[str, Any], place: str, error
     for details in error.errors():
         if not details["loc"]:  # what a model says of its values as a whole
             yield Fault(place, str(details.get("ctx", {}).get("error", details["msg"])))
-    names = dict.fromkeys(str(details["loc"][0]) for details in error.errors() if details["loc"])
+    wrong = (str(details["loc"][0]) for details in error.errors() if details["loc"])
+    names = [*islice(dict.fromkeys(wrong), MOST_FAULTS)]
     misspelled = {closest(name, model.model_fields) for name in names if name not in model.model_fields}
     for name in names:
         inner = _inner_model(model, name)
@@ -153,6 +170,8 @@ def _problem(model: type[BaseModel], values: Mapping[str, Any], name: str) -> st
 
 def closest(name: str, known: Iterable[str]) -> str | None:
     """The known name that is probably meant, if one is similar."""
+    if len(str(name)) > LONGEST_NAME:
+        return None
     lower = {candidate.lower(): candidate for candidate in sorted(known)}
     close = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
     return lower[close[0]] if close else None

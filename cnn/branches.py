@@ -92,8 +92,8 @@ def projection(input_shape: Shape, output_shape: Shape) -> Sequential:
         return Sequential([Linear(output_shape[0], bias=False), BatchNorm()])
     strides = []
     for before, after in zip(input_shape[1:], output_shape[1:], strict=False):
-        fitting = [stride for stride in range(1, before + 1) if (before - 1) // stride + 1 == after]
-        strides += fitting[:1]
+        stride = (before - 1) // after + 1  # the smallest that leaves no more
+        strides += [stride] if (before - 1) // stride + 1 == after else []
     axes = len(input_shape) - 1
     if len(output_shape) != len(input_shape) or len(strides) != axes:
         raise ShapeError(

@@ -8,12 +8,17 @@ from typing import Any, get_args, get_type_hints
 import torch
 from pydantic import BaseModel
 
-from cnn.arguments import STRICT, ConfigError, Fault, Name, check, construct, join, nearest, show
+from cnn.arguments import MOST_FAULTS, STRICT, ConfigError, Fault, Name, check, construct, join, nearest, show
 from cnn.branches import GRAPHS, Branches
-from cnn.graph import Layers, Sequential, name_layers
+from cnn.graph import MOST_LAYERS, Layers, Sequential, name_layers
 from cnn.initializers import Scheme
-from cnn.layer import Layer, ShapeError
+from cnn.layer import Layer, ShapeError, require_room
 from cnn.layers import LAYERS
+
+MOST_NESTED = 30
+"""Graphs within graphs: Python's stack is not endless."""
+MOST_OPERATIONS = 2**40
+"""Of one example's forward pass: a minute or more."""
 
 
 def build_model(
@@ -43,10 +48,16 @@ def plan_model(model: Mapping[str, Any], input_shape: Sequence[int]) -> Sequenti
     Raises ConfigError with every wrong name and argument at once, or with the first layer whose input doesn't fit.
     """
     network = make_network(model)
+    shape = tuple(input_shape)
     try:
-        network.build(tuple(input_shape))
+        require_room(shape, "the input has")
+        network.build(shape)
     except ShapeError as error:
-        raise ConfigError([Fault(_place(network, error.path), f"{error.path} {error.reason}")]) from None
+        raise ConfigError([Fault(_place(network, error.path), f"{error.path} {error.reason}".strip())]) from None
+    operations = network.flops(shape)
+    if operations > MOST_OPERATIONS:
+        problem = f"{operations:.1e} operations for one example are more than {MOST_OPERATIONS:.1e}"
+        raise ConfigError([Fault("layers", problem)])
     return network
 
 
@@ -74,20 +85,29 @@ def make_network(model: Mapping[str, Any], place: str = "") -> Sequential:
     return Sequential(layers)
 
 
-def _make_layers(entries: object, place: str, init: Scheme | None) -> dict[str, Layer]:
+def _make_layers(entries: object, place: str, init: Scheme | None, depth: int = 0) -> dict[str, Layer]:
     """The layers of a list, by name. Raises ConfigError with the faults of all of them."""
     if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
         raise ConfigError([Fault(place, f"{show(entries)} is not allowed, give a list of at least one layer")])
+    if depth > MOST_NESTED:
+        raise ConfigError([Fault(place, f"layers are nested more than {MOST_NESTED} deep")])
     layers: list[Layer] = []
     names: list[str | None] = []
     faults: list[Fault] = []
+    count = 0
     for index, entry in enumerate(entries):
         try:
             kind, arguments, name = _parse(entry, f"{place}.{index}")
-            layers.append(_make_layer(kind, arguments, f"{place}.{index}.{kind}", init))
+            layers.append(_make_layer(kind, arguments, f"{place}.{index}.{kind}", init, depth))
             names.append(name)
         except ConfigError as error:
             faults += error.faults
+        else:
+            count += sum(1 for _ in layers[-1].named_layers())
+        if count > MOST_LAYERS:
+            faults.append(Fault(f"{place}.{index}", f"the model has more than {MOST_LAYERS:,} layers"))
+        if count > MOST_LAYERS or len(faults) > MOST_FAULTS:
+            break
     if faults:
         raise ConfigError(faults)
     named: dict[str, Layer] = {}
@@ -98,7 +118,7 @@ def _make_layers(entries: object, place: str, init: Scheme | None) -> dict[str, 
     return named
 
 
-def _make_layer(kind: str, arguments: Mapping[str, Any], place: str, init: Scheme | None) -> Layer:
+def _make_layer(kind: str, arguments: Mapping[str, Any], place: str, init: Scheme | None, depth: int) -> Layer:
     """One layer; those it is made of, where it is a graph, are made first."""
     constructor = known()[kind]
     hints = get_type_hints(constructor.__init__, include_extras=True)
@@ -109,7 +129,7 @@ def _make_layer(kind: str, arguments: Mapping[str, Any], place: str, init: Schem
 
     def make(entries: object, where: str) -> dict[str, Layer]:
         try:
-            return _make_layers(entries, where, init)
+            return _make_layers(entries, where, init, depth + 1)
         except ConfigError as error:
             faults.extend(error.faults)
             return {}  # the other arguments are checked all the same
@@ -166,7 +186,7 @@ def _place(network: Sequential, path: str) -> str:
     """Where in the config the layer with this path stands, or the nearest one around it that stands there."""
     layer: Layer = network
     place = "layers"
-    for name in path.split("."):
+    for name in path.split(".") if path else ():
         layer = layer.children()[name]
         place = layer.place or place
     return place

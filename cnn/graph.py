@@ -22,8 +22,8 @@ Layers = Annotated[Mapping[str, Layer] | Sequence[Layer], WithJsonSchema({"descr
 
 Times = Annotated[int, Field(ge=1, le=1000)]
 
-MOST_LAYERS = 100_000
-"""Where layers repeat layers that repeat layers, a slip of the finger fills the memory."""
+MOST_LAYERS = 10_000
+"""Of a whole model. Where layers repeat layers that repeat layers, a slip of the finger fills the memory."""
 
 Visit = Callable[[str, Layer, Shape], Shape]
 """Given a layer, its name and its input's shape, its output's shape."""

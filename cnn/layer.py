@@ -24,6 +24,9 @@ from torch import Tensor
 Shape = tuple[int, ...]
 Initializer = Callable[[Shape, torch.Generator], Tensor]
 
+MOST_VALUES = 2**28
+"""Of one example, wherever they stand together: in float32 a gigabyte."""
+
 
 class Tensors:
     """Something with a shape whose tensors come later, when the root of the graph binds them."""
@@ -127,6 +130,12 @@ class ShapeError(ValueError):
         return ShapeError(self.reason, f"{name}.{self.path}" if self.path else name)
 
 
+def require_room(shape: Shape, verb: str) -> None:
+    """Raise ShapeError where one example of this shape has more values than any that is meant."""
+    if math.prod(shape) > MOST_VALUES:
+        raise ShapeError(f"{verb} {list(shape)}, more than {MOST_VALUES:,} values for one example")
+
+
 class Layer:
     """The base of every layer. The constructor takes the arguments a config may give; the input's shape comes later."""
 
@@ -151,6 +160,7 @@ class Layer:
         second place calls for other shapes.
         """
         shape = self.output_shape(input_shape)
+        require_room(shape, "gives")
         for name, declared in self.declare(input_shape).items():
             own = vars(self).setdefault(name, declared)
             if own.shape != declared.shape:

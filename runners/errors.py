@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cnn.arguments import printable as printable
+
 
 class InputError(Exception):
     """Something given can't be used; the message names the place, the value and what to do."""
@@ -35,8 +37,3 @@ class RunFailed(Exception):
 
 class DebugFailed(Exception):
     """The network didn't pass what `debug` asks for; the report tells where."""
-
-
-def printable(text: object) -> str:
-    """On one line, and in characters that a terminal shows: a file's name may hold any others too."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))

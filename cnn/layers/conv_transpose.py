@@ -14,7 +14,7 @@ from torch import Tensor
 from cnn import ops
 from cnn.arguments import ConfigError, Fault, NonNegativePerAxis, Positive, PositivePerAxis
 from cnn.initializers import Scheme
-from cnn.layer import Buffer, Cache, Mode, Parameter, Shape, ShapeError
+from cnn.layer import Buffer, Cache, Mode, Parameter, Shape, ShapeError, require_room
 from cnn.layers.conv import require_divisible, require_groups
 from cnn.layers.weighted import Weighted
 from cnn.layers.windowed import make_window, per_axis, require_axes, show_sizes
@@ -69,6 +69,7 @@ class ConvTranspose(Weighted):
         size = self._size(input_shape[1:])
         if min(size) < 1:
             raise ShapeError(f"padding leaves an output of {show_sizes(size)} of the input {list(input_shape)}")
+        require_room((self.out_channels, *self.window.padded(size)), "pads its output to")
         return self.out_channels, *size
 
     def _size(self, size: Shape) -> Shape:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from cnn.arguments import ConfigError, Fault
-from cnn.layer import Shape, ShapeError
+from cnn.layer import Shape, ShapeError, require_room
 from cnn.ops import Window
 
 PerAxis = int | Sequence[int]
@@ -65,6 +65,7 @@ def slide(window: Window, input_shape: Shape) -> Shape:
             f"kernel {show_sizes(window.kernel)}{dilated} is larger than the input {list(input_shape)}{padded}: "
             "use a smaller kernel_size, more padding, or fewer strides and pools before it"
         )
+    require_room((input_shape[0], *window.padded(input_shape[1:])), "pads its input to")
     return size
 
 

@@ -60,13 +60,16 @@ class Window:
 
     def always_meets(self, size: Sizes) -> bool:
         """Whether every position sees at least one value of such inputs, and not padding alone."""
-        return all(
-            any(0 <= position * step + tap * d - b < s for tap in range(k))
-            for s, count, k, step, d, b in zip(
-                size, self.output_size(size), self.kernel, self.stride, self.dilation, self.before, strict=True
-            )
-            for position in range(count)
-        )
+        for s, count, k, step, d, b in zip(
+            size, self.output_size(size), self.kernel, self.stride, self.dilation, self.before, strict=True
+        ):
+            if (count - 1) * step - b >= s:  # the last position starts behind the input
+                return False
+            for position in range(min(count, -(-b // step), d)):  # those before the input, which d tell of all
+                tap = -(-(b - position * step) // d)  # the first that isn't before it
+                if tap >= k or position * step + tap * d - b >= s:
+                    return False
+        return True
 
     def taps(self) -> Iterator[Sizes]:
         """The positions inside the kernel, in row-major order."""
