@@ -30,8 +30,8 @@ LARGEST = 2**31 - 1
 
 MOST_FAULTS = 100
 """Nobody reads more of them at once."""
-LONGEST_PLACE = 400
-"""Characters that are shown of where a fault stands."""
+LONGEST_LINE = 400
+"""Characters that are shown of what may be any text."""
 LONGEST_NAME = 60
 """Longer names aren't compared with those that are known."""
 
@@ -66,6 +66,12 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
+def short(text: object) -> str:
+    """Printable, and cut in the middle where it is long."""
+    line = printable(text)
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]}...{line[-LONGEST_LINE // 2 :]}"
+
+
 @dataclass(frozen=True)
 class Fault:
     """One mistake: where it stands, as one would type it on the command line, and what to do about it."""
@@ -74,10 +80,7 @@ class Fault:
     problem: str
 
     def __str__(self) -> str:
-        place = printable(self.place)
-        if len(place) > LONGEST_PLACE:
-            place = f"{place[: LONGEST_PLACE // 2]}...{place[-LONGEST_PLACE // 2 :]}"
-        return f"{place}: {self.problem}" if place else self.problem
+        return printable(f"{short(self.place)}: {self.problem}" if self.place else self.problem)
 
     def inside(self, place: str) -> Fault:
         """The same fault seen from one level further out."""

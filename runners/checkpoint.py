@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,14 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from cnn import ConfigError, Sequential, plan_model
-from cnn.arguments import Fault, FiniteFloat, NonNegative, NonNegativeFloat, Positive, PositiveFloat, check
+from cnn.arguments import LARGEST, Fault, FiniteFloat, NonNegative, Positive, check, join, show
 from cnn.losses import LOSSES
 from runners import plain_pickle
-from runners.errors import CheckpointError
+from runners.errors import CheckpointError, short
 from runners.metrics import COLUMNS
 
 log = logging.getLogger(__name__)
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
+LIMITS = np.finfo(np.float32)
+Seconds = Annotated[float, Field(ge=0, le=1e12)]
 
 
 class SavedTotals(BaseModel):
@@ -42,16 +45,38 @@ class SavedProgress(BaseModel):
     rows: list[dict[str, FiniteFloat]]
     steps: NonNegative
     totals: SavedTotals
-    seconds: NonNegativeFloat
+    seconds: Seconds
 
     @model_validator(mode="after")
     def _sound(self) -> SavedProgress:
         for number, row in enumerate(self.rows, start=1):
-            if row.keys() != {*COLUMNS, "step_seconds"} or row["epoch"] != number:
+            if row.keys() != {*COLUMNS, "step_seconds"} or row["epoch"] != number or not _possible(row):
                 raise ValueError(f"row {number} isn't that of an epoch")
         if bool(self.steps) != bool(self.totals.count):
             raise ValueError("its sums aren't those of its steps")
         return self
+
+
+def _possible(row: Mapping[str, float]) -> bool:
+    """Whether an epoch can end with these numbers."""
+    shares = all(0 <= row[name] <= 1 for name in ("train/accuracy", "val/accuracy"))
+    times = all(0 <= row[name] <= 1e12 for name in ("seconds", "step_seconds", "images_per_second"))
+    return shares and times and 1 <= row["step"] <= LARGEST and row["step"] == int(row["step"])
+
+
+class SavedConfig(BaseModel):
+    """What has to be right in a saved config before it is changed; the rest of it is checked when it is used."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    epochs: Positive
+    model: dict[str, Any]
+    data: dict[str, Any] = {}
+    augment: dict[str, Any] = {}
+    optimizer: dict[str, Any] = {}
+    loss: dict[str, Any] = {}
+    schedule: dict[str, Any] = {}
+    task: dict[str, Any] = {}
 
 
 class Checkpoint(BaseModel):
@@ -61,12 +86,12 @@ class Checkpoint(BaseModel):
 
     weights: dict[str, np.ndarray]
     model: dict[str, Any]
-    input_shape: list[Positive]
+    input_shape: Annotated[list[Positive], Field(max_length=8)]
     dtype: Literal["float32", "float64"]
     loss: str
     preparation: Literal["digit", "plain"]
-    mean: FiniteFloat
-    std: PositiveFloat
+    mean: Annotated[float, Field(ge=float(LIMITS.min), le=float(LIMITS.max))]
+    std: Annotated[float, Field(ge=float(LIMITS.tiny), le=float(LIMITS.max))]
     class_names: Annotated[list[str], Field(min_length=1)]
     config: dict[str, Any]
     epoch: NonNegative
@@ -74,7 +99,23 @@ class Checkpoint(BaseModel):
     optimizer: dict[str, Any]
     schedule: dict[str, int | float]
     progress: SavedProgress
-    data_fingerprint: str
+    data_fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]*$")]
+
+    _file: Path | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it was read from."""
+        return short(self._file or "the checkpoint")
+
+    @model_validator(mode="after")
+    def _sound(self) -> Checkpoint:
+        if len(set(self.class_names)) < len(self.class_names):
+            raise ValueError("class_names: a name stands twice")
+        for name, value in self.optimizer.items():
+            if not isinstance(value, np.ndarray) and not (type(value) is int and 0 <= value <= LARGEST):
+                raise ValueError(f"optimizer.{short(name)}: neither an array nor a whole number >= 0")
+        return self
 
 
 LAST, PREVIOUS = "last.pkl", "previous.pkl"
@@ -87,13 +128,28 @@ def save(file: Path, content: Checkpoint) -> None:
 
 def load(file: Path) -> Checkpoint:
     """Read a checkpoint. Raises CheckpointError where it is missing, broken, not ours, or lacks something."""
+    content = plain_pickle.read(file)
     try:
-        checkpoint = check(Checkpoint, plain_pickle.read(file))
+        checkpoint = check(Checkpoint, content)
+        _require_plain({"model": checkpoint.model, "config": checkpoint.config})
+        config = check(SavedConfig, checkpoint.config, "config")
         if checkpoint.loss not in LOSSES:
-            raise ConfigError([Fault("loss", f"{checkpoint.loss!r} is unknown")])
+            raise ConfigError([Fault("loss", f"{show(checkpoint.loss)} is unknown")])
+        if config.loss.get("name", checkpoint.loss) != checkpoint.loss:
+            raise ConfigError([Fault("config.loss.name", f"another one than the checkpoint's {checkpoint.loss}")])
     except ConfigError as error:
-        raise CheckpointError(f"{file}: not a checkpoint that can be used: {error.faults[0]}") from None
+        raise CheckpointError(f"{short(file)}: not a checkpoint that can be used: {error.faults[0]}") from None
+    checkpoint._file = file
     return checkpoint
+
+
+def _require_plain(value: object, place: str = "") -> None:
+    """Raise ConfigError where an array stands: no config has one, and what reads configs compares their values."""
+    if isinstance(value, np.ndarray):
+        raise ConfigError([Fault(place, "an array is not allowed here")])
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, item in items:
+        _require_plain(item, join(place, str(name)))
 
 
 def load_run(run: str | Path, which: str = "best") -> Checkpoint:
@@ -128,15 +184,21 @@ def _whole(file: Path) -> tuple[Checkpoint, Path]:
 
 def locate(run: str | Path, which: str = "best") -> Path:
     """The checkpoint that a user means by a run directory or a file. Raises CheckpointError where there is none."""
+    if not str(run):
+        raise CheckpointError("the run has no name, give a run directory or a checkpoint")
     path = Path(run)
-    if path.is_file():
-        return path
     file = path / "checkpoints" / f"{which}.pkl"
-    if file.is_file():
-        return file
-    if not path.exists():
-        raise CheckpointError(f"{path}: there is no such run directory or checkpoint")
-    raise CheckpointError(f"{path}: not a run directory with a checkpoint: there is no checkpoints/{which}.pkl")
+    try:
+        if path.is_file():
+            return path
+        if file.is_file():
+            return file
+        there = path.exists()
+    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+        raise CheckpointError(f"{short(path)}: can't be read: {error.strerror}") from None
+    if not there:
+        raise CheckpointError(f"{short(path)}: there is no such run directory or checkpoint")
+    raise CheckpointError(f"{short(path)}: not a run directory with a checkpoint: there is no checkpoints/{which}.pkl")
 
 
 def arrays(state: Mapping[str, Tensor | int]) -> dict[str, Any]:
@@ -162,14 +224,26 @@ def rebuild(content: Checkpoint) -> Sequential:
                 raise ValueError(f"its architecture has no {name} of shape {list(array.shape)}")
             if array.dtype.name != content.dtype or not np.isfinite(array).all():
                 raise ValueError(f"{name} is not made of finite {content.dtype} numbers")
+            if name.endswith(".running_var") and array.size and array.min() < 0:
+                raise ValueError(f"{name} is below zero, and a variance")
         if missing := declared.keys() - content.weights.keys():
             raise ValueError(f"it holds no {min(missing)}")
         network.bind(dtype=PRECISIONS[content.dtype], device="cpu")
         network.load_state(tensors(content.weights))
     except ValueError as error:
-        raise CheckpointError(f"the checkpoint's network can't be rebuilt: {error}") from None
+        told = error.faults[0] if isinstance(error, ConfigError) else short(error)
+        raise CheckpointError(f"{content.place}: its network can't be rebuilt: {told}") from None
     if network.output_shape(network.input_shape) != (len(content.class_names),):
-        raise CheckpointError(
-            f"the checkpoint has {len(content.class_names)} class names for another number of outputs"
-        )
+        raise CheckpointError(f"{content.place}: {len(content.class_names)} class names for another number of outputs")
     return network
+
+
+@contextmanager
+def enough_memory(content: Checkpoint) -> Iterator[None]:
+    """Raise CheckpointError where what is done with a checkpoint's network takes more memory than there is."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+            raise
+        raise CheckpointError(f"{content.place}: its network takes more memory than there is") from None

@@ -239,9 +239,11 @@ def predict(arguments: Sequence[str]) -> int:
         return conclude(error)
     paths = [path for given in options.images for path in _asked(given)]
     bar = tqdm(paths, unit="picture", leave=False, disable=None if len(paths) > 1 else True)
-    with without_warnings():
-        codes = [_predict(predictor, path, options, alone=len(paths) == 1) for path in bar]
-    return max(codes)
+    try:
+        with without_warnings():
+            return max(_predict(predictor, path, options, alone=len(paths) == 1) for path in bar)
+    except InputError as error:  # of the network, and so of every picture
+        return conclude(error)
 
 
 def _predict(predictor: Predictor, path: str, options: argparse.Namespace, alone: bool) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cnn.arguments import printable as printable
+from cnn.arguments import short as short
 
 
 class InputError(Exception):

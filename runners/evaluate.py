@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from cnn.losses import LOSSES, Loss
 from runners import checkpoint, saved_config, schema
 from runners.data import SOURCES, Examples
 from runners.data.batches import Batches
-from runners.errors import DataError, InputError
+from runners.errors import CheckpointError, DataError, InputError, printable, short
 from runners.exits import DONE, conclude, guarded
 from runners.loop import evaluate as run_through
 from runners.preparation import evaluation_batch
@@ -49,16 +50,17 @@ class Evaluation:
     def in_words(self) -> str:
         """A line for the whole and a table of the classes."""
         count = int(self.confusion.sum())
-        width = max(len("class"), *map(len, self.class_names))
+        names = [printable(name) for name in self.class_names]
+        width = max(len("class"), *map(len, names))
         lines = [
             f"{self.data}: {count:,} test examples, accuracy {self.accuracy:.2%}, loss {self.loss:.4f}",
             f"{'class':>{width}}  examples  accuracy  most often taken for",
         ]
-        for index, name in enumerate(self.class_names):
+        for index, name in enumerate(names):
             row = self.confusion[index].clone()
             examples, right = int(row.sum()), int(row[index])
             row[index] = 0
-            wrong = f"{self.class_names[int(row.argmax())]} ({int(row.max())})" if row.any() else ""
+            wrong = f"{names[int(row.argmax())]} ({int(row.max())})" if row.any() else ""
             share = f"{right / examples:.2%}" if examples else "-"
             lines.append(f"{name:>{width}}  {examples:>8,}  {share:>8}  {wrong}".rstrip())
         return "\n".join(lines)
@@ -88,8 +90,11 @@ def evaluate(run: str, typed: Sequence[str] = (), which: str = "best") -> Evalua
         device=network.flat.data.device,
     )
     task = Classification(network, _loss(content))
-    predicted, totals = run_through(task, batches)
+    with checkpoint.enough_memory(content):
+        predicted, totals = run_through(task, batches)
     means = totals.means("test")
+    if not math.isfinite(means["test/loss"]):
+        raise CheckpointError(f"{content.place}: its network gives no numbers, its loss is {means['test/loss']}")
     matrix = confusion(labels, predicted, len(names))
     return Evaluation(section["name"], means["test/loss"], means["test/accuracy"], names, matrix)
 
@@ -102,7 +107,7 @@ def _as_the_network_counts(labels: torch.Tensor, given: list[str] | None, known:
         return labels
     for name in given:
         if name not in known:
-            raise DataError(f"the data have a class {name}, the network knows {', '.join(known)}")
+            raise DataError(f"the data have a class {name}, the network knows {short(', '.join(known))}")
     return torch.tensor([known.index(name) for name in given])[labels]
 
 

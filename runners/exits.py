@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cnn import ConfigError, ops
-from runners.errors import DebugFailed, InputError, RunFailed
+from runners.errors import DebugFailed, InputError, RunFailed, printable
 from runners.signals import Interrupted, ask_on_signals
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
@@ -27,7 +27,8 @@ def conclude(error: BaseException, place: str = "") -> int:
     `place` stands before each line: which job of a sweep it is about.
     """
     if isinstance(error, ConfigError | InputError | RunFailed):
-        print("\n".join(f"error: {place}{line}" for line in str(error).splitlines()), file=sys.stderr)
+        lines = str(error).split("\n")
+        print("\n".join(f"error: {place}{printable(line)}" for line in lines), file=sys.stderr)
         return FAILED if isinstance(error, RunFailed) else BAD_INPUT
     if isinstance(error, DebugFailed):
         print(error)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from cnn import Sequential
 from runners import checkpoint
@@ -90,16 +91,26 @@ class Predictor:
         prepare = prepare_digit if self.content.preparation == "digit" else prepare_plain
         return prepare(picture, self.input_shape)
 
-    def predict(self, path: Path) -> Prediction:
-        """Name what is on a picture. Raises ImageError where it can't be read."""
-        picture = read_picture(path)
-        try:
-            prepared = self.prepare(picture)
-        except ImageError as error:
-            raise ImageError(error.reason, path) from None
+    def _chances(self, prepared: Prepared) -> Tensor:
+        """The probability of each class [K]."""
         dtype = self.network.flat.data.dtype
         x = torch.from_numpy(prepared.pixels).to(dtype).sub(self.content.mean).div(self.content.std)[..., None]
-        chances = probabilities(self.network, self.content.loss, x)[:, 0]
+        return probabilities(self.network, self.content.loss, x)[:, 0]
+
+    def predict(self, path: Path) -> Prediction:
+        """Name what is on a picture.
+
+        Raises ImageError where it can't be read, CheckpointError where the network gives no numbers for it.
+        """
+        picture = read_picture(path)
+        try:
+            with checkpoint.enough_memory(self.content):
+                prepared = self.prepare(picture)
+                chances = self._chances(prepared)
+        except ImageError as error:
+            raise ImageError(error.reason, path) from None
+        if not chances.isfinite().all():
+            raise CheckpointError(f"{self.content.place}: its network gives no numbers, but infinity or NaN")
         names = self.content.class_names
         order = chances.argsort(descending=True).tolist()
         done = {**{str(key): value for key, value in picture.info.items()}, **prepared.done}

@@ -18,7 +18,7 @@ from urllib.request import urlopen
 from filelock import FileLock
 from tqdm import tqdm
 
-from runners.errors import DataError
+from runners.errors import DataError, printable
 from runners.signals import raising_signals
 
 TIMEOUT = 30.0
@@ -66,7 +66,7 @@ def fetch(remotes: Sequence[Remote], folder: Path) -> None:
             except FetchFailed as reason:
                 names = ", ".join(remote.name for remote in missing)
                 raise DataError(
-                    f"{remote.address} can't be fetched: {reason}\n"
+                    f"{remote.address} can't be fetched: {printable(reason)}\n"
                     f"put by hand into {folder}, or into another folder and give data.path=FOLDER:\n{names}"
                 ) from None
 

@@ -217,7 +217,7 @@ def usable() -> dict[str, Any]:
         "mean": 0.1,
         "std": 0.3,
         "class_names": ["a", "b"],
-        "config": {},
+        "config": {"epochs": 1, "model": {}},
         "epoch": 1,
         "step": 10,
         "optimizer": {},
@@ -261,6 +261,18 @@ def test_a_usable_checkpoint_is_rebuilt(tmp_path: Path) -> None:
         {"std": 0.0},
         {"class_names": []},
         {"class_names": ["a"]},
+        {"class_names": ["a", "a"]},
+        {"mean": 1e39},
+        {"std": 1e-39},
+        {"data_fingerprint": "\nerror: "},
+        {"optimizer": {"steps": -5}},
+        {"optimizer": {"steps": "a"}},
+        {"config": {"model": {}}},
+        {"config": {"model": {}, "epochs": "a"}},
+        {"config": {"model": "x", "epochs": 1}},
+        {"config": {"model": {}, "epochs": 1, "data": "x"}},
+        {"config": {"model": {}, "epochs": 1, "more": [{"x": np.zeros(2)}]}},
+        {"config": {"model": {}, "epochs": 1, "loss": {"name": "mse"}}},
         {"epoch": -1},
         {"more": 1},
         *({key: None} for key in ("weights", "model", "input_shape", "mean", "class_names", "config", "optimizer")),
@@ -271,6 +283,52 @@ def test_content_that_cannot_be_used_is_named(change: dict[str, Any], tmp_path: 
     plain_pickle.write(tmp_path / "x.pkl", usable() | change)
     with pytest.raises(CheckpointError):
         checkpoint.rebuild(checkpoint.load(tmp_path / "x.pkl"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"step": 1e300}, {"step": 0.5}, {"step": 0.0}, {"val/accuracy": 1e9}, {"seconds": 1e308}, {"step_seconds": -1.0}],
+    ids=str,
+)
+def test_rows_that_no_epoch_ends_with_are_refused(change: dict[str, float], tmp_path: Path) -> None:
+    row = dict.fromkeys([*metrics.COLUMNS, "step_seconds"], 1.0)
+    for changed in ({}, change):
+        plain_pickle.write(
+            tmp_path / "x.pkl", usable() | {"progress": usable()["progress"] | {"rows": [row | changed]}}
+        )
+        if changed:
+            with pytest.raises(CheckpointError, match="row 1 isn't that of an epoch"):
+                checkpoint.load(tmp_path / "x.pkl")
+        else:
+            assert checkpoint.load(tmp_path / "x.pkl").progress.rows == [row]
+
+
+def test_texts_of_a_stranger_stay_on_one_short_line_that_names_the_file(tmp_path: Path) -> None:
+    stranger = "\x1b[31mred\nerror: fake" + "a" * 60_000
+    for change in (
+        {stranger: 1},
+        {"weights": {stranger: np.zeros(1, np.float32)}},
+        {"model": {"layers": [stranger]}},
+        {"model": {"layers": [{"relu": {stranger: 1}}]}},
+        {"optimizer": {stranger: "x"}},
+        {"loss": stranger},
+    ):
+        plain_pickle.write(tmp_path / "x.pkl", usable() | change)
+        with pytest.raises(CheckpointError, match=r"^[^\n]*x\.pkl: [^\n]*$") as caught:
+            checkpoint.rebuild(checkpoint.load(tmp_path / "x.pkl"))
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 1500
+
+
+@pytest.mark.parametrize("depth", [12, 30])
+def test_models_as_deep_as_they_are_allowed_are_saved_and_read(depth: int, tmp_path: Path) -> None:
+    layers: list[Any] = ["relu"]
+    for _ in range(depth):
+        layers = [{"concat": {"branches": [layers]}}]
+    model = {"layers": [*layers, "flatten", {"linear": {"out_features": 2}}]}
+    content = usable() | {"model": model, "config": {"epochs": 1, "model": model}}
+    checkpoint.save(tmp_path / "x.pkl", checkpoint.Checkpoint(**content))
+    checkpoint.rebuild(checkpoint.load(tmp_path / "x.pkl"))
 
 
 @pytest.mark.parametrize("key", usable())
@@ -370,6 +428,10 @@ def test_a_broken_last_gives_way_to_previous(tmp_path: Path, caplog: pytest.LogC
 
 def test_locate(tmp_path: Path, file: Path) -> None:
     assert checkpoint.locate(file) == file
+    with pytest.raises(CheckpointError, match=r"aaa\.\.\.aaa.*: can't be read: File name too long"):
+        checkpoint.locate("a" * 5000)
+    with pytest.raises(CheckpointError, match="the run has no name"):
+        checkpoint.locate("")
     with pytest.raises(
         CheckpointError, match=r"not a run directory with a checkpoint: there is no checkpoints/best\.pkl"
     ):
