@@ -5,11 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-import pickletools
 import random
 import resource
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -22,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from runners import opcodes, plain_pickle
+from runners import plain_pickle
 from runners.errors import CheckpointError
+from tests.faults.grammar import grammatical
 
 MOST_SECONDS = 2
 MOST_BYTES = 200 * 2**20
@@ -96,7 +95,7 @@ def by_hand(mark: Path) -> dict[str, bytes]:
         "a key that is a number": {1: 2},
         "a key that is a tuple": {(1, 2): 3},
         "a huge integer": 10**400,
-        "nested 100 deep": nested(100),
+        "nested 200 deep": nested(200),
     }
     files = {name: pickle.dumps({"x": value}, 4) for name, value in (calls | values).items()}
     for protocol in (0, 1, 2, 3, 5):
@@ -210,49 +209,6 @@ def mutations(good: bytes, count: int, seed: int) -> Iterator[bytes]:
             yield bytes(data)
 
 
-ARGUMENTS = {"uint1": 1, "uint2": 2, "uint4": 4, "uint8": 8, "int4": 4, "float8": 8}
-WORDS = (
-    b"numpy",
-    b"ndarray",
-    b"dtype",
-    b"os",
-    b"system",
-    b"_reconstruct",
-    b"numpy._core.multiarray",
-    b"f4",
-    b"O",
-    b"<",
-)
-
-
-def grammatical(count: int, seed: int) -> Iterator[bytes]:
-    """Opcodes with arguments that fit them, mostly of those that are allowed, in any order."""
-    dice = random.Random(seed)
-    every = list(pickletools.opcodes)
-    allowed = [opcode for opcode in every if opcode.name in opcodes.ACTIONS and opcode.name != "PROTO"]
-    for _ in range(count):
-        parts = [b"\x80\x04"]
-        for _ in range(dice.randrange(1, 60)):
-            opcode = dice.choice(allowed if dice.random() < 0.97 else every)
-            parts.append(opcode.code.encode("latin-1") + _argument(opcode, dice))
-        yield b"".join(parts) + b"."
-
-
-def _argument(opcode: Any, dice: random.Random) -> bytes:
-    kind = opcode.arg.name if opcode.arg else ""
-    if kind in ARGUMENTS:
-        size = ARGUMENTS[kind]
-        return dice.randbytes(size) if dice.random() < 0.3 else dice.randrange(4).to_bytes(size, "little")
-    word = dice.choice(WORDS)
-    if kind.endswith("1"):
-        return bytes([len(word)]) + word
-    if kind.endswith("4"):
-        return struct.pack("<I", len(word)) + word
-    if kind.endswith("8"):
-        return struct.pack("<Q", len(word)) + word
-    return word + b"\n" if opcode.arg else b""
-
-
 class Hang(BaseException):
     """Reading took too long."""
 
@@ -302,7 +258,7 @@ GROUPS = {
     "by hand, with a trailer": "refused",
     "mutations": "refused",
     "mutations, with a trailer": "harmless",
-    "opcodes at random, with a trailer": "harmless",
+    "from a grammar, with a trailer": "harmless",
 }
 """What is made, and what has to become of all of it: refused, or read as plain data without executing anything."""
 
@@ -320,7 +276,7 @@ def made(group: str, count: int, seed: int, mark: Path) -> Iterator[tuple[str, b
         case "mutations, with a trailer":
             yield from (("mutation", plain_pickle.seal(data)) for data in mutations(pickled, count, seed))
         case _:
-            yield from (("opcodes", plain_pickle.seal(data)) for data in grammatical(count, seed))
+            yield from (("grammar", plain_pickle.seal(data)) for data in grammatical(count, seed))
 
 
 def outcome(group: str, count: int, seed: int, mark: Path) -> dict[str, Any]:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from runners import opcodes
+from runners.errors import CheckpointError
 from tests.faults import pickles, runs
+from tests.faults.grammar import grammatical
 from tests.faults.trials import Server
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +60,32 @@ def test_what_is_written_is_on_the_disk_before_it_gets_its_name(trials: runs.Tri
     for index in renamed:
         *_, before = (change for change in changes[:index] if not change.startswith("os.rename"))
         assert (before, changes[index + 1]) == ("fsync", "fsync")
+
+
+def test_the_grammar_reaches_what_makes_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else thousands of files that are refused would say nothing."""
+    reached: Counter[str] = Counter()
+
+    def counted(name: str, action: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+        def act(machine: Any, argument: Any) -> None:
+            action(machine, argument)
+            here.add(name)
+
+        return act
+
+    for name in ("STACK_GLOBAL", "REDUCE", "BUILD", "BINGET"):
+        monkeypatch.setitem(opcodes.ACTIONS, name, counted(name, opcodes.ACTIONS[name]))
+    for data in grammatical(1000, 0):
+        here: set[str] = set()
+        try:
+            opcodes.decode(data)
+            here.add("read")
+        except CheckpointError as error:
+            here.add(str(error))
+        reached.update(here)
+    assert all(reached[name] > 300 for name in ("STACK_GLOBAL", "REDUCE", "BUILD", "BINGET", "read"))
+    assert reached["read"] < 700
+    assert len(reached) > 30, "too few reasons to refuse a file"
 
 
 def test_the_watch_would_see_it(tmp_path: Path) -> None:
