@@ -23,6 +23,7 @@ from runners.metrics import COLUMNS
 log = logging.getLogger(__name__)
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 LIMITS = np.finfo(np.float32)
+Kept = Annotated[str, Field(pattern=r"^[a-z_]{1,60}$")]
 Seconds = Annotated[float, Field(ge=0, le=1e12)]
 
 
@@ -96,8 +97,8 @@ class Checkpoint(BaseModel):
     config: dict[str, Any]
     epoch: NonNegative
     step: NonNegative
-    optimizer: dict[str, Any]
-    schedule: dict[str, int | float]
+    optimizer: dict[Kept, Any]
+    schedule: dict[Kept, int | float]
     progress: SavedProgress
     data_fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]*$")]
 
@@ -114,7 +115,7 @@ class Checkpoint(BaseModel):
             raise ValueError("class_names: a name stands twice")
         for name, value in self.optimizer.items():
             if not isinstance(value, np.ndarray) and not (type(value) is int and 0 <= value <= LARGEST):
-                raise ValueError(f"optimizer.{short(name)}: neither an array nor a whole number >= 0")
+                raise ValueError(f"optimizer.{name}: neither an array nor a whole number >= 0")
         return self
 
 

@@ -10,10 +10,11 @@ import argparse
 import logging
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from tests.faults import pickles, runs
+from tests.faults import contents, pickles, runs
 from tests.faults.trials import Server
 
 
@@ -32,11 +33,16 @@ def _pickles(count: int, seed: int) -> int:
     print(f"{'pickles':<36}{'files':>9}{'refused':>9}{'read':>9}{'slowest s':>11}{'MB':>6}{'wrong':>7}")
     for group in pickles.GROUPS:
         with tempfile.TemporaryDirectory() as folder:
-            found = pickles.alone(group, count, seed, Path(folder, "mark"))
-        counts = "".join(f"{found[key]:>9,}" for key in ("files", "refused", "read"))
-        print(f"{group:<36}{counts}{found['slowest']:>11.3f}{found['memory'] >> 20:>6}{len(found['wrong']):>7}")
-        wrong += _tell(found["wrong"])
+            wrong += _row(group, pickles.alone(pickles.outcome, group, count, seed, Path(folder, "mark")))
+    with tempfile.TemporaryDirectory() as folder:
+        wrong += _row(contents.GROUP, pickles.alone(contents.outcome, count // 50, seed, Path(folder)))
     return wrong
+
+
+def _row(group: str, found: Mapping[str, Any]) -> int:
+    counts = "".join(f"{found[key]:>9,}" for key in ("files", "refused", "read"))
+    print(f"{group:<36}{counts}{found['slowest']:>11.3f}{found['memory'] >> 20:>6}{len(found['wrong']):>7}", flush=True)
+    return _tell(found["wrong"])
 
 
 def _runs(count: int, seed: int) -> int:

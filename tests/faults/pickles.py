@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -290,10 +290,10 @@ def outcome(group: str, count: int, seed: int, mark: Path) -> dict[str, Any]:
     return {**found, "read": len(found["read"]), "wrong": wrong}
 
 
-def alone(group: str, count: int, seed: int, mark: Path) -> dict[str, Any]:
-    """`outcome` in a fresh process; one that crashes the interpreter is wrong, too."""
+def alone(examination: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """What an examination finds in a fresh process; one that crashes the interpreter is wrong, too."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
-            return pool.submit(outcome, group, count, seed, mark).result()
+            return pool.submit(examination, *arguments).result()
         except BrokenProcessPool:
             return {"files": 0, "refused": 0, "read": 0, "slowest": 0.0, "memory": 0, "wrong": ["it crashed"]}

@@ -13,7 +13,7 @@ import pytest
 
 from runners import opcodes
 from runners.errors import CheckpointError
-from tests.faults import pickles, runs
+from tests.faults import contents, pickles, runs
 from tests.faults.grammar import grammatical
 from tests.faults.trials import Server
 
@@ -33,7 +33,7 @@ assert Path(sys.argv[1]).exists()
 
 @pytest.mark.parametrize("group", pickles.GROUPS)
 def test_no_file_executes_crashes_hangs_or_grows(group: str, tmp_path: Path) -> None:
-    found = pickles.alone(group, 10_000, 0, tmp_path / "mark")
+    found = pickles.alone(pickles.outcome, group, 10_000, 0, tmp_path / "mark")
     assert found["wrong"] == []
     assert found["files"] >= (60 if "hand" in group else 10_000)
 
@@ -60,6 +60,13 @@ def test_what_is_written_is_on_the_disk_before_it_gets_its_name(trials: runs.Tri
     for index in renamed:
         *_, before = (change for change in changes[:index] if not change.startswith("os.rename"))
         assert (before, changes[index + 1]) == ("fsync", "fsync")
+
+
+def test_contents_that_make_no_sense_are_refused_in_plain_words_or_harmless(tmp_path: Path) -> None:
+    found = pickles.alone(contents.outcome, 100, 0, tmp_path)
+    assert found["wrong"] == []
+    assert found["refused"] > 80
+    assert found["read"] > 2
 
 
 def test_the_grammar_reaches_what_makes_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
