@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cnn import build_model
-from runners import checkpoint, metrics, opcodes, plain_pickle
+from runners import checkpoint, commands, evaluate, metrics, opcodes, plain_pickle
 from runners.errors import CheckpointError
 
 GOOD = {"weights": {"a": np.arange(6, dtype=np.float32).reshape(2, 3)}, "epoch": 3, "names": ["x", None, True, 1.5]}
@@ -436,3 +437,40 @@ def test_locate(tmp_path: Path, file: Path) -> None:
         CheckpointError, match=r"not a run directory with a checkpoint: there is no checkpoints/best\.pkl"
     ):
         checkpoint.locate(tmp_path)
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_network_that_gives_no_numbers_names_nothing(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = {"linear_1.weight": np.full((2, 4), 3e38, np.float32), "linear_1.bias": np.zeros(2, np.float32)}
+    plain_pickle.write(tmp_path / "x.pkl", usable() | {"weights": weights, "mean": -3e38})
+    Image.new("L", (4, 4), 200).save(tmp_path / "a.png")
+    assert commands.predict([str(tmp_path / "x.pkl"), str(tmp_path / "a.png"), *options]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith("x.pkl: its network gives no numbers, but infinity or NaN\n")
+
+
+def test_an_evaluation_without_numbers_is_refused(
+    striped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = {"layers": ["flatten", {"linear": {"out_features": 3}}]}
+    weights = {"linear_1.weight": np.full((3, 100), 3e38, np.float32), "linear_1.bias": np.zeros(3, np.float32)}
+    changed = {"model": model, "weights": weights, "mean": -3e38, "input_shape": [1, 10, 10]}
+    plain_pickle.write(tmp_path / "x.pkl", usable() | changed | {"class_names": ["0", "1", "2"]})
+    assert evaluate.main([str(tmp_path / "x.pkl"), "data=idx", f"data.path={striped}"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "x.pkl: its network gives no numbers, its loss is" in err
+
+
+def test_a_prediction_beyond_the_memory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain_pickle.write(tmp_path / "x.pkl", usable())
+    content = checkpoint.load(tmp_path / "x.pkl")
+    for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")):
+        message = r"x\.pkl: its network takes more memory than there is"
+        with pytest.raises(CheckpointError, match=message), checkpoint.enough_memory(content):
+            raise error
+    with pytest.raises(RuntimeError, match="another"), checkpoint.enough_memory(content):
+        raise RuntimeError("another")
