@@ -15,8 +15,8 @@ from cnn.initializers import Scheme
 from cnn.layer import Layer, ShapeError, require_room
 from cnn.layers import LAYERS
 
-MOST_NESTED = 30
-"""Graphs within graphs: Python's stack is not endless."""
+MOST_NESTED = 20
+"""Graphs within graphs; what reads YAML files gives up soon beyond."""
 MOST_OPERATIONS = 2**40
 """Of one example's forward pass: a minute or more."""
 

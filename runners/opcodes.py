@@ -26,7 +26,7 @@ MOST_TEXT = 2**16
 """Bytes of one text: a path, or the name of a weight deep in a network."""
 MOST_RECALLED = 2**26
 """Characters of all texts that stand in several places, counted once more in each."""
-DEEPEST = 150
+DEEPEST = 100
 """Lists and dicts in one another: as many as the deepest model that `cnn` makes has in its config."""
 LARGEST_INTEGER = 2**64
 MOST_AXES = 16

@@ -363,7 +363,7 @@ ABSURD: dict[str, tuple[list[Any], tuple[int, ...], str]] = {
         (1,),
         "layers.1: the model has more than 10,000 layers",
     ),
-    "deep": (nested(31), (1,), "layers are nested more than 30 deep"),
+    "deep": (nested(21), (1,), "layers are nested more than 20 deep"),
 }
 
 
@@ -378,9 +378,9 @@ def test_absurd_models_are_refused_before_they_take_time_or_memory(name: str) ->
 
 
 def test_layers_may_be_nested_deep() -> None:
-    network = build_model({"layers": nested(30)}, (1,))
+    network = build_model({"layers": nested(20)}, (1,))
     y, _ = network.forward(torch.ones(1, 1), Mode(train=False))
-    assert y.item() == 31
+    assert y.item() == 21
 
 
 def test_of_many_mistakes_the_first_hundred_are_told() -> None:
