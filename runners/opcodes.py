@@ -29,6 +29,7 @@ MOST_RECALLED = 2**26
 DEEPEST = 100
 """Lists and dicts in one another: as many as the deepest model that `cnn` makes has in its config."""
 LARGEST_INTEGER = 2**64
+LARGEST_ARRAY = 2**48
 MOST_AXES = 16
 
 
@@ -213,10 +214,12 @@ def _array(state: object) -> np.ndarray[Any, Any]:
     version, shape, kind, fortran, content = state
     if version != 1 or fortran is not False or not isinstance(kind, _Dtype) or not isinstance(content, bytes):
         raise CheckpointError("holds an array that isn't plain, C-contiguous data")
-    if not isinstance(shape, tuple) or not all(type(size) is int and 0 <= size < 2**48 for size in shape):
+    if not isinstance(shape, tuple) or not all(type(size) is int and 0 <= size < LARGEST_ARRAY for size in shape):
         raise CheckpointError("holds an array whose shape isn't one")
     if len(shape) > MOST_AXES or math.prod(shape) * kind.dtype.itemsize != len(content):
         raise CheckpointError("holds an array whose bytes don't fit its shape")
+    if not content and math.prod(size or 1 for size in shape) >= LARGEST_ARRAY:
+        raise CheckpointError("holds an empty array whose other sizes are beyond all bounds")
     return np.frombuffer(content, kind.dtype).reshape(shape).copy()
 
 

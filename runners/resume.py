@@ -16,7 +16,7 @@ from cnn.schedules import Clock
 from runners import checkpoint, preparation, saved_config, snapshot
 from runners.checkpoint import Checkpoint
 from runners.data import Dataset
-from runners.errors import CheckpointError, DataError, RunDirectoryError
+from runners.errors import CheckpointError, DataError, RunDirectoryError, printable, short
 from runners.experiment import Result, carry_out, versions
 from runners.loop import Plan
 from runners.progress import Progress
@@ -109,10 +109,10 @@ def _warn_of_edits(path: Path, saved: Checkpoint) -> None:
         return
     differing = list(_changed(saved.config, told)) if isinstance(told, dict) else []
     if differing:
-        names = ", ".join(differing[:3]) + (", ..." if len(differing) > 3 else "")
+        names = short(", ".join(differing[:3]) + (", ..." if len(differing) > 3 else ""))
         log.warning(
             "warning: %s: isn't the checkpoint's config, which a resume takes (%s); type what is to change",
-            path / "config.yaml",
+            printable(path / "config.yaml"),
             names,
         )
 

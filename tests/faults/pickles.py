@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import pickle
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import numpy as np
 from runners import plain_pickle
 from runners.errors import CheckpointError
 from tests.faults.grammar import grammatical
+from tests.faults.memory import Peak
 
 MOST_SECONDS = 2
 MOST_BYTES = 200 * 2**20
@@ -164,6 +164,13 @@ def raw_pickles(command: bytes) -> dict[str, bytes]:
         + b"\x10\x85"
         + number
         + b"\x89C\0tbs",
+        "an empty array of 2^80": b"}\x8c\x01x"
+        + empty
+        + b"(K\x01K\0"
+        + (b"\x8a\x06" + bytes(5) + b"\x01") * 2
+        + b"\x87"
+        + number
+        + b"\x89C\0tbs",
         "an array of negative size": b"}\x8c\x01x" + empty + b"(K\x01J\xff\xff\xff\xff\x85" + number + b"\x89C\0tbs",
         "an array whose shape is a text": b"}\x8c\x01x" + empty + b"(K\x01\x8c\x01a" + number + b"\x89C\0tbs",
         "an array that is filled twice": empty + b"(K\x01K\x00\x85" + number + b"\x89C\0tb" * 2,
@@ -230,7 +237,7 @@ def examine(files: Iterable[tuple[str, bytes]]) -> dict[str, Any]:
 
     sys.addaudithook(watch)
     signal.signal(signal.SIGALRM, stop)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = Peak()
     outcome: dict[str, Any] = {"files": 0, "refused": 0, "read": [], "other": [], "slowest": 0.0}
     for name, data in files:
         begun = time.perf_counter()
@@ -249,7 +256,7 @@ def examine(files: Iterable[tuple[str, bytes]]) -> dict[str, Any]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         outcome["files"] += 1
         outcome["slowest"] = max(outcome["slowest"], time.perf_counter() - begun)
-    memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    memory = peak.grown()
     return {**outcome, "executed": sorted(set(events)), "memory": memory}
 
 

@@ -15,6 +15,7 @@ from runners import opcodes
 from runners.errors import CheckpointError
 from tests.faults import contents, pickles, runs
 from tests.faults.grammar import grammatical
+from tests.faults.memory import Peak
 from tests.faults.trials import Server
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +68,15 @@ def test_contents_that_make_no_sense_are_refused_in_plain_words_or_harmless(tmp_
     assert found["wrong"] == []
     assert found["refused"] > 80
     assert found["read"] > 2
+
+
+def test_memory_is_measured() -> None:
+    """Of a process that had more at times before."""
+    assert len(b"x" * (400 << 20)) > 0
+    peak = Peak()
+    assert peak.grown() < 20 << 20
+    assert len(b"x" * (300 << 20)) > 0
+    assert peak.grown() > 290 << 20
 
 
 def test_the_grammar_reaches_what_makes_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
