@@ -109,6 +109,8 @@ def _download(remote: Remote, target: Path) -> None:
     try:
         with part.open("wb") as file:
             _stream(remote, file)
+            file.flush()
+            os.fsync(file.fileno())  # a power cut would else leave the name of the whole, and nothing in it
         part.replace(target)
     except OSError as error:
         raise DataError(f"{error.filename or target}: can't be written: {error.strerror}") from None
