@@ -172,7 +172,7 @@ def load_last(run: str | Path) -> tuple[Checkpoint, Path]:
         try:
             content, file = _whole(spare)
         except CheckpointError:
-            raise error from None
+            raise CheckpointError(f"{error}; {PREVIOUS} can't be used either") from None
         log.warning("warning: %s; instead, %s is used, of step %d", error, spare, content.step)
         return content, file
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from cnn.arguments import printable as printable
 from cnn.arguments import short as short
+
+
+def typed_path(key: str, path: Path) -> str:
+    """`key=path`, as it is typed in a shell."""
+    return shlex.quote(f"{key}={path}")
 
 
 class InputError(Exception):

@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cnn import ConfigError, ops
-from runners.errors import DebugFailed, InputError, RunFailed, printable
+from runners.errors import DebugFailed, InputError, RunFailed, printable, typed_path
 from runners.signals import Interrupted, ask_on_signals
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
@@ -36,7 +36,7 @@ def conclude(error: BaseException, place: str = "") -> int:
     if isinstance(error, KeyboardInterrupt):
         error = Interrupted(signal.SIGINT)
     if isinstance(error, Interrupted):
-        how = f"; python run.py resume={error.run} goes on" if error.run else ""
+        how = f"; python run.py {typed_path('resume', error.run)} goes on" if error.run else ""
         how = f"; the run is done, {error.done / 'summary.json'} tells how" if error.done else how
         print(f"interrupted by {error.name}{how}", file=sys.stderr)
         return error.exit_code

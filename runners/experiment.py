@@ -26,7 +26,7 @@ from runners.data import Dataset, Examples
 from runners.data.augmentation import Augmentation
 from runners.data.batches import Batches
 from runners.divergence import Diverged
-from runners.errors import RunFailed
+from runners.errors import RunFailed, typed_path
 from runners.loop import Plan, evaluate, train
 from runners.metrics import Row
 from runners.progress import Progress
@@ -132,7 +132,7 @@ def _recorded(directory: RunDirectory, config: Config, dataset: Dataset) -> Iter
             directory.status("failed", reason=reason, diverged=foreseen)
         where = "" if foreseen or not handler else f" (traceback in {directory.path / 'run.log'})"
         if isinstance(error, OSError) and directory.checkpoint("last").exists():
-            where += f"; python run.py resume={directory.path} goes on from the last save"
+            where += f"; python run.py {typed_path('resume', directory.path)} goes on from the last save"
         raise RunFailed(f"the run failed: {reason}{where}") from error
     finally:
         if handler:

@@ -75,16 +75,14 @@ def train(
     metrics.write(directory.metrics, progress.rows)
 
     def check() -> None:
-        watch.at_once = False
         if watch.received is not None:
             save("last")
             watch.check()
 
-    watch.at_once = True  # the first step compiles kernels, which takes long, and nothing is lost without it
     with tqdm(total=plan.clock.steps, initial=progress.step, unit="step", disable=None, leave=False) as bar:
         while not plan.is_done(progress):
             start = time.perf_counter() - progress.seconds
-            row = _train_epoch(task, plan, progress, train_batches, save, check, bar)
+            row = _train_epoch(task, plan, progress, train_batches, save, check, watch, bar)
             row |= evaluate(task, val_batches, check)[1].means("val")
             if not math.isfinite(row["val/loss"]):
                 fault = task.first_fault(val_batches.in_order())
@@ -109,6 +107,7 @@ def _train_epoch(
     batches: Batches,
     save: Save,
     check: Callable[[], None],
+    watch: SignalWatch,
     bar: Any,
 ) -> Row:
     """Train the steps that are left of an epoch; returns the columns of its row that training gives."""
@@ -122,7 +121,8 @@ def _train_epoch(
         lr = plan.schedule(plan.optimizer.lr, epoch * clock.steps_per_epoch + progress.steps, clock)
         generator.manual_seed(noise_seeds[progress.steps])
         try:
-            task.train_step(group, plan.optimizer, lr, progress.totals, mode=mode, max_norm=plan.clip_grad_norm)
+            with watch.leaving_before_anything_is_done():  # the first step compiles kernels, which takes long
+                task.train_step(group, plan.optimizer, lr, progress.totals, mode=mode, max_norm=plan.clip_grad_norm)
         except Diverged as error:
             when = f"in step {progress.steps + 1} of epoch {epoch + 1} (lr {lr:.3g})"
             raise Diverged.at(str(error), when) from None

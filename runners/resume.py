@@ -13,10 +13,10 @@ import yaml
 
 from cnn.arguments import ConfigError, Fault, show
 from cnn.schedules import Clock
-from runners import checkpoint, preparation, saved_config, snapshot
+from runners import atomic, checkpoint, preparation, saved_config, snapshot
 from runners.checkpoint import Checkpoint
 from runners.data import Dataset
-from runners.errors import CheckpointError, DataError, RunDirectoryError, printable, short
+from runners.errors import CheckpointError, DataError, RunDirectoryError, printable, short, typed_path
 from runners.experiment import Result, carry_out, versions
 from runners.loop import Plan
 from runners.progress import Progress
@@ -60,12 +60,16 @@ def resume(path: Path, typed: Sequence[str] = (), *, may_change: bool = False) -
         network = preparation.build(config, dataset)
         progress = snapshot.restore(saved, config, network)
         plan = preparation.plan_training(config, dataset)
-        _require_place(progress, plan, changed)
+        other_data = dataset.fingerprint != saved.data_fingerprint
+        _require_place(progress, plan, [*changed, *(["data"] if other_data else [])])
         if directory.told("state", "") == "done" and plan.is_done(progress):
             return None
         _warn_of_versions(directory, config)
-        same_course = not decisive and dataset.fingerprint == saved.data_fingerprint
-        _settle_checkpoints(directory, saved, file, progress, same_course)
+        same_course = not decisive and not other_data
+        try:
+            _settle_checkpoints(directory, saved, file, progress, same_course)
+        except OSError as error:
+            raise RunDirectoryError(f"{error.filename or path}: can't be written: {error.strerror}") from None
         watch.check()
         told = {"time": now(), "epoch": progress.epoch, "step": progress.step, "overrides": list(typed)}
         return carry_out(config, dataset, network, progress, directory, watch, resumed=told)
@@ -94,6 +98,9 @@ def latest_unfinished(outputs: Path = Path("outputs")) -> Path:
 def _read(path: Path) -> tuple[Checkpoint, Path]:
     """The state to go on from, and its file. Raises CheckpointError for none, or one that doesn't fit together."""
     if not any((path / "checkpoints" / name).exists() for name in (checkpoint.LAST, checkpoint.PREVIOUS)):
+        if (path / "checkpoints" / "best.pkl").exists():
+            hint = f"begin a new run from its best weights with {typed_path('init_from', path)}"
+            raise CheckpointError(f"{path}: its checkpoints last and previous are gone; {hint}")
         raise CheckpointError(f"{path}: the run ended before its first step, begin it anew (overrides.yaml says how)")
     saved, file = checkpoint.load_last(path)
     if saved.config.get("model", {}).get("layers") != saved.model["layers"]:
@@ -105,7 +112,7 @@ def _warn_of_edits(path: Path, saved: Checkpoint) -> None:
     """Somebody may have edited config.yaml and believe that it counts; or put another run's checkpoint here."""
     try:
         told = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return
     differing = list(_changed(saved.config, told)) if isinstance(told, dict) else []
     if differing:
@@ -147,7 +154,7 @@ def _require_none(path: Path, decisive: Mapping[str, tuple[Any, Any]]) -> None:
         Fault(
             key,
             f"{show(after)} and not {show(before)} changes what this run computes: "
-            f"add resume_changed=true to go on so, or begin a new run with init_from={path}",
+            f"add resume_changed=true to go on so, or begin a new run with {typed_path('init_from', path)}",
         )
         for key, (before, after) in decisive.items()
     ]
@@ -178,7 +185,7 @@ def _require_data(dataset: Dataset, saved: Checkpoint, may_change: bool) -> None
         )
 
 
-def _require_place(progress: Progress, plan: Plan, changed: Mapping[str, Any]) -> None:
+def _require_place(progress: Progress, plan: Plan, changed: Sequence[str]) -> None:
     """Raise ConfigError or CheckpointError where the config doesn't lead on from where the run stands."""
     faults = []
     if plan.clock.epochs < progress.epoch:
@@ -207,12 +214,13 @@ def _settle_checkpoints(
     if progress.rows:
         problem = _why_not_best(directory.checkpoint("best"), progress, same_course)
         if problem and (progress.steps or progress.best is not progress.rows[-1]):
-            hint = f"begin a new run from the last weights with init_from={directory.checkpoint('last')}"
+            hint = f"begin a new run from the last weights with {typed_path('init_from', directory.checkpoint('last'))}"
             raise CheckpointError(f"{problem}; {hint}")
         if problem:
             checkpoint.save(directory.checkpoint("best"), saved)
     if file.name != checkpoint.LAST:
         file.replace(directory.checkpoint("last"))
+        atomic.sync(file.parent)
 
 
 def _why_not_best(file: Path, progress: Progress, same_course: bool) -> str | None:

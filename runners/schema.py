@@ -188,7 +188,7 @@ def _settings(raw: Mapping[str, Any]) -> tuple[Settings | None, list[Fault]]:
     """The keys at the top, if those that are known are sound, and all faults."""
     known = [*SECTIONS, *Settings.model_fields]
     unknown = [key for key in raw if key not in known]
-    typed = [*known, "resume"]  # which is no part of a config, but may be misspelled
+    typed = [*known, *BESIDE_RESUME]  # which are no part of a config, but may be misspelled
     faults = [Fault(key, BESIDE_RESUME.get(key) or f"unknown, {nearest(key, typed)}") for key in unknown]
     own = {key: value for key, value in raw.items() if key in Settings.model_fields}
     try:

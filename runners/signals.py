@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+AGAIN = 0.05
+"""Seconds after which a signal is raised once more."""
 PATIENCE = b"\nfinishing this step, then saving; once more leaves at once\n"
 
 
@@ -33,15 +36,16 @@ class SignalWatch:
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self.at_once = False
-        """Whether a signal raises Interrupted where it arrives: there is nothing to be finished."""
+        self._begun = False
+        """Whether something is done that is worth finishing."""
+        self._at_once = False
 
     def remember(self, signal_number: int, frame: FrameType | None) -> None:
-        signal.signal(signal_number, signal.SIG_DFL)
         if self.received is None:
             self.received = signal_number
-        if self.at_once:
+        if self._at_once:
             self.check()
+        signal.signal(signal_number, signal.SIG_DFL)
         if sys.stderr.isatty():
             os.write(sys.stderr.fileno(), PATIENCE)
 
@@ -49,6 +53,34 @@ class SignalWatch:
         """Raise Interrupted if a signal has come."""
         if self.received is not None:
             raise Interrupted(self.received)
+
+    @contextmanager
+    def leaving_before_anything_is_done(self) -> Iterator[None]:
+        """In the first of these blocks that is passed, a signal raises Interrupted where it arrives.
+
+        Where that is a callback from compiled code it gets lost, and is raised once more.
+        """
+        if self._begun or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        hook, alarm = sys.unraisablehook, signal.signal(signal.SIGALRM, lambda number, frame: self.check())
+
+        def again(lost: Any) -> None:
+            if isinstance(lost.exc_value, Interrupted):
+                signal.setitimer(signal.ITIMER_REAL, AGAIN)
+            else:
+                hook(lost)
+
+        sys.unraisablehook = again
+        self._at_once = True
+        try:
+            self.check()
+            yield
+            self._begun = True
+        finally:
+            self._at_once = False
+            sys.unraisablehook = hook
+            signal.signal(signal.SIGALRM, alarm)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import os
@@ -24,6 +25,7 @@ from runners import checkpoint, commands, metrics, run_directory
 from runners.exits import COMPILING
 from runners.tasks import Classification
 from tests.runners.conftest import SMALL_MODEL, Run
+from tests.runners.outcomes import stop_at
 
 ROOT = Path(__file__).parents[2]
 
@@ -133,6 +135,58 @@ def test_a_signal_before_the_first_step_is_done_leaves_at_once(
     assert run_directory.state(Path("a")) == "interrupted"
     monkeypatch.setattr(Classification, "train_step", sound)
     assert commands.train(["resume=a"]) == 0
+
+
+def test_a_signal_that_a_callback_of_compiled_code_swallows_is_raised_once_more(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def compiles(*arguments: Any, **more: Any) -> None:
+        ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), signal.SIGTERM))()
+        time.sleep(20)
+        raise AssertionError("the step went on")
+
+    monkeypatch.setattr(Classification, "train_step", compiles)
+    assert run("run_dir=a") == 143
+    assert capsys.readouterr().err == "interrupted by SIGTERM; python run.py resume=a goes on\n"
+
+
+def test_a_signal_before_the_first_step_is_heeded_when_that_begins(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = checkpoint.save
+
+    def save(file: Path, content: checkpoint.Checkpoint) -> None:
+        sound(file, content)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def step(*arguments: Any, **more: Any) -> None:
+        raise AssertionError("a step was begun")
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    monkeypatch.setattr(Classification, "train_step", step)
+    assert run("run_dir=a") == 130
+    assert checkpoint.load(Path("a/checkpoints/last.pkl")).step == 0
+
+
+def test_a_resume_that_has_nothing_left_to_train_is_done_when_figures_are_drawn(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("runners.experiment.evaluate", lambda *arguments: 1 / 0)
+        assert run("run_dir=a", "epochs=1") == 1
+    monkeypatch.setattr("runners.experiment._draw", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
+    capsys.readouterr()
+    assert commands.train(["resume=a"]) == 130
+    assert capsys.readouterr().err == "interrupted by SIGINT; the run is done, a/summary.json tells how\n"
+    assert run_directory.state(Path("a")) == "done"
+
+
+def test_commands_can_be_pasted(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(3, patch)
+        assert run("run_dir=my run") == 143
+    [line] = capsys.readouterr().err.splitlines()
+    *_, typed, goes, on = shlex.split(line.partition("; ")[2])
+    assert (typed, goes, on) == ("resume=my run", "goes", "on")
+    assert commands.train([typed]) == 0
 
 
 def test_of_two_signals_the_first_counts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -137,6 +138,48 @@ def test_data_may_have_moved(step: int, run: Run, monkeypatch: pytest.MonkeyPatc
     assert resume("resume=a", "data.path=moved") == 0
     assert outcome("a")["rows"] == outcome("whole")["rows"]
     assert outcome("a")["last"]["weights"] == outcome("whole")["last"]["weights"]
+
+
+@pytest.mark.parametrize("step", [8, 11])
+def test_other_data_come_between_epochs_only(step: int, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(step, patch)
+        assert run("run_dir=a", f"data.path={write_dataset(Path('data'))}") == 143
+    other = write_dataset(Path("other"), count=160)
+    capsys.readouterr()
+    assert resume("resume=a", f"data.path={other}", "resume_changed=true") == 2
+    told = (
+        f"error: data: the run stands behind step {(step - 1) % 8 + 1} of epoch {(step - 1) // 8 + 1}, this can change"
+    )
+    assert capsys.readouterr().err.startswith(told)
+
+
+def test_both_broken(stopped: Run, capsys: Capture) -> None:
+    for file in (LAST, PREVIOUS):
+        file.write_bytes(b"torn")
+    assert resume("resume=a") == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: a/checkpoints/last.pkl: ")
+    assert told.endswith("; previous.pkl can't be used either\n")
+    for file in (LAST, PREVIOUS):
+        file.unlink()
+    assert resume("resume=a") == 2
+    assert capsys.readouterr().err == (
+        "error: a: its checkpoints last and previous are gone; begin a new run from its best weights with init_from=a\n"
+    )
+
+
+def test_a_folder_in_the_place_of_last(stopped: Run, capsys: Capture) -> None:
+    LAST.unlink()
+    (LAST / "more").mkdir(parents=True)
+    assert resume("resume=a") == 2
+    assert "error: a/checkpoints/previous.pkl: can't be written: Is a directory\n" in capsys.readouterr().err
+    assert PREVIOUS.exists()
+
+
+def test_a_config_that_nobody_can_read_is_passed_over(stopped: Run) -> None:
+    Path("a/config.yaml").write_text("[" * 3000)
+    assert resume("resume=a") == 0
 
 
 def test_an_edited_config_is_told(stopped: Run, caplog: pytest.LogCaptureFixture) -> None:
