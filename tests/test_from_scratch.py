@@ -80,7 +80,7 @@ STANDARD = set(
 FILES_AND_PROCESSES = set(
     """
     argparse concurrent csv datetime errno filelock gzip hashlib http io json logging pathlib pickle pickletools
-    platform re secrets shutil signal stat struct sys tarfile tempfile threading time traceback urllib
+    platform re secrets shlex shutil signal stat struct sys tarfile tempfile threading time traceback urllib
     warnings zlib
     """.split()
 )
