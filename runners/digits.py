@@ -70,7 +70,7 @@ def _brightness(picture: Image.Image) -> Array:
     clearest = max(bands, key=_detail)
     if _detail(clearest) > 2 * _detail(grey):
         grey = clearest
-    return ndimage.gaussian_filter(grey, max(grey.shape) / WORKING_SIZE)
+    return np.asarray(ndimage.gaussian_filter(grey, max(grey.shape) / WORKING_SIZE))
 
 
 def _detail(band: Array) -> float:
@@ -97,7 +97,7 @@ def _ink(grey: Array) -> tuple[Array, bool]:
 
 def _ground(grey: Array, size: int) -> Array:
     """What is left without dark strokes narrower than `size`; beyond its edges the picture goes on as it ends."""
-    return ndimage.grey_closing(np.pad(grey, size, mode="edge"), (size, size))[size:-size, size:-size]
+    return np.asarray(ndimage.grey_closing(np.pad(grey, size, mode="edge"), (size, size))[size:-size, size:-size])
 
 
 def _area(curve: list[float]) -> float:
@@ -166,7 +166,7 @@ def _thickened(strokes: Array) -> Array:
         return strokes
     reach = round(radius)
     rows, columns = np.indices((2 * reach + 1, 2 * reach + 1)) - reach
-    return ndimage.grey_dilation(np.pad(strokes, reach), footprint=rows**2 + columns**2 <= radius**2)
+    return np.asarray(ndimage.grey_dilation(np.pad(strokes, reach), footprint=rows**2 + columns**2 <= radius**2))
 
 
 def _fit(strokes: Array, height: int, width: int) -> Array:

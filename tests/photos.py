@@ -36,7 +36,7 @@ WHITE, BLACK, BLUE, RED, PALE_BLUE, GREEN, PINK, WOOD, COFFEE, BOARD, CHALK, GRA
 def enlarged(image: Array, height: int) -> Array:
     """A 28x28 digit this high, with crisp strokes."""
     large = Image.fromarray(image.astype(np.float32) / 255).resize((height, height), Image.Resampling.BICUBIC)
-    return np.clip((ndimage.gaussian_filter(np.asarray(large), height / 100) - 0.4) * 5, 0, 1)
+    return np.asarray(np.clip((ndimage.gaussian_filter(np.asarray(large), height / 100) - 0.4) * 5, 0, 1))
 
 
 def skeleton(mask: Array) -> Array:
@@ -85,7 +85,7 @@ def dots(image: Array, size: Size, random: Random) -> Array:
         row, column = left[0].astype(int)
         empty[row, column] = False
         left = left[np.hypot(*(left - left[0]).T) > height * 0.075]
-    return np.clip(height * 0.026 - ndimage.distance_transform_edt(empty) + 0.5, 0, 1)
+    return np.asarray(np.clip(height * 0.026 - ndimage.distance_transform_edt(empty) + 0.5, 0, 1))
 
 
 def pieces(image: Array, size: Size, random: Random) -> Array:
@@ -206,7 +206,7 @@ def tight(image: Array, size: Size, random: Random) -> Array:
     """Nothing but the digit, cut at its edges."""
     page = on_paper()(image, size, random)
     (box,) = ndimage.find_objects((page.mean(-1) < 0.5).astype(int))
-    return page[box]
+    return np.asarray(page[box])
 
 
 def touching(image: Array, size: Size, random: Random) -> Array:
