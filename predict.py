@@ -8,7 +8,7 @@ from runners.signals import leave_on_signals
 
 if __name__ == "__main__":
     leave_on_signals()
-    from runners.commands import predict  # takes a second or two
-    from runners.exits import guarded
+    from runners.cli.predict import main  # takes a second or two
+    from runners.exit_codes import guarded
 
-    sys.exit(guarded(predict, sys.argv[1:]))
+    sys.exit(guarded(main, sys.argv[1:]))

@@ -48,7 +48,7 @@ from benchmarks.timing import (
 )
 from cnn import ops
 from cnn.ops.threads import available_threads
-from runners import metrics
+from runners.files import metrics_csv
 
 DEFAULT = Case("seed8", 32)
 SETTING = {"model": ("model", ""), "batch": ("batch", ""), "threads": ("threads", "")}
@@ -81,7 +81,7 @@ def loop_speed(arguments: Sequence[str]) -> float:
     """Images per second of run.py's training epochs, without the first."""
     with TemporaryDirectory() as folder:
         run_quietly(["run.py", *arguments, f"run_dir={folder}/run"])
-        rows = metrics.read(Path(folder, "run", "metrics.csv"))
+        rows = metrics_csv.read(Path(folder, "run", "metrics.csv"))
     return median(row["images_per_second"] for row in rows[1:])
 
 

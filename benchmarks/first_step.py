@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cnn.optimizers import Optimizer
-from runners import commands
+from runners.cli import train
 from runners.data.batches import Batch
 from runners.tasks import TASKS, Classification
 from runners.tasks.classification import Totals
@@ -29,4 +29,4 @@ class OneStep(Classification):
 
 if __name__ == "__main__":
     TASKS["classification"] = OneStep
-    sys.exit(commands.train(sys.argv[1:]))
+    sys.exit(train.main(sys.argv[1:]))

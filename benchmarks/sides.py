@@ -16,7 +16,7 @@ from benchmarks.timing import Step, alone
 from cnn import Sequential, build_model
 from cnn.losses import CrossEntropy
 from cnn.optimizers import Adam
-from runners import overrides
+from runners.config import overrides
 from runners.data.batches import Batch
 from runners.tasks import Classification
 from runners.tasks.classification import Totals

@@ -18,9 +18,9 @@ import numpy as np
 from PIL import Image, ImageColor
 from scipy import ndimage
 
-from runners.data.idx import Mnist, read_idx
+from runners.data.sources.idx import Mnist, read_idx
 from runners.errors import CheckpointError, ImageError
-from runners.inference import Predictor
+from runners.prediction import Predictor
 
 Array = np.ndarray[Any, Any]
 Random = np.random.Generator

@@ -93,7 +93,7 @@ MODULES = {
         "yaml",
     },
 }
-"""The modules that each package may import; scipy in runners/digits.py alone, to find the digit on a picture."""
+"""The modules that each package may import; scipy in runners/pictures/digits.py alone, to find the digit on a picture."""
 
 
 def dotted(node: ast.AST) -> str:

@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 
 from cnn import build_model
 from cnn.builder import known
-from runners import commands, overrides
+from runners.cli import train
+from runners.config import overrides
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -60,7 +61,7 @@ def test_the_message_is_the_one_that_is_printed(
     (shown,) = re.findall(r"```\n(error: .*?)\n```", README)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["run.py"])
-    assert commands.train(["model.layers=[{conv2d:{out_channels:4,kernel_size:0}}]"]) == 2
+    assert train.main(["model.layers=[{conv2d:{out_channels:4,kernel_size:0}}]"]) == 2
     assert shown in capsys.readouterr().err
 
 

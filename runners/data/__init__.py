@@ -1,11 +1,11 @@
 """Datasets by the name that `data.name` gives."""
 
-from runners.data.cifar10 import Cifar10
 from runners.data.dataset import Dataset, Examples, Source
-from runners.data.fashion_mnist import FashionMnist
-from runners.data.folder import Folder
-from runners.data.idx import Idx, Mnist
-from runners.data.moving_mnist import MovingMnist
+from runners.data.sources.cifar10 import Cifar10
+from runners.data.sources.fashion_mnist import FashionMnist
+from runners.data.sources.folder import Folder
+from runners.data.sources.idx import Idx, Mnist
+from runners.data.sources.moving_mnist import MovingMnist
 
 SOURCES: dict[str, type[Source]] = {
     "mnist": Mnist,

@@ -15,7 +15,7 @@ from cnn.layers.activation import Softmax
 from cnn.losses import LOSSES, Loss, minus_log_sigmoid
 from cnn.optimizers import Optimizer, clip_grad_norm
 from runners.data.batches import Batch
-from runners.divergence import Diverged, finite, first_fault
+from runners.tasks.divergence import Diverged, finite, first_fault
 
 TRAINING = Mode(train=True)
 EVALUATION = Mode(train=False, keep_cache=False)

@@ -15,10 +15,10 @@ from benchmarks.peers import PEERS
 from cnn import Sequential, build_model
 from cnn.losses import CrossEntropy
 from cnn.optimizers import OPTIMIZERS
-from runners import composition
+from runners.config import composition
 from runners.data import Examples
 from runners.data.batches import Batches
-from runners.data.idx import read_idx
+from runners.data.sources.idx import read_idx
 from runners.tasks import Classification
 from runners.tasks.classification import Totals
 from tests.cnn.oracle import copy_state, sequence, theirs

@@ -22,9 +22,11 @@ import numpy as np
 from PIL import Image
 
 from cnn import ConfigError
-from runners import commands, evaluate, plain_pickle, resume
+from runners.cli import train
 from runners.errors import InputError
-from runners.inference import Predictor
+from runners.files import plain_pickle
+from runners.prediction import Predictor
+from runners.training import evaluation, resume
 from tests.faults.memory import Peak
 from tests.faults.pickles import MOST_BYTES, Hang
 from tests.runners.conftest import SMALL_MODEL, write_dataset
@@ -119,7 +121,7 @@ class Uses:
         sys.argv = ["run.py"]
         small = [f"data.path={data}", "data.val_examples=20", SMALL_MODEL, "epochs=1", "batch_size=20", "threads=1"]
         with redirect_stdout(io.StringIO()):
-            assert commands.train(["data=idx", "run_dir=good", "kernels=reference", *small]) == 0
+            assert train.main(["data=idx", "run_dir=good", "kernels=reference", *small]) == 0
         Image.new("L", (10, 10), 200).save("picture.png")
         shutil.copytree("good", "run")
         self.good = plain_pickle.read(Path("good/checkpoints/last.pkl"))
@@ -145,7 +147,7 @@ class Uses:
 
     @staticmethod
     def _evaluate() -> None:
-        found = evaluate.evaluate("run/checkpoints/best.pkl")
+        found = evaluation.evaluate("run/checkpoints/best.pkl")
         assert math.isfinite(found.loss), found
 
     @staticmethod

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from runners import opcodes
+from runners.files import safe_unpickler
 
 ARGUMENTS = {"uint1": 1, "uint2": 2, "uint4": 4, "uint8": 8, "int4": 4, "float8": 8}
 WORDS = (b"numpy", b"ndarray", b"dtype", b"os", b"system", b"_reconstruct", b"f4", b"O", b"<", b"\xff\xfe", b"")
@@ -16,7 +16,7 @@ MULTIARRAY = (b"numpy._core.multiarray", b"numpy.core.multiarray")  # of numpy 2
 UNKNOWN = ((b"os", b"system"), (b"builtins", b"eval"), (b"numpy", b"load"), (b"numpy.core", b"_reconstruct"))
 TYPES = {b"f4": (4, b"<"), b"f8": (8, b"<"), b"i8": (8, b"<"), b"i4": (4, b"<"), b"u1": (1, b"|"), b"b1": (1, b"|")}
 EVERY = list(pickletools.opcodes)
-ALLOWED = [opcode for opcode in EVERY if opcode.name in opcodes.ACTIONS and opcode.name != "PROTO"]
+ALLOWED = [opcode for opcode in EVERY if opcode.name in safe_unpickler.ACTIONS and opcode.name != "PROTO"]
 
 
 def grammatical(count: int, seed: int) -> Iterator[bytes]:

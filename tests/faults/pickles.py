@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from runners import plain_pickle
 from runners.errors import CheckpointError
+from runners.files import plain_pickle
 from tests.faults.grammar import grammatical
 from tests.faults.memory import Peak
 

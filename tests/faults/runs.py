@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runners import checkpoint, run_directory
 from runners.errors import InputError
+from runners.files import checkpoint, run_directory
 from tests.faults.trials import Ended, Server
 from tests.runners.conftest import SMALL_MODEL, write_dataset
 from tests.runners.outcomes import outcome

@@ -90,7 +90,9 @@ class Server:
 
 
 def serve() -> None:
-    from runners import commands, exits, experiment
+    from runners import exit_codes
+    from runners.cli import train
+    from runners.training import experiment
 
     experiment._draw = lambda *arguments: None  # half a second for each trial; a run is done with or without pictures
     for line in sys.stdin:
@@ -99,7 +101,7 @@ def serve() -> None:
         job = json.loads(line)
         child = os.fork()
         if child == 0:
-            _child(partial(exits.guarded, commands.train), job)
+            _child(partial(exit_codes.guarded, train.main), job)
         print(child, flush=True)
         sys.stdin.readline()
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
@@ -127,7 +129,7 @@ def _child(train: Callable[[list[str]], int], job: dict[str, Any]) -> None:
 
 def _tell_saves(told: int) -> None:
     """Each checkpoint that is saved leaves a line, once it is."""
-    from runners import checkpoint
+    from runners.files import checkpoint
 
     save = checkpoint.save
 

@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from runners import commands
-from runners.data.idx import Idx, Mnist, read_idx
+from runners.cli import train
+from runners.data.sources.idx import Idx, Mnist, read_idx
 from tests.runners.outcomes import stop_at
 
 Array = np.ndarray[Any, Any]
@@ -70,7 +70,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["run.py"])
-        assert commands.train(["epochs=3", "data.num_examples=20000", f"run_dir={folder}"]) == 0
+        assert train.main(["epochs=3", "data.num_examples=20000", f"run_dir={folder}"]) == 0
     return folder
 
 
@@ -90,7 +90,7 @@ def run(striped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         given = {override.lstrip("+").split("=")[0] for override in overrides}
         given |= {"model.layers"} if "model" in given else set()
         given |= {"data.path", "data.val_examples"} if "data" in given else set()
-        return commands.train([*(o for o in small if o.split("=")[0] not in given), *overrides])
+        return train.main([*(o for o in small if o.split("=")[0] not in given), *overrides])
 
     return command
 

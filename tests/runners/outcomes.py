@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runners import checkpoint, metrics
+from runners.files import checkpoint, metrics_csv
 from runners.tasks import Classification
 
 
@@ -28,7 +28,7 @@ def without_times(value: Any) -> Any:
 def outcome(run: str | Path) -> dict[str, Any]:
     """Rows, summary and checkpoints."""
     return {
-        "rows": without_times(metrics.read(Path(run, "metrics.csv"))),
+        "rows": without_times(metrics_csv.read(Path(run, "metrics.csv"))),
         "summary": without_times(json.loads(Path(run, "summary.json").read_text())),
         **{
             which: without_times(checkpoint.load(Path(run, f"checkpoints/{which}.pkl")).model_dump())

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runners.data import cifar10, fashion_mnist
 from runners.data.download import Remote
-from runners.data.idx import header
+from runners.data.sources import cifar10, fashion_mnist
+from runners.data.sources.idx import header
 from tests.runners.conftest import SMALL_MODEL, Array
 
 TEN_CLASSES = SMALL_MODEL.replace("out_features:3", "out_features:10")

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from cnn import ops
-from runners import checkpoint
 from runners.data.augmentation import Augmentation, affine_grid, displacement, sample
 from runners.data.batches import Batches
 from runners.data.dataset import Examples
+from runners.files import checkpoint
 from tests.cnn.oracle import ours, theirs
 from tests.runners.conftest import Run
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runners import commands, overrides
+from runners.cli import train
+from runners.config import overrides
 from tests.runners.conftest import Run, faults
 
 SEVERAL = "are several values, put -m before them to sweep"
@@ -222,6 +223,6 @@ def test_the_projects_own_configs(
     file = configs / "config.yaml"
     file.write_text(file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
     monkeypatch.setattr("sys.argv", ["run.py"])
-    assert commands.train(["seed=3"]) == 2
+    assert train.main(["seed=3"]) == 2
     (told,) = faults(capsys)
     assert expected in told

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runners.data import idx
 from runners.data.dataset import MOST_BYTES
-from runners.data.idx import Idx, header, read_idx
+from runners.data.sources import idx
+from runners.data.sources.idx import Idx, header, read_idx
 from runners.errors import DataError
 from tests.runners.conftest import Run, stripes, write_dataset, write_idx
 from tests.runners.small_data import TEN_CLASSES
@@ -200,7 +200,7 @@ def test_digits_that_are_not_mnists(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The files that ship with the project, damaged."""
-    monkeypatch.setattr(idx, "__file__", str(tmp_path / "idx.py"))
+    monkeypatch.setattr(idx, "__file__", str(tmp_path / "sources" / "idx.py"))
     damage(write_dataset(tmp_path / "mnist", (28, 28)) / name)
     assert run("data=mnist", TEN_CLASSES, "data.val_examples=30") == 2
     assert capsys.readouterr().err == f"error: {tmp_path / 'mnist' / name}: {expected}\n"

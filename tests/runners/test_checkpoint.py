@@ -17,8 +17,9 @@ import torch
 from PIL import Image
 
 from cnn import build_model
-from runners import checkpoint, commands, evaluate, metrics, opcodes, plain_pickle
+from runners.cli import evaluate, predict
 from runners.errors import CheckpointError
+from runners.files import checkpoint, metrics_csv, plain_pickle, safe_unpickler
 
 GOOD = {"weights": {"a": np.arange(6, dtype=np.float32).reshape(2, 3)}, "epoch": 3, "names": ["x", None, True, 1.5]}
 
@@ -43,7 +44,7 @@ def test_what_is_saved_is_loaded(file: Path) -> None:
     assert [child.name for child in file.parent.iterdir()] == ["last.pkl"]
 
 
-@pytest.mark.parametrize("dtype", opcodes.DTYPES)
+@pytest.mark.parametrize("dtype", safe_unpickler.DTYPES)
 def test_every_allowed_type_and_scalar_and_empty_arrays(dtype: str, tmp_path: Path) -> None:
     arrays = [np.ones((2, 0), dtype), np.array(1, dtype), np.ones((3, 1, 2), dtype)]
     plain_pickle.write(tmp_path / "x.pkl", {"arrays": arrays})
@@ -161,17 +162,17 @@ def one_content_for_many_arrays(size: int, count: int) -> bytes:
 def test_the_content_of_an_array_is_not_copied_into_others() -> None:
     """A small file would fill the memory; single bytes, of which Python has one object each, may be recalled."""
     with pytest.raises(CheckpointError, match="holds one bytes in two places"):
-        opcodes.decode(one_content_for_many_arrays(60_000, 3))
-    assert [list(array) for array in opcodes.decode(one_content_for_many_arrays(1, 2))["x"]] == [[0], [0], [0]]
+        safe_unpickler.decode(one_content_for_many_arrays(60_000, 3))
+    assert [list(array) for array in safe_unpickler.decode(one_content_for_many_arrays(1, 2))["x"]] == [[0], [0], [0]]
     pair = [np.array([7], np.uint8), np.array([7], np.uint8)]
-    assert opcodes.decode(pickle.dumps(pair, 4)) == pair
+    assert safe_unpickler.decode(pickle.dumps(pair, 4)) == pair
 
 
 def test_texts_are_short_and_not_repeated_without_end() -> None:
     with pytest.raises(CheckpointError, match="a text of more than 65,536 bytes"):
-        opcodes.decode(pickle.dumps({"x": "a" * 65_537}, 4))
+        safe_unpickler.decode(pickle.dumps({"x": "a" * 65_537}, 4))
     with pytest.raises(CheckpointError, match="its repeated texts have more than 67,108,864 characters"):
-        opcodes.decode(pickle.dumps({"x": ["a" * 65_536] * 2000}, 4))
+        safe_unpickler.decode(pickle.dumps({"x": ["a" * 65_536] * 2000}, 4))
 
 
 def test_a_checksum_is_compared_before_a_file_goes_into_memory(tmp_path: Path) -> None:
@@ -199,7 +200,7 @@ def test_what_does_not_fit_into_memory_is_told(file: Path, monkeypatch: pytest.M
 
 
 def test_a_run_of_any_length_can_be_saved(tmp_path: Path) -> None:
-    row = dict.fromkeys([*metrics.COLUMNS, "step_seconds"], 0.5)
+    row = dict.fromkeys([*metrics_csv.COLUMNS, "step_seconds"], 0.5)
     rows = [{**row, "epoch": float(number)} for number in range(30_000)]
     plain_pickle.write(tmp_path / "x.pkl", {"rows": rows})
     assert plain_pickle.read(tmp_path / "x.pkl")["rows"][-1] == rows[-1]
@@ -292,7 +293,7 @@ def test_content_that_cannot_be_used_is_named(change: dict[str, Any], tmp_path: 
     ids=str,
 )
 def test_rows_that_no_epoch_ends_with_are_refused(change: dict[str, float], tmp_path: Path) -> None:
-    row = dict.fromkeys([*metrics.COLUMNS, "step_seconds"], 1.0)
+    row = dict.fromkeys([*metrics_csv.COLUMNS, "step_seconds"], 1.0)
     for changed in ({}, change):
         plain_pickle.write(
             tmp_path / "x.pkl", usable() | {"progress": usable()["progress"] | {"rows": [row | changed]}}
@@ -446,7 +447,7 @@ def test_a_network_that_gives_no_numbers_names_nothing(
     weights = {"linear_1.weight": np.full((2, 4), 3e38, np.float32), "linear_1.bias": np.zeros(2, np.float32)}
     plain_pickle.write(tmp_path / "x.pkl", usable() | {"weights": weights, "mean": -3e38})
     Image.new("L", (4, 4), 200).save(tmp_path / "a.png")
-    assert commands.predict([str(tmp_path / "x.pkl"), str(tmp_path / "a.png"), *options]) == 2
+    assert predict.main([str(tmp_path / "x.pkl"), str(tmp_path / "a.png"), *options]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.endswith("x.pkl: its network gives no numbers, but infinity or NaN\n")

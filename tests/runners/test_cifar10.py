@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from runners import evaluate
-from runners.data import cifar10
+from runners.cli import evaluate
+from runners.data.sources import cifar10
 from tests.runners.conftest import Run
 from tests.runners.small_data import NOWHERE, TEN_CLASSES, cifar_archive, cifar_files, remote, write
 

@@ -13,9 +13,12 @@ from cnn.arguments import model_of
 from cnn.losses import LOSSES
 from cnn.optimizers import OPTIMIZERS
 from cnn.schedules import SCHEDULES
-from runners import commands, debug, overrides, schema
-from runners.data import SOURCES, cifar10
+from runners.cli import train
+from runners.config import overrides, schema
+from runners.data import SOURCES
+from runners.data.sources import cifar10
 from runners.tasks import TASKS
+from runners.training import debug
 from tests.runners import small_data
 from tests.runners.conftest import Run, write_dataset
 
@@ -30,7 +33,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_models(name: str) -> None:
     """Two batches of training, validation and test."""
     clips = ["data=moving_mnist", "model.classes=8"] if name == "conv3d" else []
-    assert commands.train([f"model={name}", "model.width=3", "debug=fast", "batch_size=8", *clips]) == 0
+    assert train.main([f"model={name}", "model.width=3", "debug=fast", "batch_size=8", *clips]) == 0
 
 
 def files(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -51,7 +54,7 @@ def test_data(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     classes = files(name, tmp_path / "here", monkeypatch)
     typed = [f"data.path={tmp_path / 'here'}", "data.val_examples=20"] if (tmp_path / "here").exists() else []
     layers = f"model.layers=[flatten,{{linear:{{out_features:{classes}}}}}]"
-    assert commands.train([f"data={name}", *typed, layers, "debug=fast"]) == 0
+    assert train.main([f"data={name}", *typed, layers, "debug=fast"]) == 0
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -63,7 +66,7 @@ def test_a_config_of_data_lists_every_argument(name: str) -> None:
 
 @pytest.mark.parametrize("name", overrides.choices("experiment"))
 def test_experiments(name: str) -> None:
-    assert commands.train([f"experiment={name}", "debug=fast", "batch_size=8"]) == 0
+    assert train.main([f"experiment={name}", "debug=fast", "batch_size=8"]) == 0
     (summary,) = Path("outputs").rglob("summary.json")
     assert json.loads(summary.read_text(encoding="utf-8"))["steps"] == 2
 

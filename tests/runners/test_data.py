@@ -10,7 +10,7 @@ import torch
 
 from runners.data.batches import Batches
 from runners.data.dataset import Dataset
-from runners.data.idx import Idx, Mnist
+from runners.data.sources.idx import Idx, Mnist
 
 
 @pytest.fixture(scope="module")

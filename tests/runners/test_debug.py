@@ -16,7 +16,8 @@ from cnn.branches import GRAPHS
 from cnn.layers import LAYERS
 from cnn.layers.activation import ReLU
 from cnn.ops import direct, norm_kernels, window_kernels
-from runners import metrics, overrides
+from runners.config import overrides
+from runners.files import metrics_csv
 from tests.runners.broken_layers import WRONG_FORMULAS, mistakes
 from tests.runners.conftest import Run
 
@@ -227,5 +228,5 @@ def test_faults_come_before_a_report(run: Run, capsys: pytest.CaptureFixture[str
 def test_classes_of_weight_zero_are_no_fault(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("debug=gradcheck", "loss.weight=[0,0,1]", "threads=1") == 0
     assert run("loss.weight=[0,0,1]", "batch_size=2", "epochs=1", "run_dir=here") == 0
-    row = metrics.read(Path("here/metrics.csv"))[0]
+    row = metrics_csv.read(Path("here/metrics.csv"))[0]
     assert math.isfinite(row["train/loss"])

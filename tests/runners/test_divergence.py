@@ -17,11 +17,12 @@ from cnn import build_model
 from cnn.layers.activation import ReLU
 from cnn.losses import CrossEntropy
 from cnn.optimizers import SGD
-from runners import checkpoint, loop, metrics
 from runners.data.batches import Batch
-from runners.divergence import Diverged, finite
+from runners.files import checkpoint, metrics_csv
 from runners.tasks import Classification
 from runners.tasks.classification import Totals
+from runners.tasks.divergence import Diverged, finite
+from runners.training import loop
 from tests.runners.conftest import Run
 
 
@@ -103,7 +104,7 @@ def test_a_run_that_diverges_stops_and_keeps_what_it_had(run: Run, capsys: pytes
     status = json.loads(Path("a/status.json").read_text())
     assert status["state"] == "failed"
     assert "isn't finite" in status["reason"]
-    rows = metrics.read(Path("a/metrics.csv"))
+    rows = metrics_csv.read(Path("a/metrics.csv"))
     assert 1 <= len(rows) < 9
     assert all(math.isfinite(value) for row in rows for value in row.values())
     for which in ("last", "best"):
@@ -165,7 +166,7 @@ def test_a_loss_in_the_test_that_is_no_number(run: Run, monkeypatch: pytest.Monk
         totals.loss = torch.tensor(math.inf)
         return predicted, totals
 
-    monkeypatch.setattr("runners.experiment.evaluate", evaluate)  # the loop's own is that of validation
+    monkeypatch.setattr("runners.training.experiment.evaluate", evaluate)  # the loop's own is that of validation
     assert run("run_dir=a") == 1
     assert "the sum over the batches isn't finite in the test" in capsys.readouterr().err
     assert not Path("a/summary.json").exists()

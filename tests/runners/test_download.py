@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from runners import evaluate
-from runners.data import cifar10, download, fashion_mnist
-from runners.data.cifar10 import Cifar10
-from runners.data.fashion_mnist import FashionMnist
+from runners.cli import evaluate
+from runners.data import download
+from runners.data.sources import cifar10, fashion_mnist
+from runners.data.sources.cifar10 import Cifar10
+from runners.data.sources.fashion_mnist import FashionMnist
 from tests.runners.conftest import Run
 from tests.runners.small_data import NOWHERE, TEN_CLASSES, cifar_archive, cifar_files, fashion_files, remote, write
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from runners import opcodes
 from runners.errors import CheckpointError
+from runners.files import safe_unpickler
 from tests.faults import contents, pickles, runs
 from tests.faults.grammar import grammatical
 from tests.faults.memory import Peak
@@ -91,11 +91,11 @@ def test_the_grammar_reaches_what_makes_arrays(monkeypatch: pytest.MonkeyPatch) 
         return act
 
     for name in ("STACK_GLOBAL", "REDUCE", "BUILD", "BINGET"):
-        monkeypatch.setitem(opcodes.ACTIONS, name, counted(name, opcodes.ACTIONS[name]))
+        monkeypatch.setitem(safe_unpickler.ACTIONS, name, counted(name, safe_unpickler.ACTIONS[name]))
     for data in grammatical(1000, 0):
         here: set[str] = set()
         try:
-            opcodes.decode(data)
+            safe_unpickler.decode(data)
             here.add("read")
         except CheckpointError as error:
             here.add(str(error))

@@ -16,11 +16,12 @@ import pytest
 import torch
 from PIL import Image
 
-from runners import commands, evaluate, exits
-from runners.data import folder as module
-from runners.data.folder import Folder
+from runners import exit_codes
+from runners.cli import evaluate, predict
+from runners.data.sources import folder as module
+from runners.data.sources.folder import Folder
 from runners.errors import DataError
-from runners.images import prepare_plain, read_picture
+from runners.pictures.reading import prepare_plain, read_picture
 from runners.signals import Interrupted
 from tests.runners.conftest import Run
 from tests.runners.small_data import forbid, picture, pictures
@@ -104,7 +105,7 @@ def test_from_pictures_to_a_prediction(run: Run, colours: Path, capsys: pytest.C
     assert run(*data, "data.size=10", "epochs=8", "run_dir=first") == 0
     assert json.loads(Path("first/summary.json").read_text())["test"]["test/accuracy"] == 1
     capsys.readouterr()
-    assert commands.predict(["first", str(colours / "test/green/0.png")]) == 0
+    assert predict.main(["first", str(colours / "test/green/0.png")]) == 0
     assert capsys.readouterr().out.startswith("Predicted: green\n")
     shutil.rmtree(colours / "test/blue")
     shutil.rmtree(colours / "train/blue")
@@ -282,7 +283,7 @@ def test_commands_end_with_the_code_of_a_signal() -> None:
     def interrupted(arguments: object) -> int:
         raise Interrupted(signal.SIGTERM)
 
-    assert exits.guarded(interrupted, []) == 143
+    assert exit_codes.guarded(interrupted, []) == 143
 
 
 def test_warnings_are_as_before_once_pictures_are_read(colours: Path) -> None:

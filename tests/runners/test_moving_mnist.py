@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from runners import commands, evaluate
+from runners.cli import evaluate, predict
 from runners.data.dataset import Dataset, Examples
-from runners.data.idx import Mnist
-from runners.data.moving_mnist import DIRECTIONS, MovingMnist
+from runners.data.sources.idx import Mnist
+from runners.data.sources.moving_mnist import DIRECTIONS, MovingMnist
+from runners.training import evaluation
 from tests.runners.conftest import Run
 
 Array = np.ndarray[Any, Any]
@@ -160,16 +161,16 @@ def test_config_faults_come_before_the_files_are_opened(
 
 def test_a_run_is_evaluated_and_names_no_pictures(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*DATA, *MODEL, "epochs=1", "run_dir=drift", "data.frames=6") == 0
-    own = evaluate.evaluate("drift")
+    own = evaluation.evaluate("drift")
     assert own.confusion.sum() == 10000
     assert own.class_names == list(DIRECTIONS)
-    other = evaluate.evaluate("drift", ["data.clip_seed=1"])
+    other = evaluation.evaluate("drift", ["data.clip_seed=1"])
     assert not torch.equal(other.confusion, own.confusion)
     capsys.readouterr()
     assert evaluate.main(["drift"]) == 0
     assert "moving_mnist: 10,000 test examples" in capsys.readouterr().out
     picture = Path("picture.png")
     picture.touch()
-    assert commands.predict(["drift", str(picture)]) == 2
+    assert predict.main(["drift", str(picture)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "its network takes [1, 6, 20, 20], pictures are [1 or 3 channels, height, width]" in line

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runners import commands
-from runners.images import read_picture
-from runners.inference import Predictor
+from runners.cli import predict
+from runners.pictures.reading import read_picture
+from runners.prediction import Predictor
 from tests import photos
 from tests.runners.odd_pictures import (
     NOT_A_FILE,
@@ -46,7 +46,7 @@ KEYS = {
 def test_pictures_that_are_read(kind: str, trained: Path, tmp_path: Path, capsys: Capture) -> None:
     make, expected = READ[kind]
     path = make(tmp_path)
-    assert commands.predict([str(trained), str(path), "--json"]) == 0
+    assert predict.main([str(trained), str(path), "--json"]) == 0
     out, err = capsys.readouterr()
     (answer,) = (json.loads(line) for line in out.splitlines())
     assert answer["label"] == "7"
@@ -63,12 +63,12 @@ def test_pictures_that_are_refused(
     monkeypatch.chdir(tmp_path)
     make, expected = REFUSED[kind]
     path = make(tmp_path)
-    assert commands.predict([str(trained), str(path)]) == 2
+    assert predict.main([str(trained), str(path)]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(f"error: {path}: {expected}")
     assert len(err.splitlines()) == 1
-    assert commands.predict([str(trained), str(path), "--json"]) == 2
+    assert predict.main([str(trained), str(path), "--json"]) == 2
     out, err = capsys.readouterr()
     assert json.loads(out) == {"path": str(path), "error": json.loads(out)["error"]}
     assert json.loads(out)["error"].startswith(expected)
@@ -80,7 +80,7 @@ def test_a_picture_that_may_not_be_read(trained: Path, tmp_path: Path, capsys: C
     file.chmod(0)
     if os.access(file, os.R_OK):
         pytest.skip("this user may read everything")
-    assert commands.predict([str(trained), str(file)]) == 2
+    assert predict.main([str(trained), str(file)]) == 2
     assert capsys.readouterr().err == f"error: {file}: can't be read: Permission denied\n"
 
 
@@ -94,7 +94,7 @@ def test_a_folder_that_may_not_be_read(
         saved(SEVEN, f"{name}.png")(closed.parent)
     forbid(monkeypatch, closed)
     for given, read in ((closed, 0), (closed.parent, 2)):
-        assert commands.predict([str(trained), str(given)]) == 2
+        assert predict.main([str(trained), str(given)]) == 2
         out, err = capsys.readouterr()
         assert err == f"error: {closed}: can't be read: Permission denied\n"
         assert len(out.splitlines()) == read
@@ -107,12 +107,12 @@ def test_an_empty_name_is_not_the_working_directory(
     for name in ("asked.png", "not-asked.png"):
         saved(SEVEN, name)(tmp_path)
     told = "the name of a picture is empty, as of a variable in the shell that isn't set"
-    assert commands.predict([str(trained), "", "asked.png"]) == 2
+    assert predict.main([str(trained), "", "asked.png"]) == 2
     out, err = capsys.readouterr()
     assert err == f"error: {told}\n"
     assert out.startswith("asked.png: Predicted Number: 7")
     assert len(out.splitlines()) == 1
-    assert commands.predict([str(trained), "", "--json"]) == 2
+    assert predict.main([str(trained), "", "--json"]) == 2
     assert json.loads(capsys.readouterr().out) == {"path": "", "error": told}
 
 
@@ -129,7 +129,7 @@ COUNTS = {
 @pytest.mark.parametrize("count", COUNTS)
 def test_bad_counts(count: str, capsys: Capture) -> None:
     with pytest.raises(SystemExit) as ended:
-        commands.predict(["no/run", "a.png", "--top", count])
+        predict.main(["no/run", "a.png", "--top", count])
     assert ended.value.code == 2
     assert f"error: argument --top: {COUNTS[count]}" in capsys.readouterr().err
 
@@ -144,7 +144,7 @@ def test_bad_pictures_do_not_stop_the_others(trained: Path, tmp_path: Path, caps
         (mixed / name).write_bytes(content)
     os.mkfifo(mixed / "d.jpg")
     given = [str(tmp_path / "folder"), good, str(tmp_path / "missing"), str(mixed), good]
-    assert commands.predict([str(trained), *given, "--json"]) == 2
+    assert predict.main([str(trained), *given, "--json"]) == 2
     out, err = capsys.readouterr()
     answers = [json.loads(line) for line in out.splitlines()]
     asked = [given[0], good, given[2], str(mixed / "a.png"), str(mixed / "b.png"), str(mixed / "d.jpg"), good]
@@ -152,7 +152,7 @@ def test_bad_pictures_do_not_stop_the_others(trained: Path, tmp_path: Path, caps
     reasons = ["a folder without pictures", None, "there is no such file", NOT_A_PICTURE, None, NOT_A_FILE, None]
     assert [answer.get("error") for answer in answers] == reasons
     assert err == ""
-    assert commands.predict([str(trained), *given]) == 2
+    assert predict.main([str(trained), *given]) == 2
     out, err = capsys.readouterr()
     assert [line.split(": ")[:2] for line in out.splitlines()] == [
         [path, "Predicted Number"] for path in (good, str(mixed / "b.png"), good)
@@ -169,7 +169,7 @@ def test_what_was_done_is_said(trained: Path, tmp_path: Path, capsys: Capture) -
         (saved(with_alpha(0, "RGBA"), "a.png"), "  (on a white background, inverted, cropped to 50x62 at 17,20)"),
         (saved(on_page((200, 84), (30, 0)), "b.png"), "  (inverted, cropped to 50x62 at 47,20)"),
     ):
-        assert commands.predict([str(trained), str(make(tmp_path)), "--top", "1"]) == 0
+        assert predict.main([str(trained), str(make(tmp_path)), "--top", "1"]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert lines[0] == "Predicted Number: 7"
         assert lines[1].startswith("  7  ")
@@ -180,11 +180,11 @@ def test_several_digits_are_said_to_be_pieces(trained: Path, tmp_path: Path, cap
     page = on_page((300, 140), (40, 20))
     page.paste(PAPER, (110, 20))
     path = str(saved(page, "two.png")(tmp_path))
-    assert commands.predict([str(trained), path, "--json"]) == 0
+    assert predict.main([str(trained), path, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["pieces"] == 2
     assert answer["cropped"] == pytest.approx([57, 40, 177, 102], abs=2)
-    assert commands.predict([str(trained), path]) == 0
+    assert predict.main([str(trained), path]) == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith(", 2 pieces taken for one digit)")
 
 
@@ -193,7 +193,7 @@ def test_dirt_and_far_away_things_are_left_out(trained: Path, tmp_path: Path, ca
     for left, top in ((500, 500), (20, 560), (300, 120)):
         page.paste(0, (left, top, left + 8, top + 8))
     page.paste(0, (520, 40, 560, 90))
-    assert commands.predict([str(trained), str(saved(page, "a.png")(tmp_path)), "--json"]) == 0
+    assert predict.main([str(trained), str(saved(page, "a.png")(tmp_path)), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["label"], answer["pieces"]) == ("7", 1)
     assert answer["cropped"] == pytest.approx([133, 140, 235, 265], abs=3)
@@ -269,7 +269,7 @@ def test_a_terminal_shows_a_progress_bar(
     for argument, shown in ((tmp_path, 3), (tmp_path / "a.png", 0)):  # one picture needs no bar
         terminal = Terminal()
         monkeypatch.setattr(sys, "stderr", terminal)
-        assert commands.predict([str(trained), str(argument), "--json"]) == 0
+        assert predict.main([str(trained), str(argument), "--json"]) == 0
         assert ("/3 [" in terminal.getvalue()) == (shown == 3)
         assert len(capsys.readouterr().out.splitlines()) == max(shown, 1)
 
@@ -287,7 +287,7 @@ def test_the_box_around_a_digit_is_not_its_stroke(missing: str, trained: Path, t
     for side, line in lines.items():
         if side != missing:
             page.paste(20, line)
-    assert commands.predict([str(trained), str(saved(page, "a.png")(tmp_path)), "--json"]) == 0
+    assert predict.main([str(trained), str(saved(page, "a.png")(tmp_path)), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["label"], answer["pieces"]) == ("7", 1)
     assert answer["cropped"] == pytest.approx([167, 170, 217, 232], abs=3)

@@ -12,11 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from runners import commands, evaluate, figures
-from runners.data.idx import Idx, Mnist
-from runners.digits import prepare_digit
-from runners.images import read_picture
-from runners.inference import Predictor
+from runners.cli import evaluate, predict
+from runners.data.sources.idx import Idx, Mnist
+from runners.pictures.digits import prepare_digit
+from runners.pictures.reading import read_picture
+from runners.prediction import Predictor
+from runners.tasks import figures
 from tests.runners.conftest import Run
 
 MNIST = Mnist().path
@@ -46,7 +47,7 @@ def test_two_hundred_digits(
 ) -> None:
     for index in range(200):
         draw(digits[0][index], tmp_path / f"{index:03d}")
-    assert commands.predict([str(trained), str(tmp_path), "--json"]) == 0
+    assert predict.main([str(trained), str(tmp_path), "--json"]) == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [int(Path(answer["path"]).stem) for answer in answers] == list(range(200))
     right = sum(int(answer["label"]) == label for answer, label in zip(answers, digits[1], strict=False))
@@ -68,17 +69,17 @@ def test_what_is_printed(
 ) -> None:
     as_it_is(digits[0][0], tmp_path / "seven")
     file = str(tmp_path / "seven.png")
-    assert commands.predict([str(trained), file]) == 0
+    assert predict.main([str(trained), file]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "Predicted Number: 7"
     assert len(lines) == 5
     assert lines[4] == "  (cropped to 16x20 at 6,7)"
-    assert commands.predict([str(trained), file, "--top", "10", "--checkpoint", "last"]) == 0
+    assert predict.main([str(trained), file, "--top", "10", "--checkpoint", "last"]) == 0
     shares = [float(line.split()[1].rstrip("%")) for line in capsys.readouterr().out.splitlines()[1:-1]]
     assert len(shares) == 10
     assert sum(shares) == pytest.approx(100, abs=0.1)
     assert shares == sorted(shares, reverse=True)
-    assert commands.predict([str(trained / "checkpoints" / "best.pkl"), file, file]) == 0
+    assert predict.main([str(trained / "checkpoints" / "best.pkl"), file, file]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert lines[0].startswith(f"{file}: Predicted Number: 7 (")
@@ -94,7 +95,7 @@ def test_one_bad_picture_does_not_stop_the_others(
     Image.new("L", (28, 28), 130).save(tmp_path / "blank.png")
     names = ["text.png", "empty.png", "cut.png", "blank.png", "missing.png", "seven.png"]
     paths = [str(tmp_path / name) for name in names]
-    assert commands.predict([str(trained), *paths]) == 2
+    assert predict.main([str(trained), *paths]) == 2
     out, err = capsys.readouterr()
     assert out.startswith(f"{paths[-1]}: Predicted Number: 7")
     lines = err.splitlines()
@@ -102,7 +103,7 @@ def test_one_bad_picture_does_not_stop_the_others(
         assert line.startswith(f"error: {name}: ")
     assert "there is nothing on it" in lines[3]
     assert "there is no such file" in lines[4]
-    assert commands.predict([str(trained), *paths, "--json"]) == 2
+    assert predict.main([str(trained), *paths, "--json"]) == 2
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [answer["path"] for answer in answers] == paths
     assert ["error" in answer for answer in answers] == [True] * 5 + [False]
@@ -111,7 +112,7 @@ def test_one_bad_picture_does_not_stop_the_others(
 @pytest.mark.parametrize("arguments", [["/no/such/run", "x.png"], ["{folder}", "x.png"], ["{run}", "{folder}"]])
 def test_bad_arguments(arguments: list[str], trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = [argument.format(run=trained, folder=tmp_path) for argument in arguments]
-    assert commands.predict(given) == 2
+    assert predict.main(given) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
@@ -195,7 +196,7 @@ def test_named_classes_and_plain_pictures(
     image[np.arange(40) // 4 % 2 == 0] = 160
     Image.fromarray(image).save(tmp_path / "picture.png")
     capsys.readouterr()
-    assert commands.predict(["first", str(tmp_path / "picture.png")]) == 0
+    assert predict.main(["first", str(tmp_path / "picture.png")]) == 0
     assert capsys.readouterr().out.splitlines()[0] == "Predicted: rows"
 
 
@@ -205,7 +206,7 @@ def test_volumes_take_no_pictures(run: Run, tmp_path: Path, capsys: pytest.Captu
     folder = write_dataset(tmp_path / "volumes", (8, 8, 8))
     assert run("model=conv3d", "model.classes=3", f"data.path={folder}", "run_dir=first", "epochs=1") == 0
     capsys.readouterr()
-    assert commands.predict(["first", "x.png"]) == 2
+    assert predict.main(["first", "x.png"]) == 2
     told = "its network takes [1, 8, 8, 8], pictures are [1 or 3 channels, height, width]; python -m runners.evaluate"
     assert told in capsys.readouterr().err
 

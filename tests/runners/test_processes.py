@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runners import checkpoint, commands, metrics, run_directory
-from runners.exits import COMPILING
+from runners.cli import train
+from runners.exit_codes import COMPILING
+from runners.files import checkpoint, metrics_csv, run_directory
 from runners.tasks import Classification
 from tests.runners.conftest import SMALL_MODEL, Run
 from tests.runners.outcomes import stop_at
@@ -90,7 +91,7 @@ def test_signals_save_and_leave(number: signal.Signals, code: int, striped: Path
     status = json.loads((tmp_path / "a" / "status.json").read_text())
     assert (status["state"], status["reason"]) == ("interrupted", number.name)
     assert checkpoint.load(tmp_path / "a" / "checkpoints" / "last.pkl").step >= 8
-    assert metrics.read(tmp_path / "a" / "metrics.csv")
+    assert metrics_csv.read(tmp_path / "a" / "metrics.csv")
 
 
 def wait_for_handlers(process: subprocess.Popen[str]) -> None:
@@ -134,7 +135,7 @@ def test_a_signal_before_the_first_step_is_done_leaves_at_once(
     assert capsys.readouterr().err == "interrupted by SIGINT; python run.py resume=a goes on\n"
     assert run_directory.state(Path("a")) == "interrupted"
     monkeypatch.setattr(Classification, "train_step", sound)
-    assert commands.train(["resume=a"]) == 0
+    assert train.main(["resume=a"]) == 0
 
 
 def test_a_signal_that_a_callback_of_compiled_code_swallows_is_raised_once_more(
@@ -170,11 +171,11 @@ def test_a_resume_that_has_nothing_left_to_train_is_done_when_figures_are_drawn(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("runners.experiment.evaluate", lambda *arguments: 1 / 0)
+        patch.setattr("runners.training.experiment.evaluate", lambda *arguments: 1 / 0)
         assert run("run_dir=a", "epochs=1") == 1
-    monkeypatch.setattr("runners.experiment._draw", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr("runners.training.experiment._draw", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
     capsys.readouterr()
-    assert commands.train(["resume=a"]) == 130
+    assert train.main(["resume=a"]) == 130
     assert capsys.readouterr().err == "interrupted by SIGINT; the run is done, a/summary.json tells how\n"
     assert run_directory.state(Path("a")) == "done"
 
@@ -186,7 +187,7 @@ def test_commands_can_be_pasted(run: Run, monkeypatch: pytest.MonkeyPatch, capsy
     [line] = capsys.readouterr().err.splitlines()
     *_, typed, goes, on = shlex.split(line.partition("; ")[2])
     assert (typed, goes, on) == ("resume=my run", "goes", "on")
-    assert commands.train([typed]) == 0
+    assert train.main([typed]) == 0
 
 
 def test_of_two_signals_the_first_counts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +215,7 @@ def test_a_terminal_that_goes_away_stops_nothing(striped: Path, tmp_path: Path) 
     os.close(reader)
     process.wait(timeout=60)
     assert json.loads((tmp_path / "a/status.json").read_text())["state"] == "done"
-    assert len(metrics.read(tmp_path / "a/metrics.csv")) == 40
+    assert len(metrics_csv.read(tmp_path / "a/metrics.csv")) == 40
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
@@ -240,13 +241,13 @@ def test_a_second_signal_leaves_at_once_and_harms_nothing(number: int, striped: 
     saved = checkpoint.load_run(tmp_path / "a", "last")
     resumed = [sys.executable, str(ROOT / "run.py"), "resume=a", f"epochs={saved.epoch + 1}"]
     assert subprocess.run(resumed, cwd=tmp_path, stdout=subprocess.DEVNULL).returncode == 0
-    assert len(metrics.read(tmp_path / "a" / "metrics.csv")) == saved.epoch + 1
+    assert len(metrics_csv.read(tmp_path / "a" / "metrics.csv")) == saved.epoch + 1
 
 
 def test_a_signal_while_figures_are_drawn(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("runners.experiment._draw", lambda *arguments: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("runners.training.experiment._draw", lambda *arguments: os.kill(os.getpid(), signal.SIGTERM))
     assert run("run_dir=a", "epochs=1") == 143
     assert json.loads(Path("a/status.json").read_text())["state"] == "done"  # it was: only the pictures were missing
     assert capsys.readouterr().err == "interrupted by SIGTERM; the run is done, a/summary.json tells how\n"
@@ -258,7 +259,7 @@ def test_figures_that_cannot_be_drawn_do_not_fail_a_run(
     def broken(*arguments: object) -> None:
         raise ValueError("no font")
 
-    monkeypatch.setattr("runners.experiment._draw", broken)
+    monkeypatch.setattr("runners.training.experiment._draw", broken)
     assert run("run_dir=a", "epochs=1") == 0
     assert json.loads(Path("a/status.json").read_text())["state"] == "done"
     assert "ValueError: no font" in Path("a/run.log").read_text()
@@ -326,8 +327,8 @@ def test_the_start_that_compiles_says_so_and_gives_the_same_bits_as_the_next(str
     assert [text.count(COMPILING) for text in shown] == [1, 0]
     assert len(compiled[0]) >= 6
     assert compiled[0] == compiled[1]
-    rows = [metrics.read(tmp_path / name / "metrics.csv") for name in ("first", "second")]
-    assert all(a[key] == b[key] for a, b in zip(*rows, strict=True) for key in a if key not in metrics.TIMING)
+    rows = [metrics_csv.read(tmp_path / name / "metrics.csv") for name in ("first", "second")]
+    assert all(a[key] == b[key] for a, b in zip(*rows, strict=True) for key in a if key not in metrics_csv.TIMING)
     first, second = (checkpoint.load(tmp_path / name / "checkpoints" / "last.pkl") for name in ("first", "second"))
     for name, weights in first.weights.items():
         assert np.array_equal(weights, second.weights[name])

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runners import checkpoint, commands
+from runners.cli import train
+from runners.files import checkpoint
 from tests.runners.conftest import Run
 from tests.runners.outcomes import outcome, status, stop_at
 
@@ -53,6 +54,6 @@ def test_a_resumed_run_ends_like_one_that_was_never_stopped(
         assert f"interrupted by SIGTERM; python run.py resume={name} goes on" in capsys.readouterr().err
         assert checkpoint.load(Path(name, "checkpoints/last.pkl")).step == step
         assert status(name)["state"] == "interrupted"
-        assert commands.train([f"resume={name}"]) == 0
+        assert train.main([f"resume={name}"]) == 0
         assert outcome(name) == expected
         assert (status(name)["state"], status(name)["resumed"][0]["step"]) == ("done", step)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import yaml
 
-from runners import checkpoint, commands, metrics, plain_pickle, run_directory
+from runners.cli import train
+from runners.files import checkpoint, metrics_csv, plain_pickle, run_directory
 from tests.runners.conftest import Run, write_dataset
 from tests.runners.outcomes import outcome, status, stop_at
 
@@ -21,7 +22,7 @@ LAST, PREVIOUS, BEST = (Path("a/checkpoints", f"{which}.pkl") for which in ("las
 
 
 def resume(*arguments: str) -> int:
-    return commands.train(arguments)
+    return train.main(arguments)
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -192,7 +193,7 @@ def test_an_edited_config_is_told(stopped: Run, caplog: pytest.LogCaptureFixture
     assert warning == (
         "warning: a/config.yaml: isn't the checkpoint's config, which a resume takes (epochs); type what is to change"
     )
-    assert len(metrics.read(Path("a/metrics.csv"))) == 3
+    assert len(metrics_csv.read(Path("a/metrics.csv"))) == 3
 
 
 def test_a_checkpoint_of_another_run_is_told(stopped: Run, caplog: pytest.LogCaptureFixture) -> None:

@@ -15,15 +15,16 @@ import yaml
 from filelock import FileLock
 
 from cnn.ops.threads import available_threads
-from runners import checkpoint, commands, metrics, plain_pickle, run_directory
-from runners.run_directory import RunDirectory
-from runners.schema import SECTIONS, Settings
+from runners.cli import train
+from runners.config.schema import SECTIONS, Settings
+from runners.files import checkpoint, metrics_csv, plain_pickle, run_directory
+from runners.files.run_directory import RunDirectory
 from tests.runners.conftest import Run, write_dataset
 from tests.runners.outcomes import outcome, status, stop_at
 
 
 def resume(*arguments: str) -> int:
-    return commands.train(arguments)
+    return train.main(arguments)
 
 
 KNOWN = [*SECTIONS, *Settings.model_fields, "resume", "resume_changed"]
@@ -141,7 +142,7 @@ def test_all_mistakes_are_told_at_once(stopped: Run, capsys: pytest.CaptureFixtu
 def test_what_changes_the_run_is_done_where_it_is_wanted(typed: str, stopped: Run) -> None:
     assert resume("resume=a", typed, "resume_changed=true") == 0
     assert status("a")["resumed"][0]["overrides"] == [typed]
-    assert metrics.read(Path("a/metrics.csv"))[-1]["epoch"] == 3
+    assert metrics_csv.read(Path("a/metrics.csv"))[-1]["epoch"] == 3
     key, _, value = typed.partition("=")
     saved = yaml.safe_load(Path("a/config.yaml").read_text())
     assert saved == checkpoint.load(Path("a/checkpoints/last.pkl")).config
@@ -160,7 +161,7 @@ def test_the_order_of_examples_changes_between_epochs_only(
     assert capsys.readouterr().err == message
     assert resume("resume=a") == 0
     assert resume("resume=a", typed, "epochs=4", "resume_changed=true") == 0
-    assert [row["epoch"] for row in metrics.read(Path("a/metrics.csv"))] == [1, 2, 3, 4]
+    assert [row["epoch"] for row in metrics_csv.read(Path("a/metrics.csv"))] == [1, 2, 3, 4]
 
 
 def test_more_epochs_are_a_change_only_where_the_schedule_counts_them(

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import yaml
 
-from runners import checkpoint, metrics
-from runners.run_directory import RunDirectory
+from runners.files import checkpoint, metrics_csv
+from runners.files.run_directory import RunDirectory
 from tests.runners.conftest import Run, write_dataset
 
 
@@ -45,8 +45,8 @@ def test_a_run_leaves_a_complete_directory(run: Run, capsys: pytest.CaptureFixtu
     assert status["state"] == "done"
     assert status["seed"] == 3
     assert len(status["data_fingerprint"]) == 64
-    rows = metrics.read(folder / "metrics.csv")
-    assert list(rows[0]) == metrics.COLUMNS
+    rows = metrics_csv.read(folder / "metrics.csv")
+    assert list(rows[0]) == metrics_csv.COLUMNS
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert [row["step"] for row in rows] == [
         8,
@@ -89,7 +89,9 @@ def test_checkpoints_are_plain_pickles(run: Run) -> None:
 
 
 def without_timing(file: Path) -> list[dict[str, float]]:
-    return [{key: value for key, value in row.items() if key not in metrics.TIMING} for row in metrics.read(file)]
+    return [
+        {key: value for key, value in row.items() if key not in metrics_csv.TIMING} for row in metrics_csv.read(file)
+    ]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -108,7 +110,7 @@ def test_both_kernel_sets_and_precisions_learn_alike(run: Run) -> None:
     rows = []
     for name, overrides in {"fast": [], "plain": ["kernels=reference"], "double": ["dtype=float64"]}.items():
         assert run(f"run_dir={name}", "epochs=3", *overrides) == 0
-        rows.append(metrics.read(Path(name, "metrics.csv"))[-1])
+        rows.append(metrics_csv.read(Path(name, "metrics.csv"))[-1])
     assert rows[1]["train/loss"] == pytest.approx(rows[0]["train/loss"], rel=1e-3)
     assert rows[2]["train/loss"] == pytest.approx(rows[0]["train/loss"], rel=1e-2)
     assert checkpoint.load(Path("double/checkpoints/last.pkl")).weights["conv2d_1.weight"].dtype == np.float64
@@ -137,7 +139,7 @@ def test_an_existing_directory_is_refused(run: Run, capsys: pytest.CaptureFixtur
 def test_init_from_starts_with_a_saved_runs_weights(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("run_dir=first", "epochs=8") == 0
     assert run("run_dir=second", "epochs=1", "optimizer=sgd", "optimizer.lr=1e-6", "init_from=first") == 0
-    assert metrics.read(Path("second/metrics.csv"))[0]["train/loss"] < 0.2
+    assert metrics_csv.read(Path("second/metrics.csv"))[0]["train/loss"] < 0.2
     capsys.readouterr()
     assert run("run_dir=third", "init_from=first", "model.layers=[flatten,{linear:{out_features:3}}]") == 2
     assert "init_from: first/checkpoints/best.pkl: the saved weights don't fit this network" in capsys.readouterr().err
@@ -203,7 +205,7 @@ def test_a_failure_while_running_is_recorded(
     def broken(*arguments: object) -> None:
         raise RuntimeError("no space left")
 
-    monkeypatch.setattr("runners.snapshot.arrays", broken)
+    monkeypatch.setattr("runners.training.snapshot.arrays", broken)
     assert run("run_dir=first") == 1
     assert "error: the run failed: RuntimeError: no space left (traceback in first/run.log)" in capsys.readouterr().err
     status = read(Path("first/status.json"))

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from runners import metrics
-from runners.commands import train
-from runners.exits import guarded
+from runners.cli.train import main as train
+from runners.exit_codes import guarded
+from runners.files import metrics_csv
 from tests.runners.conftest import SMALL_MODEL
 from tests.runners.test_sweep import statuses
 
@@ -34,7 +34,7 @@ def start(number: int, gate: Barrier, arguments: list[str]) -> None:
 @pytest.fixture(scope="module")
 def forks() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "runners.figures"])
+    context.set_forkserver_preload([__name__, "runners.tasks.figures"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # where the server looks for what it loads
         forkserver.ensure_running()
@@ -68,7 +68,7 @@ def test_runs_get_directories_of_their_own(forks: ForkServerContext, striped: Pa
     directories = {out.splitlines()[-1].removeprefix("run directory ") for _, out, _ in ended}
     assert directories == {str(folder) for folder in Path().glob("outputs/*/*")}
     assert len(directories) == STARTS
-    first, *others = (metrics.read(Path(directory, "metrics.csv")) for directory in directories)
+    first, *others = (metrics_csv.read(Path(directory, "metrics.csv")) for directory in directories)
     assert [row["epoch"] for row in first] == [1, 2]
     for rows in others:
         assert [row["train/loss"] for row in rows] == [row["train/loss"] for row in first]
@@ -80,7 +80,7 @@ def test_one_directory_belongs_to_one_run(forks: ForkServerContext, striped: Pat
     told = "error: run_dir: runs/first exists already, give a new one or remove it\n"
     assert all((out, err) == ("", told) for code, out, err in ended if code)
     assert statuses("runs") == {"first": ("done", None)}
-    assert len(metrics.read(Path("runs/first/metrics.csv"))) == 2
+    assert len(metrics_csv.read(Path("runs/first/metrics.csv"))) == 2
 
 
 def test_one_directory_belongs_to_one_sweep(forks: ForkServerContext, striped: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from hydra.core.hydra_config import HydraConfig
 
-from runners import experiment, loop, preparation
-from runners.data.idx import Idx
+from runners.data.sources.idx import Idx
+from runners.training import experiment, loop, setup
 from tests.runners.conftest import Run
 
 SEED = "seed: -1 is not allowed, give a whole number >= 0 and <= 9223372036854775807"
@@ -79,12 +79,12 @@ def test_bad_input_alone_gives_its_exit_code(run: Run, capsys: pytest.CaptureFix
 def test_what_nobody_foresaw_is_a_failure_of_its_job_alone(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = preparation.build
+    real = setup.build
 
     def build(config: Any, dataset: Any) -> Any:
         return real(config, dataset) if config.settings.seed else 1 / 0
 
-    monkeypatch.setattr(preparation, "build", build)
+    monkeypatch.setattr(setup, "build", build)
     assert run("-m", "seed=0,1", "epochs=1", "sweep_dir=swept") == 1
     assert statuses("swept") == {"0": ("failed", "ZeroDivisionError: division by zero"), "1": ("done", None)}
     assert "Traceback" in capsys.readouterr().err

@@ -17,10 +17,11 @@ from cnn.layers.activation import Sigmoid, Softmax
 from cnn.losses import LOSSES, CrossEntropy
 from cnn.optimizers import SGD
 from cnn.schedules import Clock, Cosine
-from runners import checkpoint, evaluate, metrics
 from runners.data.batches import Batch
+from runners.files import checkpoint, metrics_csv
 from runners.tasks import Classification
 from runners.tasks.classification import Totals, probabilities
+from runners.training import evaluation
 from tests.runners.conftest import Run
 
 PLAIN_MODEL = "model.layers=[flatten,{linear:{out_features:3}}]"
@@ -108,7 +109,7 @@ def test_probabilities(loss: str, end: list[str]) -> None:
 
 
 def rows(run_dir: str) -> list[dict[str, float]]:
-    return metrics.read(Path(run_dir, "metrics.csv"))
+    return metrics_csv.read(Path(run_dir, "metrics.csv"))
 
 
 def summary(run_dir: str) -> Any:
@@ -159,7 +160,7 @@ def test_patience_over_in_the_last_epoch_stops_nothing(run: Run) -> None:
 
 def test_evaluation_uses_the_losses_own_arguments(run: Run) -> None:
     assert run("run_dir=first", "loss.label_smoothing=0.3", "loss.weight=[1,2,0.5]") == 0
-    again = evaluate.evaluate("first")
+    again = evaluation.evaluate("first")
     assert again.loss == pytest.approx(summary("first")["test"]["test/loss"], rel=1e-6)
 
 

@@ -14,11 +14,11 @@ from torch import Tensor
 from cnn import Mode, Sequential, build_model, ops
 from cnn.arguments import ConfigError, Fault
 from cnn.schedules import Clock
-from runners import checkpoint
+from runners.config.schema import Config, misfits, parse
 from runners.data import Dataset, Examples
 from runners.errors import CheckpointError
-from runners.loop import Plan
-from runners.schema import Config, misfits, parse
+from runners.files import checkpoint
+from runners.training.loop import Plan
 
 
 def prepare(raw: Mapping[str, Any], *, begins: bool = True) -> Config:

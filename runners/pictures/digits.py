@@ -16,7 +16,7 @@ from PIL import Image
 from scipy import ndimage
 
 from runners.errors import ImageError
-from runners.images import Prepared, original_size
+from runners.pictures.reading import Prepared, original_size
 
 Array = np.ndarray[Any, Any]
 

@@ -21,19 +21,20 @@ from cnn import Sequential
 from cnn.layers.conv import Conv
 from cnn.ops.compiler import COMPILER
 from cnn.summary import summarise, table
-from runners import checkpoint, metrics, preparation, snapshot
+from runners.config.schema import Config
 from runners.data import Dataset, Examples
 from runners.data.augmentation import Augmentation
 from runners.data.batches import Batches
-from runners.divergence import Diverged
 from runners.errors import RunFailed, typed_path
-from runners.loop import Plan, evaluate, train
-from runners.metrics import Row
-from runners.progress import Progress
-from runners.run_directory import RunDirectory, new_name, now
-from runners.schema import Config
+from runners.files import checkpoint, metrics_csv
+from runners.files.metrics_csv import Row
+from runners.files.run_directory import RunDirectory, new_name, now
 from runners.signals import Interrupted, SignalWatch, watch_signals
 from runners.tasks.classification import confusion
+from runners.tasks.divergence import Diverged
+from runners.training import setup, snapshot
+from runners.training.loop import Plan, evaluate, train
+from runners.training.progress import Progress
 
 log = logging.getLogger(__name__)
 MOST_CLASSES_DRAWN = 40
@@ -53,10 +54,10 @@ def run(raw: Mapping[str, Any], overrides: Sequence[str] = (), sweep_job: int | 
 
     Raises ConfigError or InputError before a run directory is made; whatever comes later is written into it first.
     """
-    config = preparation.prepare(raw)
+    config = setup.prepare(raw)
     with watch_signals() as watch:
-        dataset = preparation.load(config)
-        network = preparation.start(config, dataset)
+        dataset = setup.load(config)
+        network = setup.start(config, dataset)
         watch.check()
         with RunDirectory.make(_path(config, sweep_job), overrides) as directory:
             return carry_out(config, dataset, network, Progress(), directory, watch)
@@ -170,8 +171,8 @@ def _train_and_test(
         checkpoint.save(directory.checkpoint(which), snapshot.take(config, network, dataset, progress))
 
     task = config.task(network, config.loss)
-    plan = preparation.plan_training(config, dataset)
-    evaluated_at_once = preparation.evaluation_batch(dataset.input_shape)
+    plan = setup.plan_training(config, dataset)
+    evaluated_at_once = setup.evaluation_batch(dataset.input_shape)
     _tell_summary(network, len(dataset.train))
     train(
         task,
@@ -211,13 +212,13 @@ def _tell_summary(network: Sequential, examples: int) -> None:
 
 def _draw(directory: RunDirectory, network: Sequential, dataset: Dataset, predicted: Tensor) -> None:
     """Write the figures. matplotlib is loaded only here: it takes half a second."""
-    from runners import figures
+    from runners.tasks import figures
 
     count = len(dataset.class_names)
     matrix = confusion(dataset.test.labels, predicted, count)
     convolutions = [layer for _, layer in network.named_layers() if isinstance(layer, Conv)]
     drawn = {
-        "curves": figures.curves(metrics.read(directory.metrics)),
+        "curves": figures.curves(metrics_csv.read(directory.metrics)),
         "confusion": figures.confusion(matrix, dataset.class_names) if count <= MOST_CLASSES_DRAWN else None,
         "mistakes": figures.mistakes(dataset, predicted),
         "filters": figures.filters(convolutions[0].weight.data) if convolutions else None,

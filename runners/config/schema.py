@@ -27,10 +27,10 @@ from cnn.losses import LOSSES, Loss
 from cnn.ops.threads import available_threads
 from cnn.optimizers import OPTIMIZERS, Optimizer
 from cnn.schedules import SCHEDULES, Clock, Schedule
-from runners import fit
-from runners.checkpoint import PRECISIONS
+from runners.config import compatibility
 from runners.data import SOURCES, Source
 from runners.data.augmentation import Augmentation
+from runners.files.checkpoint import PRECISIONS
 from runners.tasks import TASKS, Classification
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -171,16 +171,16 @@ def misfits(
     """Where parts of a config don't fit one another or the data, as far as they are sound and the data are known."""
     faults: list[Fault] = []
     if loss and classes:
-        faults += fit.loss(loss, classes)
+        faults += compatibility.loss(loss, classes)
     if model and input_shape and classes:
         batch = settings.batch_size * PRECISIONS[settings.dtype].itemsize if settings else 0
-        faults += fit.network(model, input_shape, classes, batch)
+        faults += compatibility.network(model, input_shape, classes, batch)
     if settings and optimizer and schedule:
-        faults += fit.learning_rate(schedule, optimizer.lr, PRECISIONS[settings.dtype])
+        faults += compatibility.learning_rate(schedule, optimizer.lr, PRECISIONS[settings.dtype])
     if settings and examples:
-        faults += fit.batches(settings.batch_size, settings.accumulate, examples)
+        faults += compatibility.batches(settings.batch_size, settings.accumulate, examples)
     if settings and examples and optimizer and schedule:
-        faults += fit.schedule(schedule, optimizer.lr, settings.clock(examples), PRECISIONS[settings.dtype])
+        faults += compatibility.schedule(schedule, optimizer.lr, settings.clock(examples), PRECISIONS[settings.dtype])
     return faults
 
 

@@ -17,11 +17,11 @@ from cnn.arguments import ConfigError, Fault
 from cnn.diagnosis import EXAMPLES, DiagnosisFailed, Finding, diagnose
 from cnn.layers.dropout import Dropout
 from cnn.summary import summarise, table
-from runners import preparation
+from runners.config.schema import Config
 from runners.data.batches import Batches
 from runners.errors import DebugFailed
-from runners.schema import Config
 from runners.tasks.classification import Totals, one_hot
+from runners.training import setup
 
 ENOUGH = 1e-3
 MOST_STEPS = 2000
@@ -29,7 +29,7 @@ MOST_STEPS = 2000
 
 def run(raw: Mapping[str, Any], mode: str) -> str:
     """The report on a resolved config. Raises ConfigError, InputError, and DebugFailed with the report."""
-    return REPORTS[mode](preparation.prepare(raw))
+    return REPORTS[mode](setup.prepare(raw))
 
 
 def _shape_and_classes(config: Config) -> tuple[tuple[int, ...], int]:
@@ -38,7 +38,7 @@ def _shape_and_classes(config: Config) -> tuple[tuple[int, ...], int]:
     if data.known_shape and data.known_classes:
         return data.known_shape, data.known_classes
     dataset = data.load()
-    preparation.require_fit(config, dataset)
+    setup.require_fit(config, dataset)
     return dataset.input_shape, len(dataset.class_names)
 
 
@@ -48,7 +48,7 @@ def _network(config: Config, input_shape: tuple[int, ...], dtype: torch.dtype) -
     except ConfigError as error:
         raise error.inside("model") from None
     if config.settings.init_from:
-        preparation.start_from(network, config.settings.init_from)
+        setup.start_from(network, config.settings.init_from)
     return network
 
 
@@ -107,7 +107,7 @@ def _overfit(config: Config) -> str:
     dataset = config.data.load()
     count = min(config.settings.batch_size, len(dataset.train))
     alone = replace(dataset, train=dataset.train.select(np.arange(count)))
-    network = preparation.start(config, alone)
+    network = setup.start(config, alone)
     _turn_off_regularisers(config, network)
     batches = Batches(alone.train, count, mean=dataset.mean, std=dataset.std, dtype=config.dtype, device=config.device)
     batch = next(batches.in_order())

@@ -20,15 +20,15 @@ from tqdm import tqdm
 from cnn import Mode
 from cnn.optimizers import Optimizer
 from cnn.schedules import Clock, Schedule
-from runners import metrics
 from runners.data.batches import Batch, Batches
-from runners.divergence import Diverged
-from runners.metrics import Row
-from runners.progress import Progress
-from runners.run_directory import RunDirectory
+from runners.files import metrics_csv
+from runners.files.metrics_csv import Row
+from runners.files.run_directory import RunDirectory
 from runners.signals import SignalWatch
 from runners.tasks import Classification
 from runners.tasks.classification import Totals
+from runners.tasks.divergence import Diverged
+from runners.training.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def train(
     `last` saved, and Diverged where numbers stop being finite, with nothing saved of it.
     """
     save("last")  # a place that can't be written to shows before the first step
-    metrics.write(directory.metrics, progress.rows)
+    metrics_csv.write(directory.metrics, progress.rows)
 
     def check() -> None:
         if watch.received is not None:
@@ -93,7 +93,7 @@ def train(
             if progress.best is row:  # before `last`, which tells of it
                 save("best")
             save("last")
-            metrics.write(directory.metrics, progress.rows)
+            metrics_csv.write(directory.metrics, progress.rows)
             _tell(row, plan.clock.epochs, bar)
             watch.check()
     if progress.epoch < plan.clock.epochs:

@@ -21,7 +21,7 @@ from hydra.errors import HydraException
 
 from cnn.arguments import ConfigError, Fault, closest, nearest, show
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 KEY = r"[A-Za-z_]\w*(?:\.\w+)*"
 OVERRIDE = re.compile(rf"(?P<prefix>\+{{0,2}})(?P<key>{KEY}|hydra/\w+)=(?P<value>.*)", re.ASCII | re.DOTALL)
 OF_HYDRA = re.compile(r"hydra\b")

@@ -18,8 +18,8 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from runners import atomic
 from runners.errors import RunDirectoryError
+from runners.files import atomic
 
 LOCK = ".lock"
 LOOKING = 0.5

@@ -13,16 +13,18 @@ import yaml
 
 from cnn.arguments import ConfigError, Fault, show
 from cnn.schedules import Clock
-from runners import atomic, checkpoint, preparation, saved_config, snapshot
-from runners.checkpoint import Checkpoint
+from runners.config.saved import flat, with_typed
+from runners.config.schema import Config
 from runners.data import Dataset
 from runners.errors import CheckpointError, DataError, RunDirectoryError, printable, short, typed_path
-from runners.experiment import Result, carry_out, versions
-from runners.loop import Plan
-from runners.progress import Progress
-from runners.run_directory import RunDirectory, now, read_status, state
-from runners.schema import Config
+from runners.files import atomic, checkpoint
+from runners.files.checkpoint import Checkpoint
+from runners.files.run_directory import RunDirectory, now, read_status, state
 from runners.signals import watch_signals
+from runners.training import setup, snapshot
+from runners.training.experiment import Result, carry_out, versions
+from runners.training.loop import Plan
+from runners.training.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -47,19 +49,19 @@ def resume(path: Path, typed: Sequence[str] = (), *, may_change: bool = False) -
     with watch_signals() as watch, RunDirectory.open(path) as directory:
         saved, file = _read(path)
         _warn_of_edits(path, saved)
-        raw = saved_config.with_typed(saved.config, typed, _refusal)
+        raw = with_typed(saved.config, typed, _refusal)
         changed = _changed(saved.config, raw)
         if directory.told("state", "") == "done" and not changed:
             return None
-        config = preparation.prepare(raw, begins=False)
+        config = setup.prepare(raw, begins=False)
         decisive = _decisive(changed, saved, config)
         if not may_change:
             _require_none(path, {key: changed[key] for key in decisive})
-        dataset = preparation.load(config)
+        dataset = setup.load(config)
         _require_data(dataset, saved, may_change)
-        network = preparation.build(config, dataset)
+        network = setup.build(config, dataset)
         progress = snapshot.restore(saved, config, network)
-        plan = preparation.plan_training(config, dataset)
+        plan = setup.plan_training(config, dataset)
         other_data = dataset.fingerprint != saved.data_fingerprint
         _require_place(progress, plan, [*changed, *(["data"] if other_data else [])])
         if directory.told("state", "") == "done" and plan.is_done(progress):
@@ -132,7 +134,7 @@ def _refusal(key: str) -> str | None:
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The keys whose values differ, with both of them."""
-    old, new = saved_config.flat(before), saved_config.flat(after)
+    old, new = flat(before), flat(after)
     return {key: (old.get(key), new.get(key)) for key in [*new, *old] if old.get(key) != new.get(key)}
 
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from cnn import Sequential
-from runners.checkpoint import Checkpoint, SavedProgress, SavedTotals, arrays, tensors
+from runners.config.schema import Config
 from runners.data import Dataset
-from runners.divergence import Diverged
 from runners.errors import CheckpointError
-from runners.progress import Progress
-from runners.schema import Config
+from runners.files.checkpoint import Checkpoint, SavedProgress, SavedTotals, arrays, tensors
 from runners.tasks.classification import Totals
+from runners.tasks.divergence import Diverged
+from runners.training.progress import Progress
 
 log = logging.getLogger(__name__)
 

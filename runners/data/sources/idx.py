@@ -116,7 +116,7 @@ class Mnist(Idx):
         val_split: ValSplit = "train",
         split_seed: NonNegative = 0,
     ) -> None:
-        here = Path(__file__).parent / "mnist"
+        here = Path(__file__).parents[1] / "mnist"
         super().__init__(str(here), num_examples, val_examples, val_split, split_seed, preparation="digit")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runners.errors import RunDirectoryError
-from runners.run_directory import RunDirectory
+from runners.files.run_directory import RunDirectory
 
 WIDTH = 100
 

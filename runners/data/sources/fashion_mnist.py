@@ -8,7 +8,7 @@ from pathlib import Path
 from cnn.arguments import NonNegative, Positive, Text
 from runners.data.dataset import Examples, ValSplit, reading
 from runners.data.download import Remote, cache_folder, fetch, require_digest
-from runners.data.idx import Array, Idx, header
+from runners.data.sources.idx import Array, Idx, header
 
 ADDRESS = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]

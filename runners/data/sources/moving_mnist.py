@@ -10,7 +10,7 @@ from pydantic import Field
 
 from cnn.arguments import ConfigError, Fault, NonNegative, Positive
 from runners.data.dataset import Examples, Source, ValSplit
-from runners.data.idx import Mnist
+from runners.data.sources.idx import Mnist
 
 Array = np.ndarray[Any, Any]
 Frames = Annotated[int, Field(ge=2, le=64)]

@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from runners import atomic
 from runners.errors import CheckpointError, printable
-from runners.opcodes import decode
+from runners.files import atomic
+from runners.files.safe_unpickler import decode
 
 MAGIC = b"cnn-ckpt"
 VERSION = 2

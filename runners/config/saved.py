@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from cnn.arguments import ConfigError, Fault, nearest, show
-from runners import overrides
+from runners.config import overrides
 
 Refuse = Callable[[str], str | None]
 

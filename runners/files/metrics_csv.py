@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from runners import atomic
+from runners.files import atomic
 
 COLUMNS = [
     "epoch",

@@ -19,7 +19,7 @@ from cnn.arguments import NonNegative, Positive, Text
 from cnn.ops.threads import available_threads
 from runners.data.dataset import MOST_BYTES, Examples, Source, ValSplit, reading
 from runners.errors import DataError, ImageError
-from runners.images import FORMATS, find_pictures, prepare_plain, read_picture, without_warnings
+from runners.pictures.reading import FORMATS, find_pictures, prepare_plain, read_picture, without_warnings
 from runners.signals import raising_signals
 
 Pixels = Annotated[int, Field(ge=1, le=4096)]

@@ -16,9 +16,9 @@ from torch import Tensor
 from cnn import ConfigError, Sequential, plan_model
 from cnn.arguments import LARGEST, Fault, FiniteFloat, NonNegative, Positive, check, join, show
 from cnn.losses import LOSSES
-from runners import plain_pickle
 from runners.errors import CheckpointError, short
-from runners.metrics import COLUMNS
+from runners.files import plain_pickle
+from runners.files.metrics_csv import COLUMNS
 
 log = logging.getLogger(__name__)
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnn.arguments import ConfigError, Fault, join, nearest, show
-from runners import yaml_files
+from runners.config import yaml_files
 
 REFERENCE = re.compile(r"\$\{\s*(?:model\.|\.+)(\w+)")
 OWN_KEYS = ("name", "layers", "init")

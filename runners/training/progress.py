@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from runners.metrics import Row
+from runners.files.metrics_csv import Row
 from runners.tasks.classification import Totals
 
 

@@ -11,11 +11,11 @@ from PIL import Image
 from torch import Tensor
 
 from cnn import Sequential
-from runners import checkpoint
-from runners.checkpoint import Checkpoint
-from runners.digits import prepare_digit
 from runners.errors import CheckpointError, ImageError, printable
-from runners.images import Prepared, prepare_plain, read_picture
+from runners.files import checkpoint
+from runners.files.checkpoint import Checkpoint
+from runners.pictures.digits import prepare_digit
+from runners.pictures.reading import Prepared, prepare_plain, read_picture
 from runners.tasks.classification import probabilities
 
 

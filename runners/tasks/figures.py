@@ -16,7 +16,7 @@ from torch import Tensor
 
 from runners.data import Dataset
 from runners.errors import printable
-from runners.metrics import Row
+from runners.files.metrics_csv import Row
 
 BLUE, ORANGE = "#2a6f97", "#e07a1f"
 MISTAKES = 24

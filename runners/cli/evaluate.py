@@ -1,0 +1,31 @@
+"""The command behind `python -m runners.evaluate RUN [data=NAME] [data.KEY=VALUE ...]`.
+
+Without overrides the dataset is the run's own. Its test examples are used, all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+
+from cnn import ConfigError
+from runners.errors import InputError
+from runners.exit_codes import DONE, conclude
+from runners.training.evaluation import evaluate
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print an evaluation; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m runners.evaluate", description="A saved run on a dataset.")
+    parser.add_argument("run", help="a run directory, or a checkpoint in it")
+    parser.add_argument("data", nargs="*", default=[], metavar="data.KEY=VALUE", help="another, data=idx data.path=D")
+    parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which weights (default best)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    try:
+        evaluation = evaluate(options.run, options.data, options.checkpoint)
+    except (ConfigError, InputError) as error:
+        return conclude(error)
+    print(json.dumps(evaluation.as_json()) if options.json else evaluation.in_words())
+    return DONE
