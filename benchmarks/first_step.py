@@ -8,22 +8,20 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
-from cnn.optimizers import Optimizer
 from runners.cli import train
 from runners.data.batches import Batch
-from runners.tasks import TASKS, Classification
-from runners.tasks.classification import Totals
+from runners.tasks.classification import Classification
+from runners.tasks.registry import TASKS
+from runners.tasks.sums import Sums
+from runners.tasks.task import Step
 
 
 class OneStep(Classification):
     """Ends the process after a training step, without the interpreter's own farewell."""
 
-    def train_step(
-        self, batches: Sequence[Batch], optimizer: Optimizer, lr: float, totals: Totals, **others: Any
-    ) -> None:
-        super().train_step(batches, optimizer, lr, totals, **others)
+    def train_step(self, batches: Sequence[Batch], step: Step, sums: Sums) -> None:
+        super().train_step(batches, step, sums)
         os._exit(0)
 
 

@@ -11,15 +11,18 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from benchmarks import timing
 from benchmarks.peers import CLASSES, MODELS
-from benchmarks.timing import Step, alone
-from cnn import Sequential, build_model
+from benchmarks.timing import alone
+from cnn import Mode, Sequential, build_model
 from cnn.losses import CrossEntropy
 from cnn.optimizers import Adam
+from cnn.schedules import Clock, Constant
 from runners.config import overrides
 from runners.data.batches import Batch
-from runners.tasks import Classification
-from runners.tasks.classification import Totals
+from runners.tasks.classification import Classification
+from runners.tasks.sums import Sums
+from runners.tasks.task import Step
 
 LR = 0.01
 
@@ -60,17 +63,20 @@ def batch_first(batch: Batch) -> Tensor:
     return batch.x.movedim(-1, 0).contiguous()
 
 
-def our_step(case: Case) -> Step:
+def our_step(case: Case) -> timing.Step:
     """The step that run.py takes."""
-    task, optimizer, batch = Classification(case.network(), CrossEntropy()), Adam(LR), case.draw()
-    return lambda: task.train_step([batch], optimizer, LR, Totals())
+    task, batch = Classification(), case.draw()
+    task.build({"model": case.network()}, CrossEntropy())
+    task.train_with({"model": (Adam(LR), Constant())})
+    only = Step(0, Clock(1, 1), Mode(train=True))
+    return lambda: task.train_step([batch], only, Sums())
 
 
-def eager_step(case: Case, *, compiled: bool = False) -> Step:
+def eager_step(case: Case, *, compiled: bool = False) -> timing.Step:
     """The same step of torch.nn, with its fused Adam."""
     network, criterion, batch = case.peer(), nn.CrossEntropyLoss(), case.draw()
     optimizer = torch.optim.Adam(network.parameters(), LR, fused=True)
-    images, labels = batch_first(batch), batch.labels
+    images, labels = batch_first(batch), batch.targets
 
     def loss(images: Tensor) -> Tensor:
         value: Tensor = criterion(network(images), labels)
@@ -86,7 +92,7 @@ def eager_step(case: Case, *, compiled: bool = False) -> Step:
     return step
 
 
-def compiled_step(case: Case) -> Step:
+def compiled_step(case: Case) -> timing.Step:
     """The eager step, its forward and backward pass made by torch.compile."""
     return eager_step(case, compiled=True)
 

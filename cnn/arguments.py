@@ -162,6 +162,17 @@ def construct(constructor: Callable[..., Any], values: Mapping[str, Any], place:
         raise ConfigError([Fault(place, str(error))]) from None
 
 
+def construct_named(known: Mapping[str, Callable[..., Any]], section: object, place: str) -> Any:
+    """What a section's `name` names among the known ones, made from the section's other keys. Raises ConfigError."""
+    if not isinstance(section, Mapping):
+        hint = f"choose one with {place}=NAME" if section is None else "give keys with values"
+        raise ConfigError([Fault(place, f"{show(section)} is not allowed, {hint}")])
+    name = section.get("name")
+    if not isinstance(name, str) or name not in known:
+        raise ConfigError([Fault(join(place, "name"), f"unknown {show(name)}, {nearest(str(name), known)}")])
+    return construct(known[name], {key: value for key, value in section.items() if key != "name"}, place)
+
+
 def _problem(model: type[BaseModel], values: Mapping[str, Any], name: str) -> str:
     if name not in model.model_fields:
         return f"unknown, {nearest(name, model.model_fields)}"

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cnn import Sequential
 from runners.errors import CheckpointError, ImageError, printable
 from runners.files import checkpoint
 from runners.files.checkpoint import Checkpoint
 from runners.pictures.digits import prepare_digit
 from runners.pictures.reading import Prepared, prepare_plain, read_picture
-from runners.tasks.classification import probabilities
+from runners.tasks.registry import saved_task
+from runners.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -68,18 +68,21 @@ class Prediction:
 
 
 class Predictor:
-    """A network, the preparation of its pictures and the names of its classes, all from one checkpoint."""
+    """A task, the preparation of its pictures and the names of its classes, all from one checkpoint."""
 
-    def __init__(self, network: Sequential, content: Checkpoint) -> None:
-        self.network = network
+    def __init__(self, task: Task, content: Checkpoint) -> None:
+        self.task = task
         self.content = content
-        self.input_shape = tuple(content.input_shape)
+        self.input_shape = tuple(content.data.input_shape)
 
     @classmethod
     def load(cls, run: str, which: str = "best") -> Predictor:
         """From a run directory or a checkpoint file. Raises CheckpointError."""
         content = checkpoint.load_run(run, which)
-        predictor = cls(checkpoint.rebuild(content), content)
+        predictor = cls(saved_task(content), content)
+        if not predictor.task.names_classes:
+            problem = f"its task, {predictor.task.kind}, names no classes"
+            raise CheckpointError(f"{run}: {problem}; python -m runners.evaluate {run} tests it on its own data")
         if len(predictor.input_shape) != 3 or predictor.input_shape[0] not in (1, 3):
             shape = list(predictor.input_shape)
             problem = f"its network takes {shape}, pictures are [1 or 3 channels, height, width]"
@@ -88,14 +91,15 @@ class Predictor:
 
     def prepare(self, picture: Image.Image) -> Prepared:
         """The picture as the network was trained to see it."""
-        prepare = prepare_digit if self.content.preparation == "digit" else prepare_plain
+        prepare = prepare_digit if self.content.data.preparation == "digit" else prepare_plain
         return prepare(picture, self.input_shape)
 
     def _chances(self, prepared: Prepared) -> Tensor:
         """The probability of each class [K]."""
-        dtype = self.network.flat.data.dtype
-        x = torch.from_numpy(prepared.pixels).to(dtype).sub(self.content.mean).div(self.content.std)[..., None]
-        return probabilities(self.network, self.content.loss, x)[:, 0]
+        dtype = checkpoint.PRECISIONS[self.content.dtype]
+        data = self.content.data
+        x = torch.from_numpy(prepared.pixels).to(dtype).sub(data.mean).div(data.std)[..., None]
+        return self.task.predict(x)[:, 0]
 
     def predict(self, path: Path) -> Prediction:
         """Name what is on a picture.
@@ -111,7 +115,7 @@ class Predictor:
             raise ImageError(error.reason, path) from None
         if not chances.isfinite().all():
             raise CheckpointError(f"{self.content.place}: its network gives no numbers, but infinity or NaN")
-        names = self.content.class_names
+        names = self.content.data.class_names
         order = chances.argsort(descending=True).tolist()
         done = {**{str(key): value for key, value in picture.info.items()}, **prepared.done}
         return Prediction(path, [(names[index], chances[index].item()) for index in order], done)

@@ -23,8 +23,8 @@ from cnn.arguments import construct
 from cnn.losses import LOSSES
 from cnn.optimizers import OPTIMIZERS
 from runners.data.batches import Batch
-from runners.tasks import Classification
-from runners.tasks.classification import Totals
+from runners.tasks.sums import Sums
+from tests.classifier import classifier, train_step
 from tests.cnn.cases import FAMILIES
 from tests.cnn.test_layers import KERNEL_SETS
 from tests.cnn.test_optimizers import EVERYTHING
@@ -93,7 +93,7 @@ MODULES = {
         "yaml",
     },
 }
-"""The modules that each package may import; scipy in runners/pictures/digits.py alone, to find the digit on a picture."""
+"""The modules that each package may import; scipy in pictures/digits.py alone, to find the digit on a picture."""
 
 
 def dotted(node: ast.AST) -> str:
@@ -258,11 +258,12 @@ WEIGHTED: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("model", PEERS)
 def test_a_training_step_runs_nothing_but_arithmetic(model: str, optimizer: str, loss: str, kernel_set: str) -> None:
     network = build_model(shipped(model), (1, 28, 28))
-    task = Classification(network, construct(LOSSES[loss], WEIGHTED.get(loss, {})))
+    rule = construct(OPTIMIZERS[optimizer], EVERYTHING[optimizer] | {"lr": 0.01})
+    task = classifier(network, construct(LOSSES[loss], WEIGHTED.get(loss, {})), rule)
     batch = Batch(torch.randn(1, 28, 28, 4), torch.tensor([1, 2, 3, 4]))
     with OnlyArithmetic():
-        task.train_step([batch], construct(OPTIMIZERS[optimizer], EVERYTHING[optimizer]), 0.01, Totals(), max_norm=1.0)
-        task.evaluate(batch, Totals())
+        train_step(task, [batch], max_norm=1.0)
+        task.evaluate(batch, Sums())
 
 
 @pytest.mark.parametrize("kind", [kind for family in FAMILIES.values() for kind in family])

@@ -201,13 +201,13 @@ def _raise_with_all(raw: Mapping[str, Any], known: Sequence[Fault], unjudged: Co
 def _told(result: experiment.Result) -> str:
     """How a run went and where it lies, in a few lines."""
     summary = result.summary
-    best, test = summary["best"], summary["test"]
+    best = summary["best"]
     lines = []
     if result.validated_on_test:
-        lines.append("note: the best weights were chosen on test examples, so the test accuracy flatters them")
+        told = f"the test {result.task.metric(result.task.monitor).name} flatters them"
+        lines.append(f"note: the best weights were chosen on test examples, so {told}")
     lines += [
-        f"test accuracy {test['test/accuracy']:.2%}, loss {test['test/loss']:.4f}, "
-        f"with the weights of epoch {best['epoch']} (val accuracy {best['val/accuracy']:.2%}, the best)",
+        f"{_measured(result)}, with the weights of epoch {best['epoch']} ({_best(result)}, the best)",
         f"{summary['parameters']:,} parameters, {summary['steps']:,} steps in {summary['seconds']:.1f} s, "
         f"{summary['images_per_second']:,.0f} images/s in training",
         f"run directory {result.directory}",
@@ -216,6 +216,21 @@ def _told(result: experiment.Result) -> str:
 
 
 def _in_a_line(result: experiment.Result) -> str:
-    best, test = result.summary["best"], result.summary["test"]
     note = " (of weights chosen on test examples)" if result.validated_on_test else ""
-    return f"val accuracy {best['val/accuracy']:.2%}, test accuracy {test['test/accuracy']:.2%}{note}"
+    return f"{_best(result)}, {_measured(result, only_monitored=True)}{note}"
+
+
+def _best(result: experiment.Result) -> str:
+    """The number that made an epoch the best: `val accuracy 98.50%`."""
+    column = result.task.monitor
+    metric, value = result.task.metric(column), result.summary["best"].get(column)
+    split = column.partition("/")[0]
+    return f"{split} {metric.name} {metric.show(value)}" if value is not None else f"{split} {metric.name} not measured"
+
+
+def _measured(result: experiment.Result, *, only_monitored: bool = False) -> str:
+    """What the test gave: `test accuracy 98.47%, loss 0.0512`."""
+    test = result.summary["test"]
+    metrics = result.task.monitored_first()[: 1 if only_monitored else None]
+    shown = [f"{m.name} {m.show(test[f'test/{m.name}'])}" for m in metrics if f"test/{m.name}" in test]
+    return f"test {', '.join(shown) or 'not measured'}"

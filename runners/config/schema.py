@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from cnn.arguments import (
-    STRICT,
     ConfigError,
     Fault,
     Positive,
@@ -19,6 +20,7 @@ from cnn.arguments import (
     check,
     closest,
     construct,
+    construct_named,
     nearest,
     show,
 )
@@ -28,11 +30,15 @@ from cnn.ops.threads import available_threads
 from cnn.optimizers import OPTIMIZERS, Optimizer
 from cnn.schedules import SCHEDULES, Clock, Schedule
 from runners.config import compatibility
-from runners.data import SOURCES, Source
+from runners.config.compatibility import Parts, Rule
+from runners.data import Source
 from runners.data.augmentation import Augmentation
+from runners.data.sources import SOURCES
 from runners.files.checkpoint import PRECISIONS
-from runners.tasks import TASKS, Classification
+from runners.tasks.registry import TASKS
+from runners.tasks.task import Task
 
+VALUES = ConfigDict(strict=True, extra="forbid", frozen=True)
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 T = TypeVar("T")
 
@@ -40,7 +46,7 @@ T = TypeVar("T")
 class Checkpoints(BaseModel):
     """When `last` is saved beside the end of each epoch."""
 
-    model_config = STRICT
+    model_config = VALUES
 
     every_steps: Positive | None = None
 
@@ -48,7 +54,7 @@ class Checkpoints(BaseModel):
 class Settings(BaseModel):
     """The keys at the top of a config, beside its sections."""
 
-    model_config = STRICT
+    model_config = VALUES
 
     epochs: Positive
     batch_size: Positive
@@ -66,23 +72,21 @@ class Settings(BaseModel):
     patience: Positive | None = None
     checkpoint: Checkpoints = Checkpoints()
 
+    extensions: Sequence[Text] = ()
+
     def clock(self, examples: int) -> Clock:
-        """How many steps the run has with so many training examples."""
+        """How many steps the run has with this many training examples."""
         return Clock(-(-examples // (self.batch_size * self.accumulate)), self.epochs)
 
 
 @dataclass(frozen=True)
 class Config:
-    """A config whose every part has been checked; sections have become the objects they name."""
+    """A config every part of which has been checked: values, from which objects are made anew at each call.
+
+    Nothing of it changes; `changed` gives another one.
+    """
 
     settings: Settings
-    model: Mapping[str, Any]
-    data: Source
-    augment: Augmentation
-    optimizer: Optimizer
-    loss: Loss
-    schedule: Schedule
-    task: type[Classification]
     device: torch.device
     raw: Mapping[str, Any]
 
@@ -97,14 +101,57 @@ class Config:
     @property
     def saved(self) -> dict[str, Any]:
         """The config as a run keeps it, with what was chosen for it."""
-        return {**self.raw, "threads": self.threads}
+        return {**deepcopy(dict(self.raw)), "threads": self.threads}
+
+    def changed(self, **sections: Any) -> Config:
+        """A config with other top-level keys or sections. Raises ConfigError."""
+        return parse({**self.raw, **sections})
+
+    def source(self) -> Source:
+        made: Source = construct_named(SOURCES, self.raw["data"], "data")
+        return made
+
+    def augmentation(self) -> Augmentation:
+        made: Augmentation = construct(Augmentation, self.raw["augment"], "augment")
+        return made
+
+    def loss(self) -> Loss:
+        made: Loss = construct_named(LOSSES, self.raw["loss"], "loss")
+        return made
+
+    def task(self) -> Task:
+        """The task, without networks yet."""
+        made: Task = construct_named(TASKS, self.raw["task"], "task")
+        return made
+
+    def optimizer(self, network: str) -> Optimizer:
+        made: Optimizer = construct_named(OPTIMIZERS, *_of_network(self.raw, network, "optimizer"))
+        return made
+
+    def schedule(self, network: str) -> Schedule:
+        made: Schedule = construct_named(SCHEDULES, *_of_network(self.raw, network, "schedule"))
+        return made
+
+
+def _of_network(raw: Mapping[str, Any], network: str, section: str) -> tuple[object, str]:
+    """A network's own section, such as `critic_optimizer`, or else the one for all; and its name."""
+    own = f"{network}_{section}"
+    return (raw[own], own) if own in raw else (raw.get(section), section)
 
 
 BESIDE_RESUME = {
     "resume": "is no part of a config, type resume=RUN",
     "resume_changed": "belongs to resume=RUN",
 }
-SECTIONS = ("data", "augment", "model", "optimizer", "loss", "schedule", "task")
+SECTIONS = ("data", "augment", "optimizer", "loss", "schedule", "task")
+OF_NETWORKS = ("optimizer", "schedule")
+"""The sections that a network may have one of its own of."""
+
+
+def sections(networks: Sequence[str]) -> list[str]:
+    """Every section of a config whose task trains these networks."""
+    own = [f"{name}_{section}" for name in networks for section in OF_NETWORKS] if len(networks) > 1 else []
+    return [*SECTIONS, *networks, *own]
 
 
 def parse(raw: Mapping[str, Any]) -> Config:
@@ -112,7 +159,8 @@ def parse(raw: Mapping[str, Any]) -> Config:
     parts, faults = _parts(raw, ())
     if faults:
         raise ConfigError(faults)
-    return Config(*parts)
+    assert parts.settings
+    return Config(parts.settings, device_of(parts.settings), raw)
 
 
 def find_faults(raw: Mapping[str, Any], unjudged: Collection[str] = ()) -> list[Fault]:
@@ -120,73 +168,58 @@ def find_faults(raw: Mapping[str, Any], unjudged: Collection[str] = ()) -> list[
     return _parts(raw, unjudged)[1]
 
 
-def _parts(raw: Mapping[str, Any], unjudged: Collection[str]) -> tuple[Any, list[Fault]]:
-    """The parts of a `Config`, None for each that can't be made or isn't judged, and all faults."""
-    settings, faults = _settings(raw)
+def _parts(raw: Mapping[str, Any], unjudged: Collection[str]) -> tuple[Parts, list[Fault]]:
+    """What a config names, None for each part that can't be made or isn't judged, and all faults."""
+    found: list[Fault] = []
 
     def collect(name: str, make: Callable[[], T]) -> T | None:
         try:
             return None if name in unjudged else make()
         except ConfigError as error:
-            faults.extend(error.faults)
+            found.extend(fault for fault in error.faults if fault not in found)
             return None
 
-    model = collect("model", lambda: _model(raw))
-    data = collect("data", lambda: section(raw, "data", SOURCES))
-    augment = collect("augment", lambda: construct(Augmentation, _mapping(raw, "augment"), "augment"))
-    optimizer = collect("optimizer", lambda: section(raw, "optimizer", OPTIMIZERS))
-    loss = collect("loss", lambda: section(raw, "loss", LOSSES))
-    schedule = collect("schedule", lambda: section(raw, "schedule", SCHEDULES))
-    task = collect("task", lambda: _task(raw))
-    device = collect("device", lambda: _device(settings)) if settings else None
+    task = collect("task", lambda: construct_named(TASKS, raw.get("task"), "task"))
+    networks = task.networks if task else Task.networks
+    settings, faults = _settings(raw, networks)
+    models = {name: collect(name, partial(_model, raw, name)) for name in networks}
+    source = collect("data", lambda: construct_named(SOURCES, raw.get("data"), "data"))
+    collect("augment", lambda: construct(Augmentation, _mapping(raw, "augment"), "augment"))
+    rules = {name: _rule(raw, name, collect) for name in networks}
+    loss = collect("loss", lambda: construct_named(LOSSES, raw.get("loss"), "loss"))
+    if settings:
+        collect("device", lambda: device_of(settings))
+    faults += found
     if settings and settings.threads and settings.threads > available_threads():
         problem = f"{settings.threads} is more than the {available_threads()} that this process may use"
         faults.append(Fault("threads", problem))
-    if data:
-        whole = settings is not None and settings.debug not in ("fast", "overfit")  # which train on a part of it
-        faults += misfits(
-            settings,
-            model,
-            optimizer,
-            loss,
-            schedule,
-            input_shape=data.known_shape,
-            classes=data.known_classes or (len(data.class_names) if data.class_names else None),
-            examples=data.num_examples if whole else None,
-        )
-    return (settings, model, data, augment, optimizer, loss, schedule, task, device, raw), faults
+    parts = Parts(settings, task, models, rules, loss)
+    if source:
+        data = source.description
+        if settings is None or settings.debug in ("fast", "overfit"):  # which train on a part of it
+            data = replace(data, examples=None)
+        faults += compatibility.misfits(parts, data)
+    return parts, faults
 
 
-def misfits(
-    settings: Settings | None,
-    model: Mapping[str, Any] | None,
-    optimizer: Optimizer | None,
-    loss: Loss | None,
-    schedule: Schedule | None,
-    *,
-    input_shape: tuple[int, ...] | None,
-    classes: int | None,
-    examples: int | None,
-) -> list[Fault]:
-    """Where parts of a config don't fit one another or the data, as far as they are sound and the data are known."""
-    faults: list[Fault] = []
-    if loss and classes:
-        faults += compatibility.loss(loss, classes)
-    if model and input_shape and classes:
-        batch = settings.batch_size * PRECISIONS[settings.dtype].itemsize if settings else 0
-        faults += compatibility.network(model, input_shape, classes, batch)
-    if settings and optimizer and schedule:
-        faults += compatibility.learning_rate(schedule, optimizer.lr, PRECISIONS[settings.dtype])
-    if settings and examples:
-        faults += compatibility.batches(settings.batch_size, settings.accumulate, examples)
-    if settings and examples and optimizer and schedule:
-        faults += compatibility.schedule(schedule, optimizer.lr, settings.clock(examples), PRECISIONS[settings.dtype])
-    return faults
+def _rule(raw: Mapping[str, Any], network: str, collect: Callable[[str, Callable[[], Any]], Any]) -> Rule:
+    """What trains a network, as far as it can be made."""
+    (optimizer, its_place), (schedule, other_place) = (_of_network(raw, network, section) for section in OF_NETWORKS)
+    return Rule(
+        collect(its_place, lambda: construct_named(OPTIMIZERS, optimizer, its_place)),
+        collect(other_place, lambda: construct_named(SCHEDULES, schedule, other_place)),
+        (its_place, other_place),
+    )
 
 
-def _settings(raw: Mapping[str, Any]) -> tuple[Settings | None, list[Fault]]:
+def parts_of(config: Config) -> Parts:
+    """What a config names, made anew."""
+    return _parts(config.raw, ())[0]
+
+
+def _settings(raw: Mapping[str, Any], networks: Sequence[str]) -> tuple[Settings | None, list[Fault]]:
     """The keys at the top, if those that are known are sound, and all faults."""
-    known = [*SECTIONS, *Settings.model_fields]
+    known = [*sections(networks), *Settings.model_fields]
     unknown = [key for key in raw if key not in known]
     typed = [*known, *BESIDE_RESUME]  # which are no part of a config, but may be misspelled
     faults = [Fault(key, BESIDE_RESUME.get(key) or f"unknown, {nearest(key, typed)}") for key in unknown]
@@ -206,36 +239,14 @@ def _mapping(raw: Mapping[str, Any], section: str) -> Mapping[str, Any]:
     return content
 
 
-def _name(raw: Mapping[str, Any], section: str, known: Mapping[str, Any]) -> str:
-    name = _mapping(raw, section).get("name")
-    if not isinstance(name, str) or name not in known:
-        raise ConfigError([Fault(f"{section}.name", f"unknown {show(name)}, {nearest(str(name), known)}")])
-    return name
-
-
-def section(raw: Mapping[str, Any], name: str, known: Mapping[str, Callable[..., T]]) -> T:
-    """The object that a section of the config names, made from its arguments. Raises ConfigError."""
-    constructor = known[_name(raw, name, known)]
-    arguments = {key: value for key, value in _mapping(raw, name).items() if key != "name"}
-    made: T = construct(constructor, arguments, name)
-    return made
-
-
-def _task(raw: Mapping[str, Any]) -> type[Classification]:
-    task = TASKS[_name(raw, "task", TASKS)]
-    unknown = [key for key in _mapping(raw, "task") if key != "name"]
-    if unknown:
-        raise ConfigError(Fault(f"task.{key}", "unknown, known: name") for key in unknown)
-    return task
-
-
-def _model(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    model = _mapping(raw, "model")
-    make_network(model, "model")
+def _model(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    model = _mapping(raw, name)
+    make_network(model, name)
     return model
 
 
-def _device(settings: Settings) -> torch.device:
+def device_of(settings: Settings) -> torch.device:
+    """The device that is asked for. Raises ConfigError where it isn't there."""
     available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available() and settings.dtype != "float64",

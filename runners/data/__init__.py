@@ -1,19 +1,5 @@
-"""Datasets by the name that `data.name` gives."""
+"""Data: what examples are, how they are read, augmented and cut into batches. Imports files, pictures and `cnn`."""
 
-from runners.data.dataset import Dataset, Examples, Source
-from runners.data.sources.cifar10 import Cifar10
-from runners.data.sources.fashion_mnist import FashionMnist
-from runners.data.sources.folder import Folder
-from runners.data.sources.idx import Idx, Mnist
-from runners.data.sources.moving_mnist import MovingMnist
+from runners.data.dataset import Dataset, Description, Examples, Source
 
-SOURCES: dict[str, type[Source]] = {
-    "mnist": Mnist,
-    "fashion_mnist": FashionMnist,
-    "cifar10": Cifar10,
-    "idx": Idx,
-    "folder": Folder,
-    "moving_mnist": MovingMnist,
-}
-
-__all__ = ["SOURCES", "Dataset", "Examples", "Source"]
+__all__ = ["Dataset", "Description", "Examples", "Source"]

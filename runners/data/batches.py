@@ -23,13 +23,13 @@ def _unchanged(pixels: Tensor, number: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs x [C, *S, N] and classes [N]."""
+    """Inputs x [C, *S, N] and targets, as classes [N]; like everything else, targets have the batch last."""
 
     x: Tensor
-    labels: Tensor
+    targets: Tensor
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return self.x.shape[-1]
 
 
 class Batches:
@@ -89,4 +89,4 @@ class Batches:
             x = ops.empty((*shape, len(chosen)), like=self._like)
             ops.take_examples(x.view(-1, len(chosen)), self._rows, chosen)
             x = change(x, number).mul_(self._scale).add_(self._shift)
-            yield Batch(x, self.examples.labels[chosen].to(self.device))
+            yield Batch(x, self.examples.targets[chosen].movedim(0, -1).to(self.device))

@@ -27,25 +27,38 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Examples:
-    """Images as bytes [count, C, *S] and their classes [count], int64."""
+    """Images as bytes [count, C, *S] and what a network is to make of them: classes [count], int64, or anything else.
+
+    Targets are one for each example, along the first axis.
+    """
 
     images: Tensor
-    labels: Tensor
+    targets: Tensor
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.images)
 
     def select(self, indices: Array) -> Examples:
         """The examples with these numbers, in this order."""
         chosen = torch.from_numpy(indices)
-        return Examples(self.images[chosen], self.labels[chosen])
+        return Examples(self.images[chosen], self.targets[chosen])
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of data, perhaps before they are read: the shape of an example, classes, training examples."""
+
+    input_shape: tuple[int, ...] | None = None
+    classes: int | None = None
+    examples: int | None = None
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Examples for training, validation and test, and what a network that learns them has to know for prediction.
 
-    `mean` and `std` are of the training images, pixels scaled to [0, 1].
+    `mean` and `std` are of the training images, pixels scaled to [0, 1]. `validated_on_test`: whether the validation
+    examples are test examples.
     """
 
     train: Examples
@@ -56,11 +69,16 @@ class Dataset:
     mean: float
     std: float
     fingerprint: str
+    validated_on_test: bool = False
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """[C, *S] of one example."""
         return tuple(self.train.images.shape[1:])
+
+    @property
+    def description(self) -> Description:
+        return Description(self.input_shape, len(self.class_names), len(self.train))
 
 
 class Source:
@@ -76,6 +94,12 @@ class Source:
         self.val_examples = val_examples
         self.val_split = val_split
         self.split_seed = split_seed
+
+    @property
+    def description(self) -> Description:
+        """What is known before anything is read."""
+        named = len(self.class_names) if self.class_names else None
+        return Description(self.known_shape, self.known_classes or named, self.num_examples)
 
     def read(self) -> tuple[Examples, Examples]:
         """The examples of the training file and of the test file. Raises DataError for whatever is wrong with them."""
@@ -104,6 +128,7 @@ class Source:
             mean,
             std,
             _fingerprint(training_file, test),
+            self.val_split == "test",
         )
 
     def _require_training_examples(self, available: int, what: str) -> None:
@@ -126,7 +151,7 @@ class Source:
         return training_file.select(order[: self.num_examples]), val
 
     def _names(self, training_file: Examples, test: Examples) -> list[str]:
-        classes = 1 + max(int(examples.labels.max()) for examples in (training_file, test))
+        classes = 1 + max(int(examples.targets.max()) for examples in (training_file, test))
         return self.class_names or [str(number) for number in range(self.known_classes or classes)]
 
 
@@ -158,7 +183,7 @@ def _fingerprint(*files: Examples) -> str:
     """SHA-256 of all images and labels: two runs with one fingerprint saw the same files."""
     digest = hashlib.sha256()
     for examples in files:
-        for tensor in (examples.images, examples.labels):
+        for tensor in (examples.images, examples.targets):
             digest.update(str(tuple(tensor.shape)).encode())
             digest.update(tensor.numpy().data)
     return digest.hexdigest()

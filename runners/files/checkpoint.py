@@ -14,55 +14,46 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from cnn import ConfigError, Sequential, plan_model
-from cnn.arguments import LARGEST, Fault, FiniteFloat, NonNegative, Positive, check, join, show
-from cnn.losses import LOSSES
+from cnn.arguments import LARGEST, Fault, FiniteFloat, NonNegative, Positive, check, join
 from runners.errors import CheckpointError, short
-from runners.files import plain_pickle
-from runners.files.metrics_csv import COLUMNS
+from runners.files import plain_pickle, version_1
 
 log = logging.getLogger(__name__)
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 LIMITS = np.finfo(np.float32)
+PLAIN = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
 Kept = Annotated[str, Field(pattern=r"^[a-z_]{1,60}$")]
 Seconds = Annotated[float, Field(ge=0, le=1e12)]
-
-
-class SavedTotals(BaseModel):
-    """The sums over the steps of an epoch that isn't done."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    loss: FiniteFloat
-    share: FiniteFloat
-    correct: FiniteFloat
-    count: NonNegative
+SumAndWeight = Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]
+InputShape = Annotated[list[Positive], Field(max_length=8)]
 
 
 class SavedProgress(BaseModel):
     """What `Progress` holds, as plain numbers. Raises what pydantic raises for rows that no run has written."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
+    model_config = PLAIN
 
     rows: list[dict[str, FiniteFloat]]
     steps: NonNegative
-    totals: SavedTotals
+    examples: NonNegative
+    sums: dict[str, SumAndWeight]
     seconds: Seconds
 
     @model_validator(mode="after")
     def _sound(self) -> SavedProgress:
         for number, row in enumerate(self.rows, start=1):
-            if row.keys() != {*COLUMNS, "step_seconds"} or row["epoch"] != number or not _possible(row):
+            if row.get("epoch") != number or not _possible(row):
                 raise ValueError(f"row {number} isn't that of an epoch")
-        if bool(self.steps) != bool(self.totals.count):
+        if bool(self.steps) != bool(self.examples):
             raise ValueError("its sums aren't those of its steps")
         return self
 
 
 def _possible(row: Mapping[str, float]) -> bool:
-    """Whether an epoch can end with these numbers."""
-    shares = all(0 <= row[name] <= 1 for name in ("train/accuracy", "val/accuracy"))
-    times = all(0 <= row[name] <= 1e12 for name in ("seconds", "step_seconds", "images_per_second"))
-    return shares and times and 1 <= row["step"] <= LARGEST and row["step"] == int(row["step"])
+    """Whether an epoch of any task can end with these numbers."""
+    times = all(0 <= row.get(name, -1) <= 1e12 for name in ("seconds", "step_seconds", "images_per_second"))
+    step = row.get("step", 0)
+    return times and 1 <= step <= LARGEST and step == int(step)
 
 
 class SavedConfig(BaseModel):
@@ -71,7 +62,6 @@ class SavedConfig(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
     epochs: Positive
-    model: dict[str, Any]
     data: dict[str, Any] = {}
     augment: dict[str, Any] = {}
     optimizer: dict[str, Any] = {}
@@ -80,27 +70,60 @@ class SavedConfig(BaseModel):
     task: dict[str, Any] = {}
 
 
-class Checkpoint(BaseModel):
-    """All that prediction, evaluation, a resume and a new start from its weights need."""
+class SavedNetwork(BaseModel):
+    """An architecture, its weights, and the state of what trains them."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = PLAIN
 
-    weights: dict[str, np.ndarray]
     model: dict[str, Any]
-    input_shape: Annotated[list[Positive], Field(max_length=8)]
-    dtype: Literal["float32", "float64"]
-    loss: str
+    input_shape: InputShape
+    weights: dict[str, np.ndarray]
+    optimizer: dict[Kept, Any]
+    schedule: dict[Kept, int | float]
+
+    @model_validator(mode="after")
+    def _sound(self) -> SavedNetwork:
+        for name, value in self.optimizer.items():
+            if not isinstance(value, np.ndarray) and not (type(value) is int and 0 <= value <= LARGEST):
+                raise ValueError(f"optimizer.{name}: neither an array nor a whole number >= 0")
+        return self
+
+
+class SavedData(BaseModel):
+    """What prediction has to know of the data, and which files they were."""
+
+    model_config = PLAIN
+
+    input_shape: InputShape
     preparation: Literal["digit", "plain"]
     mean: Annotated[float, Field(ge=float(LIMITS.min), le=float(LIMITS.max))]
     std: Annotated[float, Field(ge=float(LIMITS.tiny), le=float(LIMITS.max))]
-    class_names: Annotated[list[str], Field(min_length=1)]
+    class_names: list[str]
+    fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]*$")]
+
+    @model_validator(mode="after")
+    def _sound(self) -> SavedData:
+        if len(set(self.class_names)) < len(self.class_names):
+            raise ValueError("class_names: a name stands twice")
+        return self
+
+
+class Checkpoint(BaseModel):
+    """All that prediction, evaluation, a resume and a new start from its weights need."""
+
+    model_config = PLAIN
+
+    version: Literal[2]
+    task: dict[str, Any]
+    task_state: dict[Kept, Any]
+    networks: Annotated[dict[Kept, SavedNetwork], Field(min_length=1)]
+    loss: dict[str, Any]
+    dtype: Literal["float32", "float64"]
+    data: SavedData
     config: dict[str, Any]
     epoch: NonNegative
     step: NonNegative
-    optimizer: dict[Kept, Any]
-    schedule: dict[Kept, int | float]
     progress: SavedProgress
-    data_fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]*$")]
 
     _file: Path | None = None
 
@@ -108,15 +131,6 @@ class Checkpoint(BaseModel):
     def place(self) -> str:
         """Where it was read from."""
         return short(self._file or "the checkpoint")
-
-    @model_validator(mode="after")
-    def _sound(self) -> Checkpoint:
-        if len(set(self.class_names)) < len(self.class_names):
-            raise ValueError("class_names: a name stands twice")
-        for name, value in self.optimizer.items():
-            if not isinstance(value, np.ndarray) and not (type(value) is int and 0 <= value <= LARGEST):
-                raise ValueError(f"optimizer.{name}: neither an array nor a whole number >= 0")
-        return self
 
 
 LAST, PREVIOUS = "last.pkl", "previous.pkl"
@@ -131,13 +145,13 @@ def load(file: Path) -> Checkpoint:
     """Read a checkpoint. Raises CheckpointError where it is missing, broken, not ours, or lacks something."""
     content = plain_pickle.read(file)
     try:
+        if "version" not in content:
+            content = version_1.converted(content)
         checkpoint = check(Checkpoint, content)
-        _require_plain({"model": checkpoint.model, "config": checkpoint.config})
-        config = check(SavedConfig, checkpoint.config, "config")
-        if checkpoint.loss not in LOSSES:
-            raise ConfigError([Fault("loss", f"{show(checkpoint.loss)} is unknown")])
-        if config.loss.get("name", checkpoint.loss) != checkpoint.loss:
-            raise ConfigError([Fault("config.loss.name", f"another one than the checkpoint's {checkpoint.loss}")])
+        _require_plain({name: getattr(checkpoint, name) for name in ("task", "loss", "config")})
+        for name, network in checkpoint.networks.items():
+            _require_plain(network.model, f"networks.{name}.model")
+        check(SavedConfig, checkpoint.config, "config")
     except ConfigError as error:
         raise CheckpointError(f"{short(file)}: not a checkpoint that can be used: {error.faults[0]}") from None
     checkpoint._file = file
@@ -215,27 +229,29 @@ def tensors(saved: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array.copy()) for name, array in saved.items()}
 
 
-def rebuild(content: Checkpoint) -> Sequential:
-    """The network of a checkpoint, with its weights, on the CPU. Raises CheckpointError where the two don't fit."""
+def rebuild(content: Checkpoint) -> dict[str, Sequential]:
+    """The networks of a checkpoint, with their weights, on the CPU. Raises CheckpointError where the two don't fit."""
+    return {name: _rebuilt(content, network) for name, network in content.networks.items()}
+
+
+def _rebuilt(content: Checkpoint, saved: SavedNetwork) -> Sequential:
     try:
-        network = plan_model(content.model, content.input_shape)
+        network = plan_model(saved.model, saved.input_shape)
         declared = dict(network.named_parameters()) | dict(network.named_buffers())
-        for name, array in content.weights.items():
+        for name, array in saved.weights.items():
             if name not in declared or declared[name].shape != array.shape:  # before anything is allocated
                 raise ValueError(f"its architecture has no {name} of shape {list(array.shape)}")
             if array.dtype.name != content.dtype or not np.isfinite(array).all():
                 raise ValueError(f"{name} is not made of finite {content.dtype} numbers")
             if name.endswith(".running_var") and array.size and array.min() < 0:
                 raise ValueError(f"{name} is below zero, and a variance")
-        if missing := declared.keys() - content.weights.keys():
+        if missing := declared.keys() - saved.weights.keys():
             raise ValueError(f"it holds no {min(missing)}")
         network.bind(dtype=PRECISIONS[content.dtype], device="cpu")
-        network.load_state(tensors(content.weights))
+        network.load_state(tensors(saved.weights))
     except ValueError as error:
         told = error.faults[0] if isinstance(error, ConfigError) else short(error)
         raise CheckpointError(f"{content.place}: its network can't be rebuilt: {told}") from None
-    if network.output_shape(network.input_shape) != (len(content.class_names),):
-        raise CheckpointError(f"{content.place}: {len(content.class_names)} class names for another number of outputs")
     return network
 
 

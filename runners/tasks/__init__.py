@@ -1,7 +1,1 @@
-"""Tasks by the name that `task.name` gives: what one training step and one evaluation are."""
-
-from runners.tasks.classification import Classification
-
-TASKS: dict[str, type[Classification]] = {"classification": Classification}
-
-__all__ = ["TASKS", "Classification"]
+"""Tasks: what is trained, and how it is measured. Imports data, files and `cnn`; takes values, never a config."""

@@ -2,151 +2,176 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from cnn import Mode, Sequential
+from cnn import Graph, Sequential
+from cnn.arguments import ConfigError, Fault, printable
 from cnn.fusion import fuse
 from cnn.layers.activation import Softmax
-from cnn.losses import LOSSES, Loss, minus_log_sigmoid
-from cnn.optimizers import Optimizer, clip_grad_norm
+from cnn.layers.conv import Conv
+from cnn.losses import Loss, minus_log_sigmoid
 from runners.data.batches import Batch
-from runners.tasks.divergence import Diverged, finite, first_fault
+from runners.data.dataset import Dataset, Description
+from runners.tasks.sums import Sums
+from runners.tasks.task import EVALUATION, Metric, Step, Task
 
-TRAINING = Mode(train=True)
-EVALUATION = Mode(train=False, keep_cache=False)
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-
-@dataclass
-class Totals:
-    """Sums over examples, kept on the device until somebody asks for a mean."""
-
-    loss: Tensor | float = 0.0
-    share: Tensor | float = 0.0
-    correct: Tensor | float = 0.0
-    count: int = 0
-
-    def add(self, loss: Tensor, share: Tensor | int, correct: Tensor, count: int) -> None:
-        """Add a batch: its mean loss, how much that counts, its hits and its examples."""
-        self.loss = self.loss + loss * share
-        self.share = self.share + share
-        self.correct = self.correct + correct
-        self.count += count
-
-    def means(self, prefix: str) -> dict[str, float]:
-        """Mean loss and accuracy (a fraction) under `prefix/loss` and `prefix/accuracy`.
-
-        The loss of examples whose classes all have weight 0 is 0.
-        """
-        share = float(self.share)
-        loss = float(self.loss) / share if share else 0.0
-        return {f"{prefix}/loss": loss, f"{prefix}/accuracy": float(self.correct) / self.count}
-
-    def numbers(self) -> Totals:
-        """The sums as numbers; to go on with them gives the same bits."""
-        return Totals(float(self.loss), float(self.share), float(self.correct), self.count)
+MOST_CLASSES_DRAWN = 40
+NEGLIGIBLE = 1e-9
+"""What keeps outputs apart that are all cut off at zero."""
 
 
-class Classification:
+class Classification(Task):
     """Training steps and evaluation of a classifier.
 
     Some losses take logits: a network that ends in the layer that such a loss contains is trained and evaluated on what
     goes into it. Losses of values compare with the one-hot target.
     """
 
-    def __init__(self, network: Sequential, loss: Loss) -> None:
-        self.network = network
-        self.loss = loss
-        self.scored = fuse(network.without_last(loss.contains))
+    kind = "classification"
+    metrics = (Metric("loss", "lower"), Metric("accuracy", "higher", ".2%", (0.0, 1.0)))
+    monitor = "val/accuracy"
+    names_classes = True
 
-    def train_step(
-        self,
-        batches: Sequence[Batch],
-        optimizer: Optimizer,
-        lr: float,
-        totals: Totals,
-        *,
-        mode: Mode = TRAINING,
-        max_norm: float | None = None,
-    ) -> None:
-        """Forward, loss and backward of each batch, then one step of the optimizer, as if they were one large batch.
+    def faults(self, graphs: Mapping[str, Graph], loss: Loss | None, data: Description) -> list[Fault]:
+        faults: list[Fault] = []
+        if loss and data.classes:
+            try:
+                loss.require_classes(data.classes)
+            except ConfigError as error:
+                faults += error.inside("loss").faults
+        network = graphs.get("model")
+        if network and data.classes and data.input_shape:
+            given = network.output_shape(data.input_shape)
+            if given != (data.classes,):
+                last = list(network.layers)[-1]
+                wanted = f"the data have {data.classes} classes: give [{data.classes}]"
+                faults.append(Fault("model.layers", f"the last, {last}, gives {list(given)}, {wanted}"))
+        return faults
 
-        Each gradient counts with its batch's share, the losses being means. `max_norm`: the length to which the whole
-        gradient is clipped. Raises Diverged, and changes no weight, where loss or gradient aren't finite.
+    def build(self, graphs: Mapping[str, Sequential], loss: Loss) -> None:
+        super().build(graphs, loss)
+        self.scored = fuse(graphs["model"].without_last(loss.contains))
+
+    def train_step(self, batches: Sequence[Batch], step: Step, sums: Sums) -> None:
+        """Forward, loss and backward of each batch, then one step of the optimizer.
+
+        Each gradient counts with its batch's share, the losses being means.
         """
-        flat = self.network.flat
-        flat.grad.zero_()
-        shares = [self.loss.share(batch.labels) for batch in batches]
-        whole = sum(shares)
-        if isinstance(whole, Tensor):  # where no class of these batches has a weight there is nothing to share
-            whole = whole.masked_fill(whole == 0, 1)
+        trained = self.trained["model"]
+        trained.graph.flat.grad.zero_()
+        shares = [self.loss.share(batch.targets) for batch in batches]
+        whole = _whole(shares, step)
         for batch, share in zip(batches, shares, strict=True):
-            y, cache = self.scored.forward(batch.x, mode)
-            loss, loss_cache = self.loss.forward(y, self._target(batch.labels, y))
+            y, cache = self.scored.forward(batch.x, step.mode)
+            loss, loss_cache = self.loss.forward(y, self._target(batch.targets, y))
             dy = self.loss.backward(loss_cache)
-            if len(batches) > 1:
+            if whole is not None:
                 dy *= share / whole
             self.scored.backward(dy, cache, need_dx=False)
-            totals.add(loss, share, (y.argmax(0) == batch.labels).sum(), len(batch))
-        if not finite(torch.as_tensor(totals.loss), flat.grad):
-            raise Diverged(self.first_fault(batches, mode))
-        if max_norm is not None:
-            clip_grad_norm(flat.grad, max_norm)
-        optimizer.step(flat, lr)
+            self._add(sums, batch, loss, share, y.argmax(0))
+        trained.update(step, sums.total("loss"))
 
-    def first_fault(self, batches: Iterable[Batch], mode: Mode = EVALUATION) -> str:
-        """What isn't finite first when these batches run again, with the noise that they had."""
-        network = self.network.without_last(self.loss.contains)
-        if mode.generator is not None:
-            mode.generator.manual_seed(mode.generator.initial_seed())
-        for batch in batches:
-            fault = first_fault(network, self.loss, batch.x, partial(self._target, batch.labels), mode)
-            if fault:
-                return fault
-        return "the sum over the batches"
-
-    def evaluate(self, batch: Batch, totals: Totals) -> Tensor:
-        """Add a batch's loss and hits to the totals; returns the predicted classes [N]."""
+    def evaluate(self, batch: Batch, sums: Sums) -> Tensor:
+        """Add a batch's loss and hits to the sums; returns the predicted classes [N]."""
         y, _ = self.scored.forward(batch.x, EVALUATION)
-        loss, _ = self.loss.forward(y, self._target(batch.labels, y))
+        loss, _ = self.loss.forward(y, self._target(batch.targets, y))
         predicted = y.argmax(0)
-        totals.add(loss, self.loss.share(batch.labels), (predicted == batch.labels).sum(), len(batch))
+        self._add(sums, batch, loss, self.loss.share(batch.targets), predicted)
         return predicted
 
-    def _target(self, labels: Tensor, y: Tensor) -> Tensor:
-        return labels if self.loss.targets == "classes" else one_hot(labels, like=y)
+    def predict(self, x: Tensor) -> Tensor:
+        """The probability of each class, [K, N], in the order of the network's outputs.
+
+        Where the network was trained on logits, what the loss makes of them: their softmax, or their sigmoid scaled to
+        1 in sum. Else its outputs estimate one-hot targets, whose mean is the probability: cut off at zero and scaled.
+        """
+        outputs, _ = self.scored.forward(x, EVALUATION)
+        if self.loss.contains == "sigmoid":  # its logarithm keeps apart what is nearly 0
+            outputs = -minus_log_sigmoid(outputs)
+        shares, _ = Softmax().forward(outputs, EVALUATION)
+        if self.loss.contains:
+            return shares
+        positive = outputs.clamp(min=0) + NEGLIGIBLE * shares
+        return positive / positive.sum(0)
+
+    def findings(self, targets: Tensor, class_names: Sequence[str], outputs: Tensor) -> tuple[dict[str, Any], str]:
+        """How often each class [row] was taken for each [column], and a table of the classes."""
+        matrix = confusion(targets, outputs, len(class_names))
+        return {"class_names": list(class_names), "confusion": matrix.tolist()}, _table(matrix, class_names)
+
+    def figures(self, dataset: Dataset, outputs: Tensor) -> dict[str, Figure]:
+        """The confusion matrix, and of images also mistakes and the filters of the first convolution."""
+        from runners.tasks import figures  # matplotlib takes half a second
+
+        count = len(dataset.class_names)
+        matrix = confusion(dataset.test.targets, outputs, count)
+        convolutions = [layer for _, layer in self.graphs["model"].named_layers() if isinstance(layer, Conv)]
+        drawn = {
+            "confusion": figures.confusion(matrix, dataset.class_names) if count <= MOST_CLASSES_DRAWN else None,
+            "mistakes": figures.mistakes(dataset, outputs),
+            "filters": figures.filters(convolutions[0].weight.data) if convolutions else None,
+        }
+        return {name: figure for name, figure in drawn.items() if figure}
+
+    def loss_check(self, name: str, data: Description, count: int) -> tuple[Sequential, Loss, Tensor]:
+        """Classes that the loss gives a weight to: the others teach nothing."""
+        assert data.classes
+        counting = [c for c in range(data.classes) if self.loss.share(torch.tensor([c])) > 0]
+        device = self.graphs[name].flat.data.device
+        targets = torch.tensor([counting[(7 * n + 3) % len(counting)] for n in range(count)], device=device)
+        like = torch.empty(data.classes, count, dtype=torch.float64, device=device)
+        return self.graphs[name].without_last(self.loss.contains), self.loss, self._target(targets, like)
+
+    def _add(self, sums: Sums, batch: Batch, loss: Tensor, share: Tensor | int, predicted: Tensor) -> None:
+        sums.add("loss", loss * share, share)
+        sums.add("accuracy", (predicted == batch.targets).sum(), len(batch))
+
+    def _target(self, classes: Tensor, y: Tensor) -> Tensor:
+        return classes if self.loss.targets == "classes" else one_hot(classes, like=y)
 
 
-def one_hot(labels: Tensor, like: Tensor) -> Tensor:
-    """Classes [N] as columns [K, N] with a 1 at the class, in the shape and type of `like`."""
-    return torch.zeros_like(like).scatter_(0, labels[None], 1)
+def _whole(shares: Sequence[Tensor | int], step: Step) -> Tensor | int | None:
+    """What the shares of all batches and processes add up to; None where there is one batch in all.
 
-
-def confusion(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
-    """How often each class [row] was taken for each [column]."""
-    return torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes)
-
-
-def probabilities(network: Sequential, loss: str, x: Tensor) -> Tensor:
-    """The probability of each class, [K, N], in the order of the network's outputs.
-
-    Where the network was trained on logits, what the loss makes of them: their softmax, or their sigmoid scaled to 1 in
-    sum. Else its outputs estimate one-hot targets, whose mean is the probability: cut off at zero and scaled.
+    Where no class of these batches has a weight there is nothing to share, and 1 stands in for 0.
     """
-    contained = LOSSES[loss].contains
-    outputs, _ = fuse(network.without_last(contained)).forward(x, EVALUATION)
-    if contained == "sigmoid":  # its logarithm keeps apart what is nearly 0
-        outputs = -minus_log_sigmoid(outputs)
-    shares, _ = Softmax().forward(outputs, EVALUATION)
-    if contained:
-        return shares
-    positive = outputs.clamp(min=0) + NEGLIGIBLE * shares
-    return positive / positive.sum(0)
+    reduce = step.mode.reduce
+    if len(shares) == 1 and reduce is None:
+        return None
+    whole = sum(shares)
+    if reduce is not None:
+        whole = torch.as_tensor(whole, dtype=torch.float64).clone()
+        reduce(whole)
+    return whole.masked_fill(whole == 0, 1) if isinstance(whole, Tensor) else whole
 
 
-NEGLIGIBLE = 1e-9
-"""What keeps outputs apart that are all cut off at zero."""
+def one_hot(classes: Tensor, like: Tensor) -> Tensor:
+    """Classes [N] as columns [K, N] with a 1 at the class, in the shape and type of `like`."""
+    return torch.zeros_like(like).scatter_(0, classes[None], 1)
+
+
+def confusion(targets: Tensor, predicted: Tensor, classes: int) -> Tensor:
+    """How often each class [row] was taken for each [column]."""
+    return torch.bincount(targets * classes + predicted, minlength=classes**2).view(classes, classes)
+
+
+def _table(matrix: Tensor, class_names: Sequence[str]) -> str:
+    """A line for each class: its examples, how many of them got its name, and the name that they got instead."""
+    names = [printable(name) for name in class_names]
+    width = max(len("class"), *map(len, names))
+    lines = [f"{'class':>{width}}  examples  accuracy  most often taken for"]
+    for index, name in enumerate(names):
+        row = matrix[index].clone()
+        examples, right = int(row.sum()), int(row[index])
+        row[index] = 0
+        wrong = f"{names[int(row.argmax())]} ({int(row.max())})" if row.any() else ""
+        share = f"{right / examples:.2%}" if examples else "-"
+        lines.append(f"{name:>{width}}  {examples:>8,}  {share:>8}  {wrong}".rstrip())
+    return "\n".join(lines)

@@ -1,15 +1,28 @@
-"""When numbers stop being finite: that a step has gone wrong, and where in the network it shows first."""
+"""When numbers stop being finite: that a step has gone wrong, and where in the networks it shows first."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from cnn import Graph, Layer, Mode
+from cnn import Buffer, Cache, Graph, Layer, Mode, Parameter, Sequential
 from cnn.losses import Loss
+from runners.data.batches import Batch
+from runners.tasks.sums import Sums
+
+if TYPE_CHECKING:
+    from runners.tasks.task import Step, Task
+
+Report = Callable[[str], None]
+"""Given the name of what isn't finite."""
+
+
+class NotFinite(Exception):
+    """A training step met a loss or a gradient that is infinite or not a number, and changed no weight."""
 
 
 class Diverged(Exception):
@@ -27,58 +40,116 @@ def finite(*tensors: Tensor | None) -> bool:
     )
 
 
-def first_fault(network: Graph, loss: Loss, x: Tensor, target: Callable[[Tensor], Tensor], mode: Mode) -> str | None:
-    """What isn't finite first when a batch runs forward, and in training backward, once more, layer by layer.
+def fault_in_training(task: Task, batches: Sequence[Batch], step: Step) -> str:
+    """What isn't finite first when a step runs again, with the noise that it had."""
+    if step.mode.generator is not None:
+        step.mode.generator.manual_seed(step.mode.generator.initial_seed())
 
-    `target` gives what the loss compares an output with.
-    """
-    if not finite(x):
+    def again(watched: Task) -> None:
+        with suppress(NotFinite):
+            watched.train_step(batches, step, Sums())
+
+    return _first_fault(task, batches, again)
+
+
+def fault_in_evaluation(task: Task, batches: Iterable[Batch]) -> str:
+    """What isn't finite first when batches are evaluated again."""
+    for batch in batches:
+
+        def again(watched: Task, batch: Batch = batch) -> None:
+            watched.evaluate(batch, Sums())
+
+        fault = _first_fault(task, [batch], again)
+        if fault != SUM:
+            return fault
+    return SUM
+
+
+SUM = "the sum over the batches"
+
+
+def _first_fault(task: Task, batches: Sequence[Batch], again: Callable[[Task], object]) -> str:
+    if not finite(*(batch.x for batch in batches)):
         return "the batch's images"
-    for name, parameter in network.named_parameters():
-        if not finite(parameter.data):
-            return name
+    for network, graph in task.graphs.items():
+        for name, parameter in graph.named_parameters():
+            if not finite(parameter.data):
+                return name if len(task.networks) == 1 else f"{network}.{name}"
     found: list[str] = []
-    with _watched(network, found.append):
-        y, cache = network.forward(x, mode)
-        value, loss_cache = loss.forward(y, target(y))
-        dy = loss.backward(loss_cache)
-        if not finite(value, dy):
-            found.append("the loss")
-        if mode.train:
-            network.backward(dy, cache, need_dx=False)
-    return found[0] if found else None
+    again(task.watched(found.append))
+    return found[0] if found else SUM
 
 
-@contextmanager
-def _watched(network: Graph, tell: Callable[[str], None]) -> Iterator[None]:
-    """Layers that tell of an output, an input's gradient or a parameter's gradient that isn't finite."""
-    layers = {name: layer for name, layer in network.named_layers() if not isinstance(layer, Graph)}
-    for name, layer in layers.items():
-        _watch(name, layer, tell)
-    try:
-        yield
-    finally:
-        for layer in layers.values():
-            vars(layer).pop("forward", None)
-            vars(layer).pop("backward", None)
+def watch(graph: Sequential, report: Report, path: str = "") -> Sequential:
+    """A graph of the same layers, each of which reports outputs and gradients that aren't finite."""
+    watched = _watched(graph, report, path)
+    assert isinstance(watched, Sequential)
+    return watched
 
 
-def _watch(name: str, layer: Layer, tell: Callable[[str], None]) -> None:
-    forward, backward = layer.forward, layer.backward
+def _watched(layer: Layer, report: Report, path: str) -> Layer:
+    if not isinstance(layer, Graph):
+        return Watched(path, layer, report)
+    graph = copy.copy(layer)
+    graph.layers = {
+        name: _watched(inner, report, f"{path}.{name}" if path else name) for name, inner in layer.layers.items()
+    }
+    return graph
 
-    def watched_forward(x: Tensor, mode: Mode) -> Any:
-        y, cache = forward(x, mode)
+
+class Watched(Layer):
+    """A layer that reports an output, an input's gradient or a parameter's gradient that isn't finite."""
+
+    def __init__(self, name: str, layer: Layer, report: Report) -> None:
+        self.name = name
+        self.layer = layer
+        self.report = report
+        vars(self).update(kind=layer.kind, place=layer.place)
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return self.layer.output_shape(input_shape)
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        return self.layer.named_parameters()
+
+    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
+        return self.layer.named_buffers()
+
+    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        y, cache = self.layer.forward(x, mode)
         if not finite(y):
-            tell(f"the output of {name}")
+            self.report(f"the output of {self.name}")
         return y, cache
 
-    def watched_backward(dy: Tensor, cache: Any, **needs: bool) -> Tensor | None:
-        dx = backward(dy, cache, **needs)
-        for parameter_name, parameter in layer.named_parameters():
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
+        dx = self.layer.backward(dy, cache, need_dx=need_dx, need_dparams=need_dparams)
+        for parameter_name, parameter in self.layer.named_parameters():
             if not finite(parameter.grad):
-                tell(f"the gradient of {name}.{parameter_name}")
+                self.report(f"the gradient of {self.name}.{parameter_name}")
         if not finite(dx):
-            tell(f"the gradient of the input of {name}")
+            self.report(f"the gradient of the input of {self.name}")
         return dx
 
-    vars(layer).update(forward=watched_forward, backward=watched_backward)
+
+class WatchedLoss(Loss):
+    """A loss that reports a value or a gradient that isn't finite."""
+
+    def __init__(self, loss: Loss, report: Report) -> None:
+        self.loss = loss
+        self.report = report
+        vars(self).update(kind=loss.kind, targets=loss.targets, contains=loss.contains)
+
+    def share(self, labels: Tensor) -> Tensor | int:
+        return self.loss.share(labels)
+
+    def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
+        value, cache = self.loss.forward(prediction, target)
+        if not finite(value):
+            self.report("the loss")
+        return value, cache
+
+    def backward(self, cache: Cache) -> Any:
+        dy = self.loss.backward(cache)
+        if not finite(dy):
+            self.report("the loss")
+        return dy

@@ -17,6 +17,7 @@ from torch import Tensor
 from runners.data import Dataset
 from runners.errors import printable
 from runners.files.metrics_csv import Row
+from runners.tasks.task import Metric
 
 BLUE, ORANGE = "#2a6f97", "#e07a1f"
 MISTAKES = 24
@@ -30,20 +31,23 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def curves(rows: Sequence[Row]) -> Figure:
-    """Loss and accuracy over the epochs, in training and validation."""
-    figure = _figure(9, 3.4)
-    epochs = [row["epoch"] for row in rows]
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+def curves(rows: Sequence[Row], metrics: Sequence[Metric]) -> Figure:
+    """Each metric over the epochs, in training and validation."""
+    figure = _figure(4.5 * len(metrics), 3.4)
+    for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False).flat, metrics, strict=True):
         for part, colour in (("train", BLUE), ("val", ORANGE)):
-            axes.plot(epochs, [row[f"{part}/{name}"] for row in rows], color=colour, marker="o", ms=3, label=part)
+            column = f"{part}/{metric.name}"
+            points = [(row["epoch"], row[column]) for row in rows if column in row]
+            if points:
+                axes.plot(*zip(*points, strict=True), color=colour, marker="o", ms=3, label=part)
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.set_title(name)
+        axes.set_title(metric.name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+        if metric.format.endswith("%"):
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
     return figure
 
 
@@ -69,7 +73,7 @@ def confusion(matrix: Tensor, class_names: Sequence[str]) -> Figure:
 
 def mistakes(dataset: Dataset, predicted: Tensor) -> Figure | None:
     """The first test pictures that got a wrong name: the true one, and the one they got. None without mistakes."""
-    labels = dataset.test.labels
+    labels = dataset.test.targets
     wrong = torch.arange(len(labels))[predicted != labels][:MISTAKES].tolist()
     if not wrong or len(dataset.input_shape) != 3:
         return None

@@ -1,4 +1,4 @@
-"""debug=summary, gradcheck and overfit: what a configured network is, and whether it can learn. No run directory."""
+"""debug=summary, gradcheck and overfit: what configured networks are, and whether they can learn. No run directory."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from cnn import Mode, Sequential, build_model
+from cnn import Mode
 from cnn.arguments import ConfigError, Fault
 from cnn.diagnosis import EXAMPLES, DiagnosisFailed, Finding, diagnose
-from cnn.layers.dropout import Dropout
+from cnn.schedules import Clock
 from cnn.summary import summarise, table
-from runners.config.schema import Config
-from runners.data.batches import Batches
+from runners.config.schema import OF_NETWORKS, Config
+from runners.data import Description
+from runners.data.batches import Batch
 from runners.errors import DebugFailed
-from runners.tasks.classification import Totals, one_hot
+from runners.tasks.divergence import NotFinite
+from runners.tasks.sums import Sums
+from runners.tasks.task import Step, Task
 from runners.training import setup
 
 ENOUGH = 1e-3
@@ -32,54 +35,50 @@ def run(raw: Mapping[str, Any], mode: str) -> str:
     return REPORTS[mode](setup.prepare(raw))
 
 
-def _shape_and_classes(config: Config) -> tuple[tuple[int, ...], int]:
+def _description(config: Config, task: Task) -> Description:
     """What the data look like; they are only read where their kind doesn't tell."""
-    data = config.data
-    if data.known_shape and data.known_classes:
-        return data.known_shape, data.known_classes
-    dataset = data.load()
+    data = config.source().description
+    if data.input_shape and (data.classes or not task.names_classes):
+        return data
+    dataset = config.source().load()
     setup.require_fit(config, dataset)
-    return dataset.input_shape, len(dataset.class_names)
+    return dataset.description
 
 
-def _network(config: Config, input_shape: tuple[int, ...], dtype: torch.dtype) -> Sequential:
-    try:
-        network = build_model(config.model, input_shape, seed=config.settings.seed, dtype=dtype, device=config.device)
-    except ConfigError as error:
-        raise error.inside("model") from None
+def _task(config: Config, dtype: torch.dtype) -> tuple[Task, Description]:
+    """The task with its networks, and what its data look like."""
+    task = config.task()
+    data = _description(config, task)
+    assert data.input_shape
+    task.build(setup.networks(config, task, data.input_shape, dtype), config.loss())
     if config.settings.init_from:
-        setup.start_from(network, config.settings.init_from)
-    return network
+        setup.start_from(task.graphs, config.settings.init_from)
+    return task, data
 
 
 def _summary(config: Config) -> str:
-    input_shape, _ = _shape_and_classes(config)
-    return table(summarise(_network(config, input_shape, config.dtype)))
+    task, _ = _task(config, config.dtype)
+    return "\n\n".join(table(summarise(graph)) for graph in task.graphs.values())
 
 
 def _gradcheck(config: Config) -> str:
     """A line for each layer, the loss, and all of it together."""
     if config.device.type == "mps":
         raise ConfigError([Fault("device", "mps has no float64, which gradcheck needs: give cpu")])
-    input_shape, classes = _shape_and_classes(config)
-    network = _network(config, input_shape, torch.float64)
-    counting = [
-        c for c in range(classes) if config.loss.share(torch.tensor([c])) > 0
-    ]  # classes of weight 0 teach nothing
-    labels = torch.tensor([counting[(7 * n + 3) % len(counting)] for n in range(EXAMPLES)], device=config.device)
-    like = torch.empty(classes, EXAMPLES, dtype=torch.float64, device=config.device)
-    target = labels if config.loss.targets == "classes" else one_hot(labels, like)
-    scored = network.without_last(config.loss.contains)
-    findings: list[Finding] = []
-    try:
-        for finding in _with_progress(
-            diagnose(network, scored, config.loss, target, seed=config.settings.seed % 2**31)
-        ):
-            findings.append(finding)
-    except DiagnosisFailed as error:
-        raise DebugFailed(f"{_findings(findings)}\n{error}") from error
-    wrong = [finding.name for finding in findings if finding.wrong]
-    report = _findings(findings)
+    task, data = _task(config, torch.float64)
+    reports: list[str] = []
+    wrong: list[str] = []
+    for name, graph in task.graphs.items():
+        scored, loss, target = task.loss_check(name, data, EXAMPLES)
+        findings: list[Finding] = []
+        try:
+            for finding in _with_progress(diagnose(graph, scored, loss, target, seed=config.settings.seed % 2**31)):
+                findings.append(finding)
+        except DiagnosisFailed as error:
+            raise DebugFailed("\n".join([*reports, _findings(findings), str(error)])) from error
+        reports.append(_findings(findings))
+        wrong += [finding.name for finding in findings if finding.wrong]
+    report = "\n\n".join(reports)
     if wrong:
         raise DebugFailed(f"{report}\nwrong: {', '.join(wrong)}")
     return f"{report}\nall gradients agree with finite differences ({config.settings.kernels} kernels, float64)"
@@ -102,24 +101,17 @@ def _findings(findings: Sequence[Finding]) -> str:
 
 def _overfit(config: Config) -> str:
     """Train on one batch until its loss is small: a network that can't even learn that by heart has a fault."""
-    config.schedule.warmup_steps = 0
-    config = replace(config, settings=config.settings.model_copy(update={"accumulate": 1}))
-    dataset = config.data.load()
+    config = _without_regularisers(config)
+    dataset = config.source().load()
     count = min(config.settings.batch_size, len(dataset.train))
     alone = replace(dataset, train=dataset.train.select(np.arange(count)))
-    network = setup.start(config, alone)
-    _turn_off_regularisers(config, network)
-    batches = Batches(alone.train, count, mean=dataset.mean, std=dataset.std, dtype=config.dtype, device=config.device)
-    batch = next(batches.in_order())
-    task = config.task(network, config.loss)
-    mode = Mode(train=True, generator=torch.Generator(config.device).manual_seed(config.settings.seed))
+    task = setup.start(config, alone)
+    if "loss" not in (metric.name for metric in task.metrics):
+        raise ConfigError([Fault("debug", f"overfit watches a loss, and the task {task.kind} has none")])
+    batch = next(setup.batches(config, alone, "train").in_order())
     step, loss = 0, math.inf
     with tqdm(total=MOST_STEPS, unit="step", disable=None, leave=False, file=sys.stderr) as bar:
-        for step in range(MOST_STEPS):
-            totals = Totals()
-            lr = config.optimizer.lr * (1 + math.cos(math.pi * step / MOST_STEPS)) / 2
-            task.train_step([batch], config.optimizer, lr, totals, mode=mode)
-            loss = totals.means("train")["train/loss"]
+        for step, loss in enumerate(_losses(task, batch, config)):
             if loss < ENOUGH:
                 return f"one batch of {count} examples learnt: loss {loss:.1e} after {step} steps"
             if not math.isfinite(loss):
@@ -131,13 +123,48 @@ def _overfit(config: Config) -> str:
     )
 
 
-def _turn_off_regularisers(config: Config, network: Sequential) -> None:
-    for part, name in ((config.optimizer, "weight_decay"), (config.loss, "label_smoothing")):
-        if hasattr(part, name):
-            setattr(part, name, 0.0)
-    for _, layer in network.named_layers():
-        if isinstance(layer, Dropout):
-            layer.p = 0.0
+def _losses(task: Task, batch: Batch, config: Config) -> Iterator[float]:
+    """The loss before each of MOST_STEPS steps on one batch; infinity where it isn't finite."""
+    mode = Mode(train=True, generator=torch.Generator(config.device).manual_seed(config.settings.seed))
+    for index in range(MOST_STEPS):
+        sums = Sums()
+        try:
+            task.train_step([batch], Step(index, Clock(MOST_STEPS, 1), mode), sums)
+        except NotFinite:
+            yield math.inf
+            return
+        yield sums.means("train")["train/loss"]
 
+
+def _without_regularisers(config: Config) -> Config:
+    """The config without what keeps a network from learning by heart, and with a rate that falls to 0."""
+    raw = config.raw
+    sections = [key for key in raw if key.endswith(OF_NETWORKS)]
+    changed: dict[str, Any] = {"accumulate": 1, "loss": _zero(raw["loss"], "label_smoothing")}
+    for section in sections:
+        changed[section] = {"name": "cosine"} if section.endswith("schedule") else _zero(raw[section], "weight_decay")
+    for name in config.task().networks:
+        changed[name] = {**raw[name], "layers": _without_dropout(raw[name]["layers"])}
+    return config.changed(**changed)
+
+
+def _zero(section: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {**section, key: 0.0} if key in section else dict(section)
+
+
+def _without_dropout(value: Any) -> Any:
+    """A list of layers, at any depth, with `p: 0` in each dropout."""
+    if isinstance(value, list):
+        return [_without_dropout(item) for item in value]
+    if isinstance(value, str) and value in DROPOUTS:
+        return {value: {"p": 0.0}}
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        key: {**(item or {}), "p": 0.0} if key in DROPOUTS else _without_dropout(item) for key, item in value.items()
+    }
+
+
+DROPOUTS = ("dropout", "dropout2d")
 
 REPORTS: dict[str, Callable[[Config], str]] = {"summary": _summary, "gradcheck": _gradcheck, "overfit": _overfit}

@@ -9,89 +9,80 @@ from typing import Any
 
 import torch
 
-from cnn import ConfigError
-from cnn.losses import LOSSES, Loss
-from runners.config import schema
+from cnn.arguments import construct_named
 from runners.config.saved import with_typed
-from runners.data import SOURCES, Examples
+from runners.data import Examples
 from runners.data.batches import Batches
-from runners.errors import CheckpointError, DataError, printable, short
+from runners.data.sources import SOURCES
+from runners.errors import CheckpointError, DataError, short
 from runners.files import checkpoint
-from runners.tasks import Classification
-from runners.tasks.classification import confusion
+from runners.tasks.registry import saved_task
+from runners.tasks.task import Task
 from runners.training.loop import evaluate as run_through
 from runners.training.setup import evaluation_batch
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Loss, accuracy, and how often each class [row] was taken for each [column]."""
+    """What a task measures on the test examples, and what else it finds, for JSON and in lines."""
 
     data: str
-    loss: float
-    accuracy: float
-    class_names: list[str]
-    confusion: torch.Tensor
+    examples: int
+    task: type[Task]
+    means: Mapping[str, float]
+    details: Mapping[str, Any]
+    lines: str
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "data": self.data,
-            "test/loss": self.loss,
-            "test/accuracy": self.accuracy,
-            "class_names": self.class_names,
-            "confusion": self.confusion.tolist(),
-        }
+        return {"data": self.data, **self.means, **self.details}
 
     def in_words(self) -> str:
-        """A line for the whole and a table of the classes."""
-        count = int(self.confusion.sum())
-        names = [printable(name) for name in self.class_names]
-        width = max(len("class"), *map(len, names))
-        lines = [
-            f"{self.data}: {count:,} test examples, accuracy {self.accuracy:.2%}, loss {self.loss:.4f}",
-            f"{'class':>{width}}  examples  accuracy  most often taken for",
+        """A line for the whole, and what the task adds."""
+        shown = [
+            f"{metric.name} {metric.show(self.means[name])}"
+            for metric in self.task.monitored_first()
+            if (name := f"test/{metric.name}") in self.means
         ]
-        for index, name in enumerate(names):
-            row = self.confusion[index].clone()
-            examples, right = int(row.sum()), int(row[index])
-            row[index] = 0
-            wrong = f"{names[int(row.argmax())]} ({int(row.max())})" if row.any() else ""
-            share = f"{right / examples:.2%}" if examples else "-"
-            lines.append(f"{name:>{width}}  {examples:>8,}  {share:>8}  {wrong}".rstrip())
-        return "\n".join(lines)
+        return "\n".join([f"{self.data}: {self.examples:,} test examples, {', '.join(shown)}", self.lines]).rstrip("\n")
 
 
 def evaluate(run: str, typed: Sequence[str] = (), which: str = "best") -> Evaluation:
-    """Evaluate a run's network on the test examples of its own dataset, or of the one that overrides name.
+    """Evaluate a run on the test examples of its own dataset, or of the one that overrides name.
 
     Raises ConfigError or InputError for what can't be used.
     """
     content = checkpoint.load_run(run, which)
-    network = checkpoint.rebuild(content)
+    task = saved_task(content)
     section = _data_section(content.config.get("data") or {}, typed)
-    source = schema.section({"data": section}, "data", SOURCES)
+    source = construct_named(SOURCES, section, "data")
     test = source.test_examples()
-    names = content.class_names
+    names = content.data.class_names
     shape = list(test.images.shape[1:])
-    if shape != content.input_shape:
-        raise DataError(f"the test images are {shape}, the network takes {content.input_shape}")
-    labels = _as_the_network_counts(test.labels, source.class_names, names)
+    if shape != content.data.input_shape:
+        raise DataError(f"the test images are {shape}, the network takes {content.data.input_shape}")
+    targets = test.targets
+    if task.names_classes:
+        targets = _as_the_network_counts(targets, source.class_names, names)
+    flat = next(iter(task.graphs.values())).flat.data
     batches = Batches(
-        Examples(test.images, labels),
-        evaluation_batch(network.input_shape),
-        mean=content.mean,
-        std=content.std,
-        dtype=network.flat.data.dtype,
-        device=network.flat.data.device,
+        Examples(test.images, targets),
+        evaluation_batch(tuple(shape)),
+        mean=content.data.mean,
+        std=content.data.std,
+        dtype=flat.dtype,
+        device=flat.device,
     )
-    task = Classification(network, _loss(content))
     with checkpoint.enough_memory(content):
-        predicted, totals = run_through(task, batches)
-    means = totals.means("test")
-    if not math.isfinite(means["test/loss"]):
-        raise CheckpointError(f"{content.place}: its network gives no numbers, its loss is {means['test/loss']}")
-    matrix = confusion(labels, predicted, len(names))
-    return Evaluation(section["name"], means["test/loss"], means["test/accuracy"], names, matrix)
+        outputs, sums = run_through(task, batches)
+    means = sums.means("test") | {
+        f"test/{name}": value for name, value in task.set_metrics(outputs, content.epoch).items()
+    }
+    for name, value in means.items():
+        if not math.isfinite(value):
+            what = name.partition("/")[2]
+            raise CheckpointError(f"{content.place}: its network gives no numbers, its {what} is {value}")
+    details, lines = task.findings(targets, names, outputs)
+    return Evaluation(section["name"], len(test), type(task), means, details, lines)
 
 
 def _as_the_network_counts(labels: torch.Tensor, given: list[str] | None, known: list[str]) -> torch.Tensor:
@@ -104,16 +95,6 @@ def _as_the_network_counts(labels: torch.Tensor, given: list[str] | None, known:
         if name not in known:
             raise DataError(f"the data have a class {name}, the network knows {short(', '.join(known))}")
     return torch.tensor([known.index(name) for name in given])[labels]
-
-
-def _loss(content: checkpoint.Checkpoint) -> Loss:
-    """The loss that the run was trained with, its arguments included. Raises ConfigError."""
-    loss = schema.section({"loss": content.config.get("loss") or {"name": content.loss}}, "loss", LOSSES)
-    try:
-        loss.require_classes(len(content.class_names))
-    except ConfigError as error:
-        raise error.inside("loss") from None
-    return loss
 
 
 def _data_section(saved: Mapping[str, Any], typed: Sequence[str]) -> Any:

@@ -17,35 +17,42 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnn import Sequential
-from cnn.layers.conv import Conv
 from cnn.ops.compiler import COMPILER
 from cnn.summary import summarise, table
 from runners.config.schema import Config
-from runners.data import Dataset, Examples
-from runners.data.augmentation import Augmentation
-from runners.data.batches import Batches
+from runners.data import Dataset
 from runners.errors import RunFailed, typed_path
 from runners.files import checkpoint, metrics_csv
 from runners.files.metrics_csv import Row
 from runners.files.run_directory import RunDirectory, new_name, now
 from runners.signals import Interrupted, SignalWatch, watch_signals
-from runners.tasks.classification import confusion
-from runners.tasks.divergence import Diverged
+from runners.tasks.divergence import Diverged, fault_in_evaluation
+from runners.tasks.task import Task
 from runners.training import setup, snapshot
-from runners.training.loop import Plan, evaluate, train
+from runners.training.loop import Loop, evaluate
 from runners.training.progress import Progress
+from runners.training.recorder import Console, Recorder, RunFiles
 
 log = logging.getLogger(__name__)
-MOST_CLASSES_DRAWN = 40
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is trained on what, and how far it has come."""
+
+    config: Config
+    dataset: Dataset
+    task: Task
+    progress: Progress
 
 
 @dataclass(frozen=True)
 class Result:
-    """A run that is done: where it lies and what its summary.json says."""
+    """A run that is done: where it is, what its summary.json says, and by what its task is measured."""
 
     directory: Path
     summary: Mapping[str, Any]
+    task: type[Task]
     validated_on_test: bool
 
 
@@ -56,38 +63,111 @@ def run(raw: Mapping[str, Any], overrides: Sequence[str] = (), sweep_job: int | 
     """
     config = setup.prepare(raw)
     with watch_signals() as watch:
-        dataset = setup.load(config)
-        network = setup.start(config, dataset)
+        config, dataset = setup.load(config)
+        task = setup.start(config, dataset)
         watch.check()
         with RunDirectory.make(_path(config, sweep_job), overrides) as directory:
-            return carry_out(config, dataset, network, Progress(), directory, watch)
+            return carry_out(Experiment(config, dataset, task, Progress.of(task)), directory, watch)
 
 
 def carry_out(
-    config: Config,
-    dataset: Dataset,
-    network: Sequential,
-    progress: Progress,
-    directory: RunDirectory,
-    watch: SignalWatch,
-    *,
-    resumed: Mapping[str, Any] | None = None,
+    experiment: Experiment, directory: RunDirectory, watch: SignalWatch, *, resumed: Mapping[str, Any] | None = None
 ) -> Result:
-    """Train and test from where progress, network, optimizer and schedule stand.
+    """Train and test from where an experiment stands.
 
     `resumed` tells of a resume, for status.json. Raises RunFailed for what breaks down on the way, and Interrupted.
     """
-    with _recorded(directory, config, dataset):
+    with _recorded(directory, experiment):
         if resumed:
             directory.status("running", resumed=[*directory.told("resumed", []), resumed])
-            log.info("resumed after step %d with %s", progress.step, resumed["overrides"] or "nothing changed")
-        summary = _train_and_test(config, network, dataset, progress, directory, watch)
+            log.info(
+                "resumed after step %d with %s", experiment.progress.step, resumed["overrides"] or "nothing changed"
+            )
+        _train(experiment, directory, watch)
+        summary = _test(experiment, directory, watch)
     try:
         watch.check()
     except Interrupted as signal:
         signal.done = directory.path
         raise
-    return Result(directory.path, summary, config.data.val_split == "test")
+    return Result(directory.path, summary, type(experiment.task), experiment.dataset.validated_on_test)
+
+
+def _train(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) -> None:
+    config, dataset, task, progress = vars(experiment).values()
+    plan = setup.plan_training(config, dataset)
+    columns = ["epoch", "step", *task.rate_columns().values(), *task.columns(), *metrics_csv.TIMING]
+    files = RunFiles(directory, columns, lambda: snapshot.take(config, task, dataset, progress))
+    recorder = Recorder(files, [Console(task, plan.clock.steps, plan.clock.epochs)])
+    train, val = (setup.batches(config, dataset, split) for split in ("train", "val"))
+    _tell_summary(task, len(dataset.train))
+    Loop(task, plan, progress, train, val, recorder, watch).run()
+
+
+def _test(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) -> dict[str, Any]:
+    """Measure the best weights on the test examples; write summary, status and figures."""
+    config, dataset, task, progress = vars(experiment).values()
+    best = checkpoint.load(directory.checkpoint("best"))
+    for name, graph in task.graphs.items():
+        graph.load_state(checkpoint.tensors(best.networks[name].weights))
+    batches = setup.batches(config, dataset, "test")
+    outputs, sums = evaluate(task, batches, watch.check)
+    test = sums.means("test") | {
+        f"test/{name}": value for name, value in task.set_metrics(outputs, int(progress.best["epoch"])).items()
+    }
+    if not all(map(math.isfinite, test.values())):
+        raise Diverged.at(fault_in_evaluation(task, batches.in_order()), "in the test")
+    summary = _summary(experiment, test)
+    directory.write_json("summary.json", summary)
+    directory.status("done")
+    try:
+        _draw(experiment, directory, outputs)
+    except Exception as error:  # the run is done, with or without pictures
+        log.exception("the figures could not be drawn")
+        print(f"warning: the figures could not be drawn: {error}", file=sys.stderr)
+    metric = task.metric(task.monitor).name
+    reached = (f"{progress.best.get(task.monitor, math.nan):.4f}", f"{test.get(f'test/{metric}', math.nan):.4f}")
+    log.info("best val %s %s, test %s %s", metric, reached[0], metric, reached[1])
+    return summary
+
+
+def _draw(experiment: Experiment, directory: RunDirectory, outputs: Tensor) -> None:
+    """Write the figures. matplotlib is loaded only here: it takes half a second."""
+    from runners.tasks import figures
+
+    rows = metrics_csv.read(directory.metrics)
+    curves = {"curves": figures.curves(rows, experiment.task.metrics)}
+    for name, figure in (curves | experiment.task.figures(experiment.dataset, outputs)).items():
+        png = io.BytesIO()
+        figure.savefig(png, format="png")
+        directory.write_figure(name, png.getvalue())
+
+
+def _summary(experiment: Experiment, test: Row) -> dict[str, Any]:
+    def shown(row: Row) -> Row:
+        return {name: value for name, value in row.items() if not name.endswith("seconds")}
+
+    progress, task = experiment.progress, experiment.task
+    return {
+        "best": shown(progress.best),
+        "final": shown(progress.rows[-1]),
+        "test": test,
+        "parameters": sum(graph.flat.data.numel() for graph in task.graphs.values()),
+        "steps": progress.step,
+        "stopped_early": progress.epoch < experiment.config.settings.epochs,
+        "seconds": sum(row["seconds"] for row in progress.rows),
+        "images_per_second": progress.images_per_second,
+    }
+
+
+def _tell_summary(task: Task, examples: int) -> None:
+    """What is trained: into the log, and where somebody watches also onto the terminal."""
+    text = "\n\n".join(table(summarise(graph)) for graph in task.graphs.values())
+    count = sum(graph.flat.data.numel() for graph in task.graphs.values())
+    log.info("%d parameters, %d training examples\n%s", count, examples, text)
+    if sys.stderr.isatty():
+        with suppress(OSError):  # a terminal that is gone stops no run
+            print(text, file=sys.stderr)
 
 
 def _path(config: Config, sweep_job: int | None) -> Path:
@@ -98,8 +178,9 @@ def _path(config: Config, sweep_job: int | None) -> Path:
 
 
 @contextmanager
-def _recorded(directory: RunDirectory, config: Config, dataset: Dataset) -> Iterator[None]:
+def _recorded(directory: RunDirectory, experiment: Experiment) -> Iterator[None]:
     """Keep the directory's config, log and status true, however the run ends."""
+    config = experiment.config
     root = logging.getLogger("runners")
     handler = None
     try:
@@ -111,7 +192,7 @@ def _recorded(directory: RunDirectory, config: Config, dataset: Dataset) -> Iter
             seed=config.settings.seed,
             device=str(config.device),
             threads=config.threads,
-            data_fingerprint=dataset.fingerprint,
+            data_fingerprint=experiment.dataset.fingerprint,
             versions=versions(),
         )
         handler = directory.open_log()
@@ -144,103 +225,3 @@ def _recorded(directory: RunDirectory, config: Config, dataset: Dataset) -> Iter
 def versions() -> dict[str, str]:
     """Of what a run's numbers depend on."""
     return {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__, **COMPILER}
-
-
-def _train_and_test(
-    config: Config,
-    network: Sequential,
-    dataset: Dataset,
-    progress: Progress,
-    directory: RunDirectory,
-    watch: SignalWatch,
-) -> Mapping[str, Any]:
-    settings = config.settings
-
-    def batches(examples: Examples, size: int, augmentation: Augmentation | None = None) -> Batches:
-        return Batches(
-            examples,
-            size,
-            mean=dataset.mean,
-            std=dataset.std,
-            dtype=config.dtype,
-            device=config.device,
-            augmentation=augmentation,
-        )
-
-    def save(which: str) -> None:
-        checkpoint.save(directory.checkpoint(which), snapshot.take(config, network, dataset, progress))
-
-    task = config.task(network, config.loss)
-    plan = setup.plan_training(config, dataset)
-    evaluated_at_once = setup.evaluation_batch(dataset.input_shape)
-    _tell_summary(network, len(dataset.train))
-    train(
-        task,
-        plan,
-        progress,
-        batches(dataset.train, settings.batch_size, config.augment),
-        batches(dataset.val, evaluated_at_once),
-        directory,
-        save,
-        watch,
-    )
-    network.load_state(checkpoint.tensors(checkpoint.load(directory.checkpoint("best")).weights))
-    predicted, totals = evaluate(task, batches(dataset.test, evaluated_at_once), watch.check)
-    test = totals.means("test")
-    if not math.isfinite(test["test/loss"]):
-        raise Diverged.at(task.first_fault(batches(dataset.test, evaluated_at_once).in_order()), "in the test")
-    summary = _summary(progress, plan, test, network)
-    directory.write_json("summary.json", summary)
-    directory.status("done")
-    try:
-        _draw(directory, network, dataset, predicted)
-    except Exception as error:  # the run is done, with or without pictures
-        log.exception("the figures could not be drawn")
-        print(f"warning: the figures could not be drawn: {error}", file=sys.stderr)
-    log.info("best val accuracy %.4f, test accuracy %.4f", progress.best["val/accuracy"], test["test/accuracy"])
-    return summary
-
-
-def _tell_summary(network: Sequential, examples: int) -> None:
-    """What is trained: into the log, and where somebody watches also onto the terminal."""
-    text = table(summarise(network))
-    log.info("%d parameters, %d training examples\n%s", network.flat.data.numel(), examples, text)
-    if sys.stderr.isatty():
-        with suppress(OSError):  # a terminal that is gone stops no run
-            print(text, file=sys.stderr)
-
-
-def _draw(directory: RunDirectory, network: Sequential, dataset: Dataset, predicted: Tensor) -> None:
-    """Write the figures. matplotlib is loaded only here: it takes half a second."""
-    from runners.tasks import figures
-
-    count = len(dataset.class_names)
-    matrix = confusion(dataset.test.labels, predicted, count)
-    convolutions = [layer for _, layer in network.named_layers() if isinstance(layer, Conv)]
-    drawn = {
-        "curves": figures.curves(metrics_csv.read(directory.metrics)),
-        "confusion": figures.confusion(matrix, dataset.class_names) if count <= MOST_CLASSES_DRAWN else None,
-        "mistakes": figures.mistakes(dataset, predicted),
-        "filters": figures.filters(convolutions[0].weight.data) if convolutions else None,
-    }
-    for name, figure in drawn.items():
-        if figure:
-            png = io.BytesIO()
-            figure.savefig(png, format="png")
-            directory.write_figure(name, png.getvalue())
-
-
-def _summary(progress: Progress, plan: Plan, test: Row, network: Sequential) -> dict[str, Any]:
-    def shown(row: Row) -> Row:
-        return {name: value for name, value in row.items() if not name.endswith("seconds")}
-
-    return {
-        "best": shown(progress.best),
-        "final": shown(progress.rows[-1]),
-        "test": test,
-        "parameters": network.flat.data.numel(),
-        "steps": progress.step,
-        "stopped_early": progress.epoch < plan.clock.epochs,
-        "seconds": sum(row["seconds"] for row in progress.rows),
-        "images_per_second": progress.images_per_second,
-    }

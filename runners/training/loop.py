@@ -1,53 +1,44 @@
-"""Epochs and batches: training, validation, and what is written after each epoch."""
+"""Epochs and batches: training, validation, and what is saved after each epoch."""
 
 from __future__ import annotations
 
 import logging
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from cnn import Mode
-from cnn.optimizers import Optimizer
-from cnn.schedules import Clock, Schedule
+from cnn.schedules import Clock
 from runners.data.batches import Batch, Batches
-from runners.files import metrics_csv
 from runners.files.metrics_csv import Row
-from runners.files.run_directory import RunDirectory
-from runners.signals import SignalWatch
-from runners.tasks import Classification
-from runners.tasks.classification import Totals
-from runners.tasks.divergence import Diverged
+from runners.signals import Interrupted, SignalWatch
+from runners.tasks.divergence import Diverged, NotFinite, fault_in_evaluation, fault_in_training
+from runners.tasks.sums import Sums
+from runners.tasks.task import Step, Task
+from runners.training.processes import Alone, World
 from runners.training.progress import Progress
+from runners.training.recorder import Recorder
 
 log = logging.getLogger(__name__)
-
-Save = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training loop needs to know beside the data."""
+    """What a training loop needs to know beside task and data."""
 
     clock: Clock
     seed: int
-    optimizer: Optimizer
-    schedule: Schedule
     accumulate: int = 1
     """Batches of one optimizer step."""
     clip_grad_norm: float | None = None
     patience: int | None = None
-    """After so many epochs without a better val/accuracy training stops."""
+    """After this many epochs without a better monitored number training stops."""
     save_every: int | None = None
     """Optimizer steps after which `last` is saved within an epoch."""
 
@@ -56,90 +47,108 @@ class Plan:
         return progress.epoch >= self.clock.epochs or progress.patience_is_over(self.patience)
 
 
-def train(
-    task: Classification,
-    plan: Plan,
-    progress: Progress,
-    train_batches: Batches,
-    val_batches: Batches,
-    directory: RunDirectory,
-    save: Save,
-    watch: SignalWatch,
-) -> None:
-    """Train the epochs that are left; after each, save `best` where it is that, then `last`, and write the rows.
+@dataclass(frozen=True)
+class Loop:
+    """Trains a task from where its progress stands."""
 
-    Ends earlier where the plan's patience is over. Raises Interrupted after the step in which a signal came, with
-    `last` saved, and Diverged where numbers stop being finite, with nothing saved of it.
-    """
-    save("last")  # a place that can't be written to shows before the first step
-    metrics_csv.write(directory.metrics, progress.rows)
+    task: Task
+    plan: Plan
+    progress: Progress
+    train_batches: Batches
+    val_batches: Batches
+    recorder: Recorder
+    signals: SignalWatch
+    world: World = field(default_factory=Alone)
 
-    def check() -> None:
-        if watch.received is not None:
-            save("last")
-            watch.check()
+    def run(self) -> None:
+        """Train the epochs that are left; after each, save `best` where it is that, then `last`, and write the rows.
 
-    with tqdm(total=plan.clock.steps, initial=progress.step, unit="step", disable=None, leave=False) as bar:
-        while not plan.is_done(progress):
-            start = time.perf_counter() - progress.seconds
-            row = _train_epoch(task, plan, progress, train_batches, save, check, watch, bar)
-            row |= evaluate(task, val_batches, check)[1].means("val")
-            if not math.isfinite(row["val/loss"]):
-                fault = task.first_fault(val_batches.in_order())
-                raise Diverged.at(fault, f"in the validation after epoch {progress.epoch + 1}")
-            plan.schedule.observe(row["val/loss"])
-            row["seconds"] = time.perf_counter() - start
-            progress.finish_epoch(row)
-            if progress.best is row:  # before `last`, which tells of it
-                save("best")
-            save("last")
-            metrics_csv.write(directory.metrics, progress.rows)
-            _tell(row, plan.clock.epochs, bar)
-            watch.check()
-    if progress.epoch < plan.clock.epochs:
-        log.info("stopped early: no better val/accuracy for %d epochs", plan.patience)
-
-
-def _train_epoch(
-    task: Classification,
-    plan: Plan,
-    progress: Progress,
-    batches: Batches,
-    save: Save,
-    check: Callable[[], None],
-    watch: SignalWatch,
-    bar: Any,
-) -> Row:
-    """Train the steps that are left of an epoch; returns the columns of its row that training gives."""
-    epoch, clock = progress.epoch, plan.clock
-    generator = torch.Generator(device=task.network.flat.data.device)
-    mode = Mode(train=True, generator=generator)
-    noise_seeds = _noise_seeds(plan.seed, epoch, clock.steps_per_epoch)
-    start = time.perf_counter() - progress.seconds
-    rest = batches.shuffled(plan.seed, epoch, progress.steps * plan.accumulate)
-    for group in in_groups(rest, plan.accumulate):
-        lr = plan.schedule(plan.optimizer.lr, epoch * clock.steps_per_epoch + progress.steps, clock)
-        generator.manual_seed(noise_seeds[progress.steps])
+        Ends earlier where the plan's patience is over or a listener has a reason. Raises Interrupted after the step in
+        which a signal came, with `last` saved, and Diverged where numbers stop being finite, with nothing saved of it.
+        """
+        plan, progress, recorder = self.plan, self.progress, self.recorder
+        recorder.begin(progress)
         try:
-            with watch.leaving_before_anything_is_done():  # the first step compiles kernels, which takes long
-                task.train_step(group, plan.optimizer, lr, progress.totals, mode=mode, max_norm=plan.clip_grad_norm)
-        except Diverged as error:
-            when = f"in step {progress.steps + 1} of epoch {epoch + 1} (lr {lr:.3g})"
-            raise Diverged.at(str(error), when) from None
-        progress.steps += 1
-        progress.seconds = time.perf_counter() - start
-        bar.update()
-        check()
-        if plan.save_every and progress.step % plan.save_every == 0:
-            save("last")
-    return {
-        "epoch": epoch + 1,
-        "step": progress.step,
-        "lr": plan.schedule(plan.optimizer.lr, (epoch + 1) * clock.steps_per_epoch - 1, clock),
-        **progress.totals.means("train"),
-        "step_seconds": progress.seconds,
-        "images_per_second": progress.totals.count / progress.seconds,
-    }
+            while not plan.is_done(progress) and not recorder.reason:
+                row = self._epoch()
+                progress.finish_epoch(row)
+                if progress.best is row:  # before `last`, which tells of it
+                    recorder.save("best")
+                recorder.save("last")
+                recorder.epoch(row, progress)
+                self._leave_on_signals()
+        finally:
+            recorder.end()
+        if progress.epoch < plan.clock.epochs:
+            waited = f"no better {progress.monitor} for {plan.patience} epochs"
+            log.info("stopped early: %s", recorder.reason or waited)
+
+    def _epoch(self) -> Row:
+        """Train what is left of an epoch and validate; returns its row."""
+        task, progress = self.task, self.progress
+        start = time.perf_counter() - progress.seconds
+        row = self._train()
+        outputs, sums = evaluate(task, self.val_batches, self._save_and_leave_on_signals)
+        row |= sums.reduce(self.world.reduce).means("val")
+        row |= {f"val/{name}": value for name, value in task.set_metrics(outputs, progress.epoch + 1).items()}
+        if not all(math.isfinite(value) for name, value in row.items() if name.startswith("val/")):
+            fault = fault_in_evaluation(task, self.val_batches.in_order())
+            raise Diverged.at(fault, f"in the validation after epoch {progress.epoch + 1}")
+        for trained in task.trained.values():
+            if "val/loss" in row:
+                trained.schedule.observe(row["val/loss"])
+        row["seconds"] = time.perf_counter() - start
+        return row
+
+    def _train(self) -> Row:
+        """Train the steps that are left of an epoch; returns the columns of its row that training gives."""
+        task, plan, progress, signals = self.task, self.plan, self.progress, self.signals
+        epoch, clock = progress.epoch, plan.clock
+        generator = torch.Generator(device=next(iter(task.graphs.values())).flat.data.device)
+        mode = Mode(train=True, generator=generator, reduce=self.world.reduce)
+        noise_seeds = _noise_seeds(plan.seed, epoch, clock.steps_per_epoch)
+        start = time.perf_counter() - progress.seconds
+        rest = self.train_batches.shuffled(plan.seed, epoch, progress.steps * plan.accumulate)
+        for group in in_groups(rest, plan.accumulate):
+            step = Step(epoch * clock.steps_per_epoch + progress.steps, clock, mode, plan.clip_grad_norm)
+            generator.manual_seed(noise_seeds[progress.steps])
+            with signals.leaving_before_anything_is_done():  # the first step compiles kernels, which takes long
+                self._step(group, step)
+            progress.steps += 1
+            progress.examples += sum(map(len, group))
+            progress.seconds = time.perf_counter() - start
+            self.recorder.step(progress)
+            self._save_and_leave_on_signals()
+            if plan.save_every and progress.step % plan.save_every == 0:
+                self.recorder.save("last")
+        return {
+            "epoch": epoch + 1,
+            "step": progress.step,
+            **task.learning_rates((epoch + 1) * clock.steps_per_epoch - 1, clock),
+            **progress.sums.reduce(self.world.reduce).means("train"),
+            "step_seconds": progress.seconds,
+            "images_per_second": progress.examples * self.world.size / progress.seconds,
+        }
+
+    def _step(self, group: list[Batch], step: Step) -> None:
+        try:
+            self.task.train_step(group, step, self.progress.sums)
+        except NotFinite:
+            rates = ", ".join(
+                f"{name} {rate:.3g}" for name, rate in self.task.learning_rates(step.index, step.clock).items()
+            )
+            when = f"in step {self.progress.steps + 1} of epoch {self.progress.epoch + 1} ({rates})"
+            raise Diverged.at(fault_in_training(self.task, group, step), when) from None
+
+    def _save_and_leave_on_signals(self) -> None:
+        if self.world.agree(self.signals.received) is not None:
+            self.recorder.save("last")
+            self._leave_on_signals()
+
+    def _leave_on_signals(self) -> None:
+        signal = self.world.agree(self.signals.received)
+        if signal is not None:
+            raise Interrupted(signal)
 
 
 def in_groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
@@ -157,30 +166,14 @@ def _noise_seeds(seed: int, epoch: int, steps: int) -> list[int]:
     return [int(value) for value in np.random.SeedSequence([seed, epoch, 0, NOISE]).generate_state(steps, np.uint64)]
 
 
-def evaluate(task: Classification, batches: Batches, check: Callable[[], None] = lambda: None) -> tuple[Tensor, Totals]:
-    """The predicted classes of all examples [count], and their loss and hits, in evaluation mode.
+def evaluate(task: Task, batches: Batches, check: Callable[[], None] = lambda: None) -> tuple[Tensor, Sums]:
+    """What the task keeps of each example, and its sums, in evaluation mode.
 
     `check` is called before each batch, and may raise.
     """
-    totals = Totals()
-    predicted = []
+    sums = Sums()
+    outputs = []
     for batch in batches.in_order():
         check()
-        predicted.append(task.evaluate(batch, totals))
-    return torch.cat(predicted).cpu(), totals
-
-
-def _short(loss: float) -> str:
-    return f"{loss:.4f}" if loss < 1e6 else f"{loss:.4g}"
-
-
-def _tell(row: Row, epochs: int, bar: Any) -> None:
-    line = (
-        f"epoch {row['epoch']}/{epochs}  lr {row['lr']:.4g}  train loss {_short(row['train/loss'])} "
-        f"accuracy {row['train/accuracy']:.2%}  val loss {_short(row['val/loss'])} accuracy {row['val/accuracy']:.2%}  "
-        f"{row['images_per_second']:.0f} images/s"
-    )
-    log.info(line)
-    if not bar.disable:
-        with suppress(OSError):  # a terminal that is gone stops no run
-            bar.write(line, file=sys.stderr)
+        outputs.append(task.evaluate(batch, sums))
+    return torch.cat(outputs, -1).cpu(), sums

@@ -1,24 +1,34 @@
-"""How far a run has come: all that its loop knows beside the weights, and all that a resume needs to go on with."""
+"""How far a run has come: all that its loop knows beside the networks, and all that a resume needs to go on with."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from runners.files.metrics_csv import Row
-from runners.tasks.classification import Totals
+from runners.tasks.sums import Sums
+from runners.tasks.task import Task
 
 
 @dataclass
 class Progress:
-    """A row for each epoch that is done; of the one that isn't, its optimizer steps, its sums and its seconds.
+    """A row for each epoch that is done; of the one that isn't, its optimizer steps, examples, sums and seconds.
 
-    Random numbers are no part of it: each step draws from a seed that the run's seed, the epoch and the step give.
+    `monitor` is the column that decides which epoch is the best. Random numbers are no part of it: each step draws from
+    a seed that the run's seed, the epoch and the step give.
     """
 
+    monitor: str
+    higher_is_better: bool = False
     rows: list[Row] = field(default_factory=list)
     steps: int = 0
-    totals: Totals = field(default_factory=Totals)
+    examples: int = 0
+    sums: Sums = field(default_factory=Sums)
     seconds: float = 0.0
+
+    @classmethod
+    def of(cls, task: Task) -> Progress:
+        """That of a run that begins."""
+        return cls(task.monitor, task.metric(task.monitor).better == "higher")
 
     @property
     def epoch(self) -> int:
@@ -32,8 +42,12 @@ class Progress:
 
     @property
     def best(self) -> Row:
-        """The row of the highest val/accuracy, the earliest of several. Raises ValueError before the first epoch."""
-        return max(self.rows, key=lambda row: row["val/accuracy"])
+        """The earliest row with the best monitored number; where no row has that, the last one.
+
+        Raises IndexError before the first epoch.
+        """
+        monitored = [row for row in self.rows if self.monitor in row] or self.rows[-1:]
+        return (max if self.higher_is_better else min)(monitored, key=lambda row: row.get(self.monitor, 0.0))
 
     @property
     def images_per_second(self) -> float:
@@ -44,8 +58,8 @@ class Progress:
     def finish_epoch(self, row: Row) -> None:
         """Add an epoch's row; the next epoch has no step yet."""
         self.rows.append(row)
-        self.steps, self.totals, self.seconds = 0, Totals(), 0.0
+        self.steps, self.examples, self.sums, self.seconds = 0, 0, Sums(), 0.0
 
     def patience_is_over(self, patience: int | None) -> bool:
-        """Whether so many epochs have passed without a better val/accuracy."""
+        """Whether this many epochs have passed without a better monitored number."""
         return patience is not None and bool(self.rows) and self.epoch - self.best["epoch"] >= patience

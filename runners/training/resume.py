@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from cnn.arguments import ConfigError, Fault, show
-from cnn.schedules import Clock
+from cnn.schedules import Clock, Schedule
 from runners.config.saved import flat, with_typed
 from runners.config.schema import Config
 from runners.data import Dataset
@@ -22,7 +22,7 @@ from runners.files.checkpoint import Checkpoint
 from runners.files.run_directory import RunDirectory, now, read_status, state
 from runners.signals import watch_signals
 from runners.training import setup, snapshot
-from runners.training.experiment import Result, carry_out, versions
+from runners.training.experiment import Experiment, Result, carry_out, versions
 from runners.training.loop import Plan
 from runners.training.progress import Progress
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 ASKED = re.compile(r"\+{0,2}resume=")
 """How an argument begins that asks for a resume."""
-FIXED = ("model", "task", "dtype", "debug", "experiment", "run_dir", "sweep_dir", "init_from")
+FIXED = ("task", "extensions", "dtype", "debug", "experiment", "run_dir", "sweep_dir", "init_from")
 """What a resume can't change at all."""
 HARMLESS = ("patience", "checkpoint.every_steps", "data.path")
 """What changes nothing that a run computes: when it ends and is saved, and where its data lie, which are compared."""
@@ -49,7 +49,7 @@ def resume(path: Path, typed: Sequence[str] = (), *, may_change: bool = False) -
     with watch_signals() as watch, RunDirectory.open(path) as directory:
         saved, file = _read(path)
         _warn_of_edits(path, saved)
-        raw = with_typed(saved.config, typed, _refusal)
+        raw = with_typed(saved.config, typed, lambda key: _refusal(key, [*FIXED, *saved.networks]))
         changed = _changed(saved.config, raw)
         if directory.told("state", "") == "done" and not changed:
             return None
@@ -57,12 +57,12 @@ def resume(path: Path, typed: Sequence[str] = (), *, may_change: bool = False) -
         decisive = _decisive(changed, saved, config)
         if not may_change:
             _require_none(path, {key: changed[key] for key in decisive})
-        dataset = setup.load(config)
+        config, dataset = setup.load(config)
         _require_data(dataset, saved, may_change)
-        network = setup.build(config, dataset)
-        progress = snapshot.restore(saved, config, network)
+        task = setup.build(config, dataset)
+        progress = snapshot.restore(saved, config, task)
         plan = setup.plan_training(config, dataset)
-        other_data = dataset.fingerprint != saved.data_fingerprint
+        other_data = dataset.fingerprint != saved.data.fingerprint
         _require_place(progress, plan, [*changed, *(["data"] if other_data else [])])
         if directory.told("state", "") == "done" and plan.is_done(progress):
             return None
@@ -74,7 +74,7 @@ def resume(path: Path, typed: Sequence[str] = (), *, may_change: bool = False) -
             raise RunDirectoryError(f"{error.filename or path}: can't be written: {error.strerror}") from None
         watch.check()
         told = {"time": now(), "epoch": progress.epoch, "step": progress.step, "overrides": list(typed)}
-        return carry_out(config, dataset, network, progress, directory, watch, resumed=told)
+        return carry_out(Experiment(config, dataset, task, progress), directory, watch, resumed=told)
 
 
 def latest_unfinished(outputs: Path = Path("outputs")) -> Path:
@@ -105,8 +105,10 @@ def _read(path: Path) -> tuple[Checkpoint, Path]:
             raise CheckpointError(f"{path}: its checkpoints last and previous are gone; {hint}")
         raise CheckpointError(f"{path}: the run ended before its first step, begin it anew (overrides.yaml says how)")
     saved, file = checkpoint.load_last(path)
-    if saved.config.get("model", {}).get("layers") != saved.model["layers"]:
-        raise CheckpointError(f"{path}: the model in the checkpoint's config isn't that of its weights")
+    for name, network in saved.networks.items():
+        section = saved.config.get(name)
+        if not isinstance(section, Mapping) or section.get("layers") != network.model.get("layers"):
+            raise CheckpointError(f"{path}: the {name} in the checkpoint's config isn't that of its weights")
     return saved, file
 
 
@@ -126,8 +128,8 @@ def _warn_of_edits(path: Path, saved: Checkpoint) -> None:
         )
 
 
-def _refusal(key: str) -> str | None:
-    if key.split(".")[0] in FIXED:
+def _refusal(key: str, fixed: Collection[str]) -> str | None:
+    if key.split(".")[0] in fixed:
         return "can't be changed in a resume; begin a new run from these weights with init_from=RUN"
     return None
 
@@ -166,21 +168,26 @@ def _require_none(path: Path, decisive: Mapping[str, tuple[Any, Any]]) -> None:
 
 def _rates_differ(saved: Checkpoint, config: Config) -> bool:
     """Whether another number of epochs changes the learning rate of any step that both numbers have."""
-    length = config.schedule.warmup_steps + 100  # of an epoch: whatever it is, rates depend on the number or they don't
-    before, after = (Clock(length, epochs) for epochs in (int(saved.config["epochs"]), config.settings.epochs))
+    epochs = int(saved.config["epochs"]), config.settings.epochs
+    return any(_depends_on_epochs(config.schedule(name), *epochs) for name in saved.networks)
+
+
+def _depends_on_epochs(schedule: Schedule, few: int, many: int) -> bool:
+    length = schedule.warmup_steps + 100  # of an epoch: whatever it is, rates depend on the number or they don't
+    before, after = Clock(length, few), Clock(length, many)
     shorter = min(before.steps, after.steps)
     steps = {*range(0, shorter, -(-shorter // MOST_COMPARED)), shorter - 1}
-    return any(config.schedule(1.0, step, before) != config.schedule(1.0, step, after) for step in steps)
+    return any(schedule(1.0, step, before) != schedule(1.0, step, after) for step in steps)
 
 
 def _require_data(dataset: Dataset, saved: Checkpoint, may_change: bool) -> None:
     """Raise DataError for images of another shape, and for other files than those that the run has seen."""
-    if list(dataset.input_shape) != saved.input_shape:
+    if list(dataset.input_shape) != saved.data.input_shape:
         raise DataError(
-            f"data: its images are {list(dataset.input_shape)}, the run's network takes {saved.input_shape}"
+            f"data: its images are {list(dataset.input_shape)}, the run's network takes {saved.data.input_shape}"
         )
-    if dataset.fingerprint != saved.data_fingerprint and not may_change:
-        now, before = dataset.fingerprint[:12], saved.data_fingerprint[:12]
+    if dataset.fingerprint != saved.data.fingerprint and not may_change:
+        now, before = dataset.fingerprint[:12], saved.data.fingerprint[:12]
         raise DataError(
             f"data: not the files that this run has seen (fingerprint {now}..., then {before}...): "
             "put those back, or add resume_changed=true"

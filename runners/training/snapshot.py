@@ -10,65 +10,122 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnn import Sequential
 from runners.config.schema import Config
 from runners.data import Dataset
 from runners.errors import CheckpointError
-from runners.files.checkpoint import Checkpoint, SavedProgress, SavedTotals, arrays, tensors
-from runners.tasks.classification import Totals
+from runners.files.checkpoint import Checkpoint, SavedData, SavedNetwork, SavedProgress, arrays, tensors
+from runners.files.metrics_csv import Row
 from runners.tasks.divergence import Diverged
+from runners.tasks.sums import Sums
+from runners.tasks.task import Task
 from runners.training.progress import Progress
 
 log = logging.getLogger(__name__)
 
 
-def take(config: Config, network: Sequential, dataset: Dataset, progress: Progress) -> Checkpoint:
+def take(config: Config, task: Task, dataset: Dataset, progress: Progress) -> Checkpoint:
     """All that there is to save of a run. Raises Diverged where weights, or other numbers of layers, aren't finite."""
-    weights = arrays(network.state())
-    for name, array in weights.items():
-        if not np.isfinite(array).all():
-            raise Diverged(f"{name} isn't finite after step {progress.step}; the checkpoints before it are kept")
+    raw = config.saved
     return Checkpoint(
-        weights=weights,
-        model={"layers": config.model["layers"]},
-        input_shape=list(dataset.input_shape),
+        version=2,
+        task=raw["task"],
+        task_state=task.state(),
+        networks={name: _network(raw, task, name, progress.step) for name in task.networks},
+        loss=raw["loss"],
         dtype=config.settings.dtype,
-        loss=config.loss.kind,
-        preparation=dataset.preparation,
-        mean=dataset.mean,
-        std=dataset.std,
-        class_names=dataset.class_names,
-        config=config.saved,
+        data=SavedData(
+            input_shape=list(dataset.input_shape),
+            preparation=dataset.preparation,
+            mean=dataset.mean,
+            std=dataset.std,
+            class_names=dataset.class_names,
+            fingerprint=dataset.fingerprint,
+        ),
+        config=raw,
         epoch=progress.epoch,
         step=progress.step,
-        optimizer=arrays(config.optimizer.state()),
-        schedule=config.schedule.state(),
         progress=SavedProgress(
             rows=progress.rows,
             steps=progress.steps,
-            totals=SavedTotals(**vars(progress.totals.numbers())),
+            examples=progress.examples,
+            sums=progress.sums.numbers(),
             seconds=progress.seconds,
         ),
-        data_fingerprint=dataset.fingerprint,
     )
 
 
-def restore(content: Checkpoint, config: Config, network: Sequential) -> Progress:
-    """Bring network, optimizer and schedule to where they were saved; returns how far the run had come.
+def _network(raw: Mapping[str, Any], task: Task, name: str, step: int) -> SavedNetwork:
+    trained = task.trained[name]
+    weights = arrays(trained.graph.state())
+    for weight, array in weights.items():
+        if not np.isfinite(array).all():
+            place = weight if len(task.networks) == 1 else f"{name}.{weight}"
+            raise Diverged(f"{place} isn't finite after step {step}; the checkpoints before it are kept")
+    return SavedNetwork(
+        model={"layers": raw[name]["layers"]},
+        input_shape=list(trained.graph.input_shape),
+        weights=weights,
+        optimizer=arrays(trained.optimizer.state()),
+        schedule=trained.schedule.state(),
+    )
+
+
+def restore(content: Checkpoint, config: Config, task: Task) -> Progress:
+    """Bring the task to where it was saved; returns how far the run had come.
 
     An optimizer or a schedule that the saved state isn't one of, because it was changed, begins anew. Raises
     CheckpointError where something doesn't fit.
     """
-    saved = content.progress
+    saved, progress = content.progress, Progress.of(task)
     try:
-        network.load_state(tensors(content.weights))
-        _load("optimizer", config.optimizer, _vectors(content.optimizer, network.flat.data), content, config)
-        _load("schedule", config.schedule, content.schedule, content, config)
-        totals = Totals(**dict(saved.totals))
+        for name, trained in task.trained.items():
+            network = content.networks[name]
+            trained.graph.load_state(tensors(network.weights))
+            vectors = _vectors(network.optimizer, trained.graph.flat.data)
+            _load(_section(config, name, "optimizer"), trained.optimizer, vectors, content, config)
+            _load(_section(config, name, "schedule"), trained.schedule, network.schedule, content, config)
+        task.load_state(content.task_state)
+        progress.rows = [_row(row, task) for row in saved.rows]
+        progress.sums = _sums(saved, task)
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"the checkpoint's state doesn't fit its config: {error}") from None
-    rows = [{**row, "epoch": int(row["epoch"]), "step": int(row["step"])} for row in saved.rows]
-    return Progress(rows, saved.steps, totals, saved.seconds)
+    progress.steps, progress.examples, progress.seconds = saved.steps, saved.examples, saved.seconds
+    return progress
+
+
+def _section(config: Config, network: str, section: str) -> str:
+    own = f"{network}_{section}"
+    return own if own in config.raw else section
+
+
+def _row(row: Row, task: Task) -> Row:
+    """A saved row. Raises ValueError for one that no epoch of this task ends with."""
+    number = int(row["epoch"])
+    for column in task.columns():
+        metric = task.metric(column)
+        low, high = metric.range
+        if column not in row and not metric.optional:
+            raise ValueError(f"row {number} has no {column}")
+        if not low <= row.get(column, low) <= high:
+            raise ValueError(f"row {number} isn't that of an epoch: its {column} is {row[column]:g}")
+    rates = task.rate_columns().values()
+    for column in rates:
+        if column not in row:
+            raise ValueError(f"row {number} has no {column}")
+    unknown = sorted(row.keys() - {*task.columns(), *rates, *LOOPS_OWN})
+    if unknown:
+        raise ValueError(f"row {number} has a column {unknown[0]}, which its task has not")
+    return {**row, "epoch": number, "step": int(row["step"])}
+
+
+LOOPS_OWN = ("epoch", "step", "images_per_second", "seconds", "step_seconds")
+
+
+def _sums(saved: SavedProgress, task: Task) -> Sums:
+    unknown = sorted(saved.sums.keys() - {metric.name for metric in task.metrics})
+    if unknown:
+        raise ValueError(f"it has a sum of {unknown[0]}, which its task has not")
+    return Sums({name: (value, weight) for name, (value, weight) in saved.sums.items()})
 
 
 def _load(section: str, part: Any, state: Mapping[str, Any], content: Checkpoint, config: Config) -> None:

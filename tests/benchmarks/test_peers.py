@@ -35,4 +35,4 @@ def test_peers_without_arguments_are_the_shipped_models() -> None:
 def test_a_drawn_batch_is_always_the_same() -> None:
     first, second = (Case("seed8", 4).draw() for _ in range(2))
     assert torch.equal(first.x, second.x)
-    assert torch.equal(first.labels, second.labels)
+    assert torch.equal(first.targets, second.targets)

@@ -16,8 +16,7 @@ from cnn.losses import CrossEntropy
 from cnn.ops.memory import SMALL, Pool
 from cnn.optimizers import OPTIMIZERS
 from runners.data.batches import Batch
-from runners.tasks import Classification
-from runners.tasks.classification import Totals
+from tests.classifier import classifier, train_step
 from tests.cnn.test_models import IMAGES
 from tests.cnn.test_optimizers import EVERYTHING
 from tests.cnn.test_trajectory import shipped
@@ -72,12 +71,13 @@ def test_idle_memory_is_bounded() -> None:
 def test_training_allocates_nothing_large_after_two_steps(model: str, optimizer: str) -> None:
     """As torch's profiler sees it: every operator's own allocations, by whatever name they are called."""
     network = build_model(shipped(model), (1, 28, 28))
-    task, rule = Classification(network, CrossEntropy()), construct(OPTIMIZERS[optimizer], EVERYTHING[optimizer])
+    rule = construct(OPTIMIZERS[optimizer], EVERYTHING[optimizer] | {"lr": 0.01})
+    task = classifier(network, CrossEntropy(), rule)
     batch = Batch(torch.randn(1, 28, 28, 32), torch.arange(32) % 10)
     for _ in range(3):
-        task.train_step([batch], rule, 0.01, Totals(), max_norm=1.0)
+        train_step(task, [batch], max_norm=1.0)
     with torch.profiler.profile(profile_memory=True) as profile:
-        task.train_step([batch], rule, 0.01, Totals(), max_norm=1.0)
+        train_step(task, [batch], max_norm=1.0)
     large = [event.name for event in profile.events() if event.self_cpu_memory_usage >= SMALL]
     assert large == []
 

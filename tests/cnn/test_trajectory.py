@@ -19,8 +19,7 @@ from runners.config import composition
 from runners.data import Examples
 from runners.data.batches import Batches
 from runners.data.sources.idx import read_idx
-from runners.tasks import Classification
-from runners.tasks.classification import Totals
+from tests.classifier import classifier, train_step
 from tests.cnn.oracle import copy_state, sequence, theirs
 
 ROOT = Path(__file__).parents[2]
@@ -54,16 +53,14 @@ def losses(
     peer.train()
     peer_step = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer](peer.parameters(), lr)
     ours = OPTIMIZERS[optimizer](lr=lr)  # type: ignore[call-arg]
-    task = Classification(network, CrossEntropy())
+    task = classifier(network, CrossEntropy(), ours)
     dtype = network.flat.data.dtype
     for batch in Batches(digits, 32, mean=0.13, std=0.31, dtype=dtype, device=torch.device("cpu")).in_order():
         peer_step.zero_grad()
-        expected = nn.functional.cross_entropy(peer(theirs(batch.x)), batch.labels)
+        expected = nn.functional.cross_entropy(peer(theirs(batch.x)), batch.targets)
         expected.backward()
         peer_step.step()
-        totals = Totals()
-        task.train_step([batch], ours, lr, totals)
-        yield totals.means("train")["train/loss"], expected.item()
+        yield train_step(task, [batch])["train/loss"], expected.item()
 
 
 @pytest.mark.parametrize(("optimizer", "lr"), [("adam", 0.001), ("sgd", 0.01)])

@@ -78,12 +78,19 @@ def contents(good: dict[str, Any], count: int, seed: int) -> Iterator[tuple[str,
     for number, layers in enumerate(ABSURD):
         for before in (False, True):
             changed = deepcopy(good)
-            changed["model"] = {"layers": layers + (good["model"]["layers"] if before else [])}
-            changed["config"]["model"] = deepcopy(changed["model"])
+            model = changed["networks"]["model"]["model"]
+            model["layers"] = layers + (model["layers"] if before else [])
+            changed["config"]["model"] = deepcopy(model)
             yield f"architecture {number}", changed
     for size in (30_000, 2**31 - 1):
-        without_weights = {"model": {"layers": ["global_avg_pool"]}, "weights": {}, "class_names": ["a"]}
-        yield f"input {size}", {**deepcopy(good), **without_weights, "input_shape": [1, size, size]}
+        changed = deepcopy(good)
+        changed["data"] |= {"class_names": ["a"], "input_shape": [1, size, size]}
+        changed["networks"]["model"] |= {
+            "model": {"layers": ["global_avg_pool"]},
+            "weights": {},
+            "input_shape": [1, size, size],
+        }
+        yield f"input {size}", changed
     dice = random.Random(seed)
     for _ in range(count):
         changed = deepcopy(good)
@@ -148,7 +155,7 @@ class Uses:
     @staticmethod
     def _evaluate() -> None:
         found = evaluation.evaluate("run/checkpoints/best.pkl")
-        assert math.isfinite(found.loss), found
+        assert math.isfinite(found.means["test/loss"]), found
 
     @staticmethod
     def _resume() -> None:

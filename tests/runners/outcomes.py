@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 
 from runners.files import checkpoint, metrics_csv
-from runners.tasks import Classification
+from runners.tasks.classification import Classification
+
+COLUMNS = [
+    *("epoch", "step", "lr", "train/loss", "train/accuracy", "val/loss", "val/accuracy"),
+    *("images_per_second", "seconds"),
+]
+"""Of the metrics.csv of a classifier."""
 
 
 def without_times(value: Any) -> Any:

@@ -236,7 +236,7 @@ def make(examples: Examples, augmentation: Augmentation | None) -> Batches:
 def drawn(batches: Batches, seed: int, epoch: int) -> Tensor:
     """The images of an epoch in the order of their labels, [C, H, W, count]."""
     found = list(batches.shuffled(seed, epoch))
-    x, labels = torch.cat([batch.x for batch in found], -1), torch.cat([batch.labels for batch in found])
+    x, labels = torch.cat([batch.x for batch in found], -1), torch.cat([batch.targets for batch in found])
     assert sorted(labels.tolist()) == list(range(70))
     return x[..., labels.argsort()]
 
@@ -261,7 +261,7 @@ def test_batches_of_an_epoch_differ() -> None:
 def test_order_and_labels_are_those_without_augmentation(examples: Examples) -> None:
     changed, plain = make(examples, Augmentation(shift=2)), make(examples, None)
     for batch, as_it_is in zip(changed.shuffled(1, 2), plain.shuffled(1, 2), strict=True):
-        assert torch.equal(batch.labels, as_it_is.labels)
+        assert torch.equal(batch.targets, as_it_is.targets)
         assert not torch.equal(batch.x, as_it_is.x)
     for batch, as_it_is in zip(changed.in_order(), plain.in_order(), strict=True):
         assert torch.equal(batch.x, as_it_is.x)
@@ -314,6 +314,6 @@ def test_a_run_augments_its_training_images_and_no_others(run: Run, monkeypatch:
 def test_augmented_runs_of_a_seed_have_the_same_bits(run: Run) -> None:
     for name, choice in (("a", "heavy"), ("b", "heavy"), ("c", "none")):
         assert run(f"run_dir={name}", f"augment={choice}") == 0
-    a, b, c = (checkpoint.load(Path(name, "checkpoints/last.pkl")).weights for name in "abc")
+    a, b, c = (checkpoint.load(Path(name, "checkpoints/last.pkl")).networks["model"].weights for name in "abc")
     assert all(np.array_equal(a[name], b[name]) for name in a)
     assert not all(np.array_equal(a[name], c[name]) for name in a)

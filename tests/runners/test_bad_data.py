@@ -272,14 +272,14 @@ def test_gzip_is_told_by_content(tmp_path: Path) -> None:
     (folder / LABELS).rename(folder / f"{LABELS.replace('-idx', '.idx')}.gz")
     train, _ = Idx(str(folder)).read()
     assert np.array_equal(train.images[:, 0], images)
-    assert np.array_equal(train.labels, labels)
+    assert np.array_equal(train.targets, labels)
 
 
 def test_the_plain_file_goes_before_the_gzipped_one(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "data")
     write_idx(folder / f"{LABELS}.gz", np.zeros(150))
     train, _ = Idx(str(folder)).read()
-    assert train.labels.max() == 2
+    assert train.targets.max() == 2
     (folder / LABELS).unlink()
     train, _ = Idx(str(folder)).read()
-    assert train.labels.max() == 0
+    assert train.targets.max() == 0

@@ -14,12 +14,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from cnn import build_model
+from cnn.losses import CrossEntropy
+from cnn.optimizers import SGD
 from runners.cli import evaluate, predict
+from runners.config import schema
 from runners.errors import CheckpointError
-from runners.files import checkpoint, metrics_csv, plain_pickle, safe_unpickler
+from runners.files import checkpoint, plain_pickle, safe_unpickler
+from runners.tasks.registry import saved_task
+from runners.training import snapshot
+from runners.training.progress import Progress
+from tests.classifier import classifier
+from tests.runners.outcomes import COLUMNS
 
 GOOD = {"weights": {"a": np.arange(6, dtype=np.float32).reshape(2, 3)}, "epoch": 3, "names": ["x", None, True, 1.5]}
 
@@ -200,7 +209,7 @@ def test_what_does_not_fit_into_memory_is_told(file: Path, monkeypatch: pytest.M
 
 
 def test_a_run_of_any_length_can_be_saved(tmp_path: Path) -> None:
-    row = dict.fromkeys([*metrics_csv.COLUMNS, "step_seconds"], 0.5)
+    row = dict.fromkeys([*COLUMNS, "step_seconds"], 0.5)
     rows = [{**row, "epoch": float(number)} for number in range(30_000)]
     plain_pickle.write(tmp_path / "x.pkl", {"rows": rows})
     assert plain_pickle.read(tmp_path / "x.pkl")["rows"][-1] == rows[-1]
@@ -209,35 +218,62 @@ def test_a_run_of_any_length_can_be_saved(tmp_path: Path) -> None:
 def usable() -> dict[str, Any]:
     """The content of a checkpoint of a small network."""
     network = build_model({"layers": ["flatten", {"linear": {"out_features": 2}}]}, (1, 2, 2))
+    model = {"layers": ["flatten", {"linear": {"out_features": 2}}]}
     return {
-        "weights": checkpoint.arrays(network.state()),
-        "model": {"layers": ["flatten", {"linear": {"out_features": 2}}]},
-        "input_shape": [1, 2, 2],
+        "version": 2,
+        "task": {"name": "classification"},
+        "task_state": {},
+        "networks": {
+            "model": {
+                "model": model,
+                "input_shape": [1, 2, 2],
+                "weights": checkpoint.arrays(network.state()),
+                "optimizer": {},
+                "schedule": {},
+            }
+        },
+        "loss": {"name": "cross_entropy"},
         "dtype": "float32",
-        "loss": "cross_entropy",
-        "preparation": "plain",
-        "mean": 0.1,
-        "std": 0.3,
-        "class_names": ["a", "b"],
-        "config": {"epochs": 1, "model": {}},
+        "data": {
+            "input_shape": [1, 2, 2],
+            "preparation": "plain",
+            "mean": 0.1,
+            "std": 0.3,
+            "class_names": ["a", "b"],
+            "fingerprint": "",
+        },
+        "config": {"epochs": 1, "model": model},
         "epoch": 1,
         "step": 10,
-        "optimizer": {},
-        "schedule": {},
-        "progress": {
-            "rows": [],
-            "steps": 0,
-            "totals": {"loss": 0.0, "share": 0.0, "correct": 0.0, "count": 0},
-            "seconds": 0.0,
-        },
-        "data_fingerprint": "",
+        "progress": {"rows": [], "steps": 0, "examples": 0, "sums": {}, "seconds": 0.0},
     }
+
+
+PLACES = {
+    **dict.fromkeys(("model", "weights", "optimizer", "schedule"), ("networks", "model")),
+    **dict.fromkeys(("preparation", "mean", "std", "class_names", "fingerprint"), ("data",)),
+}
+"""Where in a checkpoint a key is, if not at the top; `input_shape` is in both."""
+
+
+def usable_but(**changes: Any) -> dict[str, Any]:
+    """The content of a usable checkpoint with other values, wherever their keys are."""
+    content = usable()
+    for key, value in changes.items():
+        places = [("data",), ("networks", "model")] if key == "input_shape" else [PLACES.get(key, ())]
+        for place in places:
+            inner = content
+            for name in place:
+                inner = inner[name]
+            inner[key] = value
+    return content
 
 
 def test_a_usable_checkpoint_is_rebuilt(tmp_path: Path) -> None:
     plain_pickle.write(tmp_path / "x.pkl", usable())
-    network = checkpoint.rebuild(checkpoint.load(tmp_path / "x.pkl"))
-    assert torch.equal(network.state()["linear_1.weight"], torch.from_numpy(usable()["weights"]["linear_1.weight"]))
+    network = checkpoint.rebuild(checkpoint.load(tmp_path / "x.pkl"))["model"]
+    weights = usable()["networks"]["model"]["weights"]
+    assert torch.equal(network.state()["linear_1.weight"], torch.from_numpy(weights["linear_1.weight"]))
 
 
 @pytest.mark.parametrize(
@@ -256,7 +292,14 @@ def test_a_usable_checkpoint_is_rebuilt(tmp_path: Path) -> None:
         {"input_shape": [10**9, 10**9, 10**9]},
         {"input_shape": ["a"]},
         {"dtype": "float16"},
-        {"loss": "l7"},
+        {"loss": {"name": "l7"}},
+        {"loss": "cross_entropy"},
+        {"loss": {"name": "cross_entropy", "weight": [1]}},
+        {"task": {"name": "classify"}},
+        {"task": {"name": "classification", "more": 1}},
+        {"networks": {}},
+        {"networks": {"critic": usable()["networks"]["model"]}},
+        {"version": 3},
         {"preparation": "none"},
         {"mean": "0.1"},
         {"mean": float("nan")},
@@ -266,15 +309,14 @@ def test_a_usable_checkpoint_is_rebuilt(tmp_path: Path) -> None:
         {"class_names": ["a", "a"]},
         {"mean": 1e39},
         {"std": 1e-39},
-        {"data_fingerprint": "\nerror: "},
+        {"fingerprint": "\nerror: "},
         {"optimizer": {"steps": -5}},
         {"optimizer": {"steps": "a"}},
         {"config": {"model": {}}},
         {"config": {"model": {}, "epochs": "a"}},
-        {"config": {"model": "x", "epochs": 1}},
         {"config": {"model": {}, "epochs": 1, "data": "x"}},
         {"config": {"model": {}, "epochs": 1, "more": [{"x": np.zeros(2)}]}},
-        {"config": {"model": {}, "epochs": 1, "loss": {"name": "mse"}}},
+        {"config": {"model": {}, "epochs": 1, "loss": "mse"}},
         {"epoch": -1},
         {"more": 1},
         *({key: None} for key in ("weights", "model", "input_shape", "mean", "class_names", "config", "optimizer")),
@@ -282,27 +324,43 @@ def test_a_usable_checkpoint_is_rebuilt(tmp_path: Path) -> None:
     ids=str,
 )
 def test_content_that_cannot_be_used_is_named(change: dict[str, Any], tmp_path: Path) -> None:
-    plain_pickle.write(tmp_path / "x.pkl", usable() | change)
+    plain_pickle.write(tmp_path / "x.pkl", usable_but(**change))
     with pytest.raises(CheckpointError):
-        checkpoint.rebuild(checkpoint.load(tmp_path / "x.pkl"))
+        saved_task(checkpoint.load(tmp_path / "x.pkl"))
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"step": 1e300}, {"step": 0.5}, {"step": 0.0}, {"val/accuracy": 1e9}, {"seconds": 1e308}, {"step_seconds": -1.0}],
+    [
+        *({"step": 1e300}, {"step": 0.5}, {"step": 0.0}, {"seconds": 1e308}, {"step_seconds": -1.0}),
+        *({"val/accuracy": 1e9}, {"val/accuracy": None}, {"lr": None}, {"val/dice": 0.5}),
+    ],
     ids=str,
 )
 def test_rows_that_no_epoch_ends_with_are_refused(change: dict[str, float], tmp_path: Path) -> None:
-    row = dict.fromkeys([*metrics_csv.COLUMNS, "step_seconds"], 1.0)
+    row = dict.fromkeys([*COLUMNS, "step_seconds"], 1.0)
     for changed in ({}, change):
-        plain_pickle.write(
-            tmp_path / "x.pkl", usable() | {"progress": usable()["progress"] | {"rows": [row | changed]}}
-        )
+        rows = {"rows": [{name: value for name, value in (row | changed).items() if value is not None}]}
+        plain_pickle.write(tmp_path / "x.pkl", usable_but(progress=usable()["progress"] | rows))
         if changed:
-            with pytest.raises(CheckpointError, match="row 1 isn't that of an epoch"):
-                checkpoint.load(tmp_path / "x.pkl")
+            with pytest.raises(CheckpointError, match="row 1 "):
+                _restored(checkpoint.load(tmp_path / "x.pkl"))
         else:
-            assert checkpoint.load(tmp_path / "x.pkl").progress.rows == [row]
+            assert _restored(checkpoint.load(tmp_path / "x.pkl")).rows == [row]
+
+
+def _restored(content: checkpoint.Checkpoint) -> Progress:
+    """What a resume makes of a checkpoint."""
+    network = build_model(content.networks["model"].model, (1, 2, 2))
+    config = schema.parse(yaml.safe_load(CONFIG))
+    return snapshot.restore(content, config, classifier(network, CrossEntropy(), SGD()))
+
+
+CONFIG = """
+{epochs: 1, batch_size: 4, seed: 0, dtype: float32, device: cpu, kernels: compiled, augment: {},
+ model: {layers: [flatten, {linear: {out_features: 10}}]}, data: {name: mnist}, task: {name: classification},
+ optimizer: {name: sgd}, loss: {name: cross_entropy}, schedule: {name: constant}}
+"""
 
 
 def test_texts_of_a_stranger_stay_on_one_short_line_that_names_the_file(tmp_path: Path) -> None:
@@ -313,11 +371,12 @@ def test_texts_of_a_stranger_stay_on_one_short_line_that_names_the_file(tmp_path
         {"model": {"layers": [stranger]}},
         {"model": {"layers": [{"relu": {stranger: 1}}]}},
         {"optimizer": {stranger: "x"}},
-        {"loss": stranger},
+        {"loss": {"name": stranger}},
+        {"task": {"name": "classification", stranger: 1}},
     ):
-        plain_pickle.write(tmp_path / "x.pkl", usable() | change)
+        plain_pickle.write(tmp_path / "x.pkl", usable_but(**change) if stranger not in change else usable() | change)
         with pytest.raises(CheckpointError, match=r"^[^\n]*x\.pkl: [^\n]*$") as caught:
-            checkpoint.rebuild(checkpoint.load(tmp_path / "x.pkl"))
+            saved_task(checkpoint.load(tmp_path / "x.pkl"))
         assert str(caught.value).isprintable()
         assert len(str(caught.value)) < 1500
 
@@ -328,12 +387,12 @@ def test_models_as_deep_as_they_are_allowed_are_saved_and_read(depth: int, tmp_p
     for _ in range(depth):
         layers = [{"concat": {"branches": [layers]}}]
     model = {"layers": [*layers, "flatten", {"linear": {"out_features": 2}}]}
-    content = usable() | {"model": model, "config": {"epochs": 1, "model": model}}
+    content = usable_but(model=model, config={"epochs": 1, "model": model})
     checkpoint.save(tmp_path / "x.pkl", checkpoint.Checkpoint(**content))
     checkpoint.rebuild(checkpoint.load(tmp_path / "x.pkl"))
 
 
-@pytest.mark.parametrize("key", usable())
+@pytest.mark.parametrize("key", [key for key in usable() if key != "version"])
 def test_a_missing_part_is_named(key: str, tmp_path: Path) -> None:
     plain_pickle.write(tmp_path / "x.pkl", {name: value for name, value in usable().items() if name != key})
     with pytest.raises(CheckpointError, match=f"{key}: missing"):
@@ -445,7 +504,7 @@ def test_a_network_that_gives_no_numbers_names_nothing(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = {"linear_1.weight": np.full((2, 4), 3e38, np.float32), "linear_1.bias": np.zeros(2, np.float32)}
-    plain_pickle.write(tmp_path / "x.pkl", usable() | {"weights": weights, "mean": -3e38})
+    plain_pickle.write(tmp_path / "x.pkl", usable_but(weights=weights, mean=-3e38))
     Image.new("L", (4, 4), 200).save(tmp_path / "a.png")
     assert predict.main([str(tmp_path / "x.pkl"), str(tmp_path / "a.png"), *options]) == 2
     out, err = capsys.readouterr()
@@ -459,7 +518,7 @@ def test_an_evaluation_without_numbers_is_refused(
     model = {"layers": ["flatten", {"linear": {"out_features": 3}}]}
     weights = {"linear_1.weight": np.full((3, 100), 3e38, np.float32), "linear_1.bias": np.zeros(3, np.float32)}
     changed = {"model": model, "weights": weights, "mean": -3e38, "input_shape": [1, 10, 10]}
-    plain_pickle.write(tmp_path / "x.pkl", usable() | changed | {"class_names": ["0", "1", "2"]})
+    plain_pickle.write(tmp_path / "x.pkl", usable_but(**changed, class_names=["0", "1", "2"]))
     assert evaluate.main([str(tmp_path / "x.pkl"), "data=idx", f"data.path={striped}"]) == 2
     out, err = capsys.readouterr()
     assert out == ""

@@ -28,7 +28,7 @@ def test_mnist(mnist: Dataset) -> None:
     assert mnist.class_names == [str(number) for number in range(10)]
     assert mnist.mean == pytest.approx(mnist.train.images.double().mean().item() / 255)
     assert mnist.std == pytest.approx(mnist.train.images.double().std(correction=0).item() / 255)
-    assert mnist.test.labels[:5].tolist() == [7, 2, 1, 0, 4]
+    assert mnist.test.targets[:5].tolist() == [7, 2, 1, 0, 4]
 
 
 def test_training_and_validation_examples_are_apart_and_fixed(striped: Path) -> None:
@@ -47,7 +47,7 @@ def test_training_and_validation_examples_are_apart_and_fixed(striped: Path) -> 
 def test_validation_on_the_test_file(striped: Path) -> None:
     dataset = Idx(str(striped), val_examples=60, val_split="test").load()
     assert len(dataset.train) == 150
-    assert sorted(dataset.val.labels.tolist()) == sorted(dataset.test.labels.tolist())
+    assert sorted(dataset.val.targets.tolist()) == sorted(dataset.test.targets.tolist())
 
 
 def test_fingerprint_depends_on_every_byte(striped: Path, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_batches_hold_every_example_once_in_our_layout(mnist: Dataset, dtype: to
     assert drawn[0].x.dtype == dtype
     expected = (mnist.train.images[3000].double() / 255 - mnist.mean) / mnist.std
     assert torch.allclose(drawn[1].x[..., 0].double(), expected, atol=1e-6)
-    assert torch.equal(torch.cat([batch.labels for batch in drawn]), mnist.train.labels)
+    assert torch.equal(torch.cat([batch.targets for batch in drawn]), mnist.train.targets)
 
 
 def test_shuffles_are_permutations_that_seed_and_epoch_decide(mnist: Dataset) -> None:
@@ -81,7 +81,7 @@ def test_shuffles_are_permutations_that_seed_and_epoch_decide(mnist: Dataset) ->
 
     def order(seed: int, epoch: int) -> list[int]:
         drawn = list(batches.shuffled(seed, epoch))
-        assert sorted(torch.cat([batch.labels for batch in drawn]).tolist()) == sorted(mnist.train.labels.tolist())
+        assert sorted(torch.cat([batch.targets for batch in drawn]).tolist()) == sorted(mnist.train.targets.tolist())
         return torch.cat([batch.x[0, 14, 14] for batch in drawn]).tolist()
 
     assert order(0, 0) == order(0, 0)

@@ -19,10 +19,9 @@ from cnn.losses import CrossEntropy
 from cnn.optimizers import SGD
 from runners.data.batches import Batch
 from runners.files import checkpoint, metrics_csv
-from runners.tasks import Classification
-from runners.tasks.classification import Totals
-from runners.tasks.divergence import Diverged, finite
+from runners.tasks.divergence import NotFinite, fault_in_training, finite
 from runners.training import loop
+from tests.classifier import ONLY, classifier, train_step
 from tests.runners.conftest import Run
 
 
@@ -46,11 +45,12 @@ def step(network: Any, x: Tensor | None = None, accumulate: int = 1) -> str:
         Batch(torch.randn(1, 6, 6, 4) if x is None else x, torch.tensor([0, 1, 2, 0])) for _ in range(accumulate)
     ]
     weights = network.flat.data.clone()
-    with pytest.raises(Diverged) as caught:
-        Classification(network, CrossEntropy()).train_step(batches, SGD(0.1), 0.1, Totals())
+    task = classifier(network, CrossEntropy())
+    with pytest.raises(NotFinite):
+        train_step(task, batches)
+    fault = fault_in_training(task, batches, ONLY)
     assert torch.equal(network.flat.data, weights) or not finite(weights)
-    assert not any("forward" in vars(layer) for _, layer in network.named_layers())
-    return str(caught.value)
+    return fault
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -108,7 +108,7 @@ def test_a_run_that_diverges_stops_and_keeps_what_it_had(run: Run, capsys: pytes
     assert 1 <= len(rows) < 9
     assert all(math.isfinite(value) for row in rows for value in row.values())
     for which in ("last", "best"):
-        weights = checkpoint.load(Path(f"a/checkpoints/{which}.pkl")).weights
+        weights = checkpoint.load(Path(f"a/checkpoints/{which}.pkl")).networks["model"].weights
         assert all(torch.from_numpy(array).isfinite().all() for array in weights.values())
 
 
@@ -163,7 +163,7 @@ def test_a_loss_in_the_test_that_is_no_number(run: Run, monkeypatch: pytest.Monk
 
     def evaluate(*arguments: Any) -> Any:
         predicted, totals = sound(*arguments)
-        totals.loss = torch.tensor(math.inf)
+        totals.add("loss", math.inf, 1)
         return predicted, totals
 
     monkeypatch.setattr("runners.training.experiment.evaluate", evaluate)  # the loop's own is that of validation

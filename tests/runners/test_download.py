@@ -378,12 +378,12 @@ def test_cifar10_is_read_as_its_authors_wrote_it(site: Site, cache: Path, monkey
     assert held(cache / "cifar10") == {"cifar-10-binary.tar.gz"}
     assert (train.images.shape, test.images.shape) == ((100, 3, 32, 32), (20, 3, 32, 32))
     record = files["data_batch_3.bin"][7 * 3073 : 8 * 3073]  # a class, then rows of red, of green and of blue
-    assert train.labels[47] == record[0]
+    assert train.targets[47] == record[0]
     assert train.images[47, 2, 5, 9] == record[1 + 2 * 1024 + 5 * 32 + 9]
-    assert test.labels.tolist() == list(files["test_batch.bin"][::3073])
+    assert test.targets.tolist() == list(files["test_batch.bin"][::3073])
     write(cache / "cifar10" / cifar10.FOLDER, files)
     (cache / "cifar10" / cifar10.ARCHIVE.name).unlink()
     for found, expected in zip(Cifar10().read(), (train, test), strict=True):
         assert torch.equal(found.images, expected.images)
-        assert torch.equal(found.labels, expected.labels)
+        assert torch.equal(found.targets, expected.targets)
     assert len(site.asked) == 1

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 UNSAFE = """
 import pickle, sys
 from pathlib import Path
-from runners import plain_pickle
+from runners.files import plain_pickle
 from tests.faults import pickles
 plain_pickle.parse = pickle.loads
 files = pickles.by_hand(Path(sys.argv[1]))

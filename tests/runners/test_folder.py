@@ -43,7 +43,7 @@ def test_pictures_are_what_prediction_sees(colours: Path) -> None:
     train, test = source.read()
     assert source.class_names == ["blue", "green", "red"]
     assert train.images.shape == (60, 3, 9, 7)
-    assert (len(test), test.labels.tolist()) == (15, [0] * 5 + [1] * 5 + [2] * 5)
+    assert (len(test), test.targets.tolist()) == (15, [0] * 5 + [1] * 5 + [2] * 5)
     seen = prepare_plain(read_picture(colours / "train/green/0.png"), (3, 9, 7)).pixels
     assert np.array_equal(train.images[20].numpy() / np.float32(255), seen)
     assert torch.equal(source.test_examples().images, test.images)
@@ -75,15 +75,15 @@ def test_numbers_in_names_count_as_numbers(tmp_path: Path) -> None:
 def test_a_share_of_each_class_is_the_test(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "data", {"a": 50, "b": 10, "c": 2})
     train, test = Folder(str(folder)).read()
-    assert torch.bincount(test.labels).tolist() == [10, 2, 1]
-    assert torch.bincount(train.labels).tolist() == [40, 8, 1]
+    assert torch.bincount(test.targets).tolist() == [10, 2, 1]
+    assert torch.bincount(train.targets).tolist() == [40, 8, 1]
     rows = [{image.numpy().tobytes() for image in part.images} for part in (train, test)]
     assert not rows[0] & rows[1]
     again, other = Folder(str(folder)).read()[1], Folder(str(folder), split_seed=1).read()[1]
     assert torch.equal(test.images, again.images)
     assert not torch.equal(test.images, other.images)
     most = Folder(str(folder), test_share=0.99).read()
-    assert torch.bincount(most[0].labels).tolist() == [1, 1, 1]
+    assert torch.bincount(most[0].targets).tolist() == [1, 1, 1]
 
 
 def test_what_is_no_picture_is_passed_over(colours: Path) -> None:

@@ -60,7 +60,7 @@ def test_what_it_is(dataset: Dataset) -> None:
 
 def test_classes_are_balanced() -> None:
     for examples in MovingMnist().read():
-        counts = examples.labels.bincount(minlength=8)
+        counts = examples.targets.bincount(minlength=8)
         assert len(counts) == 8
         assert counts.max() - counts.min() <= 1
 
@@ -69,9 +69,9 @@ def test_classes_are_balanced() -> None:
 def test_every_clip_drifts_as_its_class_says(size: int, speed: int, frames: int) -> None:
     data = MovingMnist(num_examples=2000, size=size, speed=speed, frames=frames).load()
     steps = np.array(list(DIRECTIONS.values())) * speed
-    for examples in (data.train, data.val, Examples(data.test.images[:2000], data.test.labels[:2000])):
+    for examples in (data.train, data.val, Examples(data.test.images[:2000], data.test.targets[:2000])):
         assert examples.images.shape[2:] == (frames, size, size)
-        expected = steps[examples.labels.numpy()] % size
+        expected = steps[examples.targets.numpy()] % size
         clips = examples.images[:, 0]
         for time in range(frames - 1):
             assert np.array_equal(lag(clips[:, time], clips[:, time + 1]), expected)
@@ -99,12 +99,12 @@ def test_a_single_frame_says_nothing(dataset: Dataset, halved: Tensor, time: int
         observed = np.bincount(cells, minlength=count)
         assert observed.min() > 0
         assert deviations(observed, np.full(count, 10000 / count), count - 1) < 5
-        assert dependence(dataset.test.labels, cells, count) < 5
+        assert dependence(dataset.test.targets, cells, count) < 5
 
 
 def test_the_bound_sees_places_that_depend_on_the_class(dataset: Dataset, halved: Tensor) -> None:
     """As they would if only half of the rows were starts: after 7 frames the place would tell the direction."""
-    labels = dataset.test.labels
+    labels = dataset.test.targets
     rows = offsets(dataset.test.images[:, 0, 0], halved)[:, 0]
     down = np.array([step[0] for step in DIRECTIONS.values()])[labels.numpy()]
     assert dependence(labels, (rows // 2 + 7 * down) % 20, 20) > 100
@@ -122,7 +122,7 @@ def test_the_digits_are_mnists_halved(dataset: Dataset, halved: Tensor) -> None:
 def test_arguments_decide_every_bit(dataset: Dataset) -> None:
     again = MovingMnist(num_examples=3000, val_examples=500).load()
     assert torch.equal(again.train.images, dataset.train.images)
-    assert torch.equal(again.train.labels, dataset.train.labels)
+    assert torch.equal(again.train.targets, dataset.train.targets)
     fewer = MovingMnist(num_examples=1000, val_examples=500).load()
     assert torch.equal(fewer.train.images, dataset.train.images[:1000])
     assert torch.equal(fewer.val.images, dataset.val.images)
@@ -132,12 +132,12 @@ def test_arguments_decide_every_bit(dataset: Dataset) -> None:
     changes: list[dict[str, Any]] = [{"clip_seed": 1}, {"frames": 7}, {"speed": 2}, {"size": 21}]
     others = [MovingMnist(num_examples=1, **change).load() for change in changes]
     assert len({dataset.fingerprint, *(other.fingerprint for other in others)}) == 5
-    assert not torch.equal(others[0].test.labels, dataset.test.labels)
+    assert not torch.equal(others[0].test.targets, dataset.test.targets)
 
 
 def test_validation_on_the_test_file(dataset: Dataset) -> None:
     data = MovingMnist(num_examples=10, val_examples=10000, val_split="test").load()
-    assert sorted(data.val.labels.tolist()) == sorted(dataset.test.labels.tolist())
+    assert sorted(data.val.targets.tolist()) == sorted(dataset.test.targets.tolist())
 
 
 DATA = ["data=moving_mnist", "data.num_examples=200", "data.val_examples=50"]
@@ -162,10 +162,10 @@ def test_config_faults_come_before_the_files_are_opened(
 def test_a_run_is_evaluated_and_names_no_pictures(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*DATA, *MODEL, "epochs=1", "run_dir=drift", "data.frames=6") == 0
     own = evaluation.evaluate("drift")
-    assert own.confusion.sum() == 10000
-    assert own.class_names == list(DIRECTIONS)
+    assert np.sum(own.details["confusion"]) == 10000
+    assert own.details["class_names"] == list(DIRECTIONS)
     other = evaluation.evaluate("drift", ["data.clip_seed=1"])
-    assert not torch.equal(other.confusion, own.confusion)
+    assert other.details["confusion"] != own.details["confusion"]
     capsys.readouterr()
     assert evaluate.main(["drift"]) == 0
     assert "moving_mnist: 10,000 test examples" in capsys.readouterr().out

@@ -216,7 +216,7 @@ def test_odd_names_are_printed_on_one_line_of_any_encoding(trained: Path, tmp_pa
 MEMORY = """
 import re, sys
 from pathlib import Path
-from runners.images import read_picture
+from runners.pictures.reading import read_picture
 peak = lambda: 1024 * int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
 before = peak()
 for path in sys.argv[1:]:

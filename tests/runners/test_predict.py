@@ -182,7 +182,7 @@ def test_class_names_with_dollars_are_drawn(run: Run) -> None:
 def test_odd_class_names_are_drawn_without_a_warning(names: list[str], striped: Path) -> None:
     dataset = Idx(str(striped), val_examples=50, class_names=names).load()
     confusion = figures.confusion(torch.ones(3, 3, dtype=torch.int64), names)
-    mistakes = figures.mistakes(dataset, (dataset.test.labels + 1) % 3)
+    mistakes = figures.mistakes(dataset, (dataset.test.targets + 1) % 3)
     assert mistakes
     for figure in (confusion, mistakes):
         figure.savefig(io.BytesIO())

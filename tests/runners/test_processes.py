@@ -24,7 +24,7 @@ import pytest
 from runners.cli import train
 from runners.exit_codes import COMPILING
 from runners.files import checkpoint, metrics_csv, run_directory
-from runners.tasks import Classification
+from runners.tasks.classification import Classification
 from tests.runners.conftest import SMALL_MODEL, Run
 from tests.runners.outcomes import stop_at
 
@@ -330,8 +330,8 @@ def test_the_start_that_compiles_says_so_and_gives_the_same_bits_as_the_next(str
     rows = [metrics_csv.read(tmp_path / name / "metrics.csv") for name in ("first", "second")]
     assert all(a[key] == b[key] for a, b in zip(*rows, strict=True) for key in a if key not in metrics_csv.TIMING)
     first, second = (checkpoint.load(tmp_path / name / "checkpoints" / "last.pkl") for name in ("first", "second"))
-    for name, weights in first.weights.items():
-        assert np.array_equal(weights, second.weights[name])
+    for name, weights in first.networks["model"].weights.items():
+        assert np.array_equal(weights, second.networks["model"].weights[name])
 
 
 def test_predict_and_evaluate_as_processes(striped: Path, tmp_path: Path) -> None:

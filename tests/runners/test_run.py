@@ -15,6 +15,7 @@ import yaml
 from runners.files import checkpoint, metrics_csv
 from runners.files.run_directory import RunDirectory
 from tests.runners.conftest import Run, write_dataset
+from tests.runners.outcomes import COLUMNS
 
 
 def files(folder: Path) -> set[str]:
@@ -46,7 +47,7 @@ def test_a_run_leaves_a_complete_directory(run: Run, capsys: pytest.CaptureFixtu
     assert status["seed"] == 3
     assert len(status["data_fingerprint"]) == 64
     rows = metrics_csv.read(folder / "metrics.csv")
-    assert list(rows[0]) == metrics_csv.COLUMNS
+    assert list(rows[0]) == COLUMNS
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert [row["step"] for row in rows] == [
         8,
@@ -80,12 +81,16 @@ def test_checkpoints_are_plain_pickles(run: Run) -> None:
     file = Path("first/checkpoints/best.pkl")
     plain = pickle.loads(file.read_bytes())
     ours = checkpoint.load(file)
-    assert plain["model"]["layers"][1] == "batch_norm"
-    assert set(plain["weights"]) == set(ours.weights)
-    for name, array in plain["weights"].items():
+    assert plain["networks"]["model"]["model"]["layers"][1] == "batch_norm"
+    assert set(plain["networks"]["model"]["weights"]) == set(ours.networks["model"].weights)
+    for name, array in plain["networks"]["model"]["weights"].items():
         assert type(array) is np.ndarray
         assert array.dtype == np.float32
-        assert np.array_equal(array, ours.weights[name])
+        assert np.array_equal(array, ours.networks["model"].weights[name])
+
+
+def weights(file: Path) -> dict[str, Any]:
+    return checkpoint.load(file).networks["model"].weights
 
 
 def without_timing(file: Path) -> list[dict[str, float]]:
@@ -101,7 +106,9 @@ def test_the_same_seed_gives_the_same_bits(run: Run, threads: int) -> None:
     assert without_timing(Path("a/metrics.csv")) == without_timing(Path("b/metrics.csv"))
     assert without_timing(Path("a/metrics.csv")) != without_timing(Path("c/metrics.csv"))
     for which in ("best", "last"):
-        a, b, c = (checkpoint.load(Path(name, "checkpoints", f"{which}.pkl")).weights for name in "abc")
+        a, b, c = (
+            checkpoint.load(Path(name, "checkpoints", f"{which}.pkl")).networks["model"].weights for name in "abc"
+        )
         assert all(np.array_equal(a[name], b[name]) for name in a)
         assert not all(np.array_equal(a[name], c[name]) for name in a)
 
@@ -113,7 +120,10 @@ def test_both_kernel_sets_and_precisions_learn_alike(run: Run) -> None:
         rows.append(metrics_csv.read(Path(name, "metrics.csv"))[-1])
     assert rows[1]["train/loss"] == pytest.approx(rows[0]["train/loss"], rel=1e-3)
     assert rows[2]["train/loss"] == pytest.approx(rows[0]["train/loss"], rel=1e-2)
-    assert checkpoint.load(Path("double/checkpoints/last.pkl")).weights["conv2d_1.weight"].dtype == np.float64
+    assert (
+        checkpoint.load(Path("double/checkpoints/last.pkl")).networks["model"].weights["conv2d_1.weight"].dtype
+        == np.float64
+    )
 
 
 def test_runs_without_a_name_get_directories_of_their_own(run: Run) -> None:

@@ -13,7 +13,7 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 
 from runners.data.sources.idx import Idx
-from runners.training import experiment, loop, setup
+from runners.training import loop, setup
 from tests.runners.conftest import Run
 
 SEED = "seed: -1 is not allowed, give a whole number >= 0 and <= 9223372036854775807"
@@ -30,14 +30,14 @@ def test_jobs_of_every_end(
     run: Run, striped: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One that is done, two with a fault in the config, two without data, and one that breaks down in mid-run."""
-    real = loop.train
+    real = loop.Loop.run
 
-    def train(task: Any, plan: Any, *others: Any) -> Any:
-        if plan.seed == 0:
+    def unlucky(self: loop.Loop) -> None:
+        if self.plan.seed == 0:
             raise RuntimeError("out of luck")
-        return real(task, plan, *others)
+        real(self)
 
-    monkeypatch.setattr(experiment, "train", train)
+    monkeypatch.setattr(loop.Loop, "run", unlucky)
     assert run("-m", f"data.path={striped},/nowhere", "seed=-1,0,1", "epochs=1", "sweep_dir=swept") == 1
     states = statuses("swept")
     assert {job: reason for job, (_, reason) in states.items()} == {

@@ -15,13 +15,11 @@ from cnn import Cache, Layer, Mode, Sequential, build_model
 from cnn.layers import LAYERS
 from cnn.layers.activation import Sigmoid, Softmax
 from cnn.losses import LOSSES, CrossEntropy
-from cnn.optimizers import SGD
 from cnn.schedules import Clock, Cosine
 from runners.data.batches import Batch
 from runners.files import checkpoint, metrics_csv
-from runners.tasks import Classification
-from runners.tasks.classification import Totals, probabilities
 from runners.training import evaluation
+from tests.classifier import classifier, train_step
 from tests.runners.conftest import Run
 
 PLAIN_MODEL = "model.layers=[flatten,{linear:{out_features:3}}]"
@@ -42,12 +40,12 @@ def examples(count: int) -> Batch:
 def test_batches_that_are_accumulated_equal_one_large_batch(loss: str) -> None:
     whole = examples(12)
     cuts = [slice(0, 5), slice(5, 10), slice(10, 12)]
-    parts = [Batch(whole.x[..., cut].contiguous(), whole.labels[cut]) for cut in cuts]
+    parts = [Batch(whole.x[..., cut].contiguous(), whole.targets[cut]) for cut in cuts]
     found = []
     for batches in (parts, [whole]):
-        task, totals = Classification(network(), LOSSES[loss]()), Totals()
-        task.train_step(batches, SGD(), 0.1, totals)
-        found.append((task.network.flat, totals.means("train")))
+        task = classifier(network(), LOSSES[loss]())
+        means = train_step(task, batches)
+        found.append((task.graphs["model"].flat, means))
     (ours, our_means), (expected, expected_means) = found
     assert torch.allclose(ours.grad, expected.grad, rtol=1e-9, atol=1e-12)
     assert torch.allclose(ours.data, expected.data, rtol=1e-9, atol=1e-12)
@@ -57,9 +55,9 @@ def test_batches_that_are_accumulated_equal_one_large_batch(loss: str) -> None:
 def test_the_whole_gradient_is_clipped() -> None:
     gradients = []
     for max_norm in (None, 1e-3):
-        task = Classification(network(), LOSSES["cross_entropy"]())
-        task.train_step([examples(3), examples(7)], SGD(), 0.1, Totals(), max_norm=max_norm)
-        gradients.append(task.network.flat.grad)
+        task = classifier(network(), LOSSES["cross_entropy"]())
+        train_step(task, [examples(3), examples(7)], max_norm=max_norm)
+        gradients.append(task.graphs["model"].flat.grad)
     free, clipped = gradients
     assert float(free.norm()) > 0.01
     assert torch.allclose(clipped, free * 1e-3 / (free.norm() + 1e-6), rtol=1e-9)
@@ -70,13 +68,13 @@ def test_the_layer_that_a_loss_contains_is_left_out_in_training(loss: str, kind:
     assert LOSSES[loss].contains == kind
     flats = []
     for end in ([], [kind]):
-        task = Classification(network(*end), LOSSES[loss]())
-        task.network.load_state(network().state())
-        task.train_step([examples(6)], SGD(), 0.1, Totals())
-        flats.append(task.network.flat.data)
+        task = classifier(network(*end), LOSSES[loss]())
+        task.graphs["model"].load_state(network().state())
+        train_step(task, [examples(6)])
+        flats.append(task.graphs["model"].flat.data)
     assert torch.equal(*flats)
     other = {"softmax": "sigmoid", "sigmoid": "softmax"}[kind]
-    assert list(Classification(network(other), LOSSES[loss]()).scored.layers)[-1] == f"{other}_1"
+    assert list(classifier(network(other), LOSSES[loss]()).scored.layers)[-1] == f"{other}_1"
 
 
 def test_a_last_layer_is_found_in_nested_graphs() -> None:
@@ -97,7 +95,7 @@ def test_a_last_layer_is_found_in_nested_graphs() -> None:
 def test_probabilities(loss: str, end: list[str]) -> None:
     net = network(*end)
     x = examples(5).x
-    found = probabilities(net, loss, x)
+    found = classifier(net, LOSSES[loss]()).predict(x)
     assert (found >= 0).all()
     assert torch.allclose(found.sum(0), torch.ones(5, dtype=torch.float64))
     contained = LOSSES[loss].contains
@@ -138,10 +136,10 @@ def test_a_plateau_is_seen_and_saved(run: Run) -> None:
     assert run("run_dir=first", "epochs=3", "optimizer=sgd", "optimizer.momentum=0.9", *choices) == 0
     assert [row["lr"] for row in rows("first")] == pytest.approx([0.1, 0.1, 0.01])
     saved = checkpoint.load(Path("first/checkpoints/last.pkl"))
-    assert saved.schedule["reductions"] == 2
-    assert saved.schedule["best"] == rows("first")[0]["val/loss"]
-    assert saved.optimizer["steps"] == 24
-    assert np.any(saved.optimizer["velocity"])
+    assert saved.networks["model"].schedule["reductions"] == 2
+    assert saved.networks["model"].schedule["best"] == rows("first")[0]["val/loss"]
+    assert saved.networks["model"].optimizer["steps"] == 24
+    assert np.any(saved.networks["model"].optimizer["velocity"])
 
 
 def test_patience_stops_a_run(run: Run) -> None:
@@ -161,7 +159,7 @@ def test_patience_over_in_the_last_epoch_stops_nothing(run: Run) -> None:
 def test_evaluation_uses_the_losses_own_arguments(run: Run) -> None:
     assert run("run_dir=first", "loss.label_smoothing=0.3", "loss.weight=[1,2,0.5]") == 0
     again = evaluation.evaluate("first")
-    assert again.loss == pytest.approx(summary("first")["test"]["test/loss"], rel=1e-6)
+    assert again.means["test/loss"] == pytest.approx(summary("first")["test"]["test/loss"], rel=1e-6)
 
 
 class Noise(Layer):
@@ -204,12 +202,12 @@ def test_accumulated_batches_with_class_weights_are_one_large_batch() -> None:
     """Each batch counts with the weights of its classes, in the gradient and in the epoch's mean loss."""
     loss = CrossEntropy(weight=[1.0, 5.0, 0.2, 2.0])
     whole = examples(10)
-    parts = [Batch(whole.x[..., piece], whole.labels[piece]) for piece in (slice(0, 3), slice(3, 10))]
+    parts = [Batch(whole.x[..., piece], whole.targets[piece]) for piece in (slice(0, 3), slice(3, 10))]
     found = []
     for batches in ([whole], parts):
-        net, totals = network(), Totals()
-        Classification(net, loss).train_step(batches, SGD(), 0.1, totals)
-        found.append((net.flat.grad.clone(), totals.means("train")["train/loss"]))
+        net = network()
+        means = train_step(classifier(net, loss), batches)
+        found.append((net.flat.grad.clone(), means["train/loss"]))
     assert torch.allclose(found[0][0], found[1][0], rtol=1e-9, atol=1e-12)
     assert found[0][1] == pytest.approx(found[1][1], rel=1e-9)
 
@@ -220,6 +218,6 @@ def test_probabilities_keep_the_order_of_the_outputs(loss: str, last: list[str])
     net = build_model({"layers": [{"linear": {"out_features": 3}}, *last]}, (3,))
     net.state()["linear_1.weight"].copy_(torch.eye(3))
     x = torch.tensor([[-300.0, 0.2], [-120.0, -3.0], [-200.0, 0.1]])
-    p = probabilities(net, loss, x)
+    p = classifier(net, LOSSES[loss]()).predict(x)
     assert p.argmax(0).tolist() == [1, 0]
     assert torch.allclose(p.sum(0), torch.ones(2))

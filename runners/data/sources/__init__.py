@@ -1,0 +1,19 @@
+"""Datasets by the name that `data.name` gives."""
+
+from runners.data.dataset import Source
+from runners.data.sources.cifar10 import Cifar10
+from runners.data.sources.fashion_mnist import FashionMnist
+from runners.data.sources.folder import Folder
+from runners.data.sources.idx import Idx, Mnist
+from runners.data.sources.moving_mnist import MovingMnist
+
+SOURCES: dict[str, type[Source]] = {
+    "mnist": Mnist,
+    "fashion_mnist": FashionMnist,
+    "cifar10": Cifar10,
+    "idx": Idx,
+    "folder": Folder,
+    "moving_mnist": MovingMnist,
+}
+
+__all__ = ["SOURCES"]

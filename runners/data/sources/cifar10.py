@@ -58,7 +58,7 @@ class Cifar10(Source):
                 require(ARCHIVE, archive)
                 files = _read_archive(archive)
         train = [files[name] for name in TRAIN]
-        images, labels = torch.cat([part.images for part in train]), torch.cat([part.labels for part in train])
+        images, labels = torch.cat([part.images for part in train]), torch.cat([part.targets for part in train])
         return Examples(images, labels), files[TEST]
 
 

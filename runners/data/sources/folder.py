@@ -60,7 +60,7 @@ class Folder(Source):
     def read(self) -> tuple[Examples, Examples]:
         train, test = self._files()
         both = self._load([*train, *test])
-        images, labels, count = both.images, both.labels, len(train)
+        images, labels, count = both.images, both.targets, len(train)
         return Examples(images[:count], labels[:count]), Examples(images[count:], labels[count:])
 
     def test_examples(self) -> Examples:

@@ -68,14 +68,14 @@ class MovingMnist(Source):
 
     def render(self, examples: Examples) -> Examples:
         """First frames as clips [count, 1, frames, size, size]: frame t is the first one rolled by t times the step."""
-        first, labels = examples.images.numpy(), examples.labels.numpy()
+        first, labels = examples.images.numpy(), examples.targets.numpy()
         clips = np.zeros((len(first), 1, self.frames, self.size, self.size), np.uint8)
         for label, step in enumerate(DIRECTIONS.values()):
             chosen = labels == label
             shown = first[chosen]
             for time in range(self.frames):
                 clips[chosen, :, time] = np.roll(shown, [self.speed * time * pixels for pixels in step], (-2, -1))
-        return Examples(torch.from_numpy(clips), examples.labels)
+        return Examples(torch.from_numpy(clips), examples.targets)
 
     def _first_frames(self, digits: Examples, file: int) -> Examples:
         small = _halved(digits.images[:, 0].numpy())

@@ -1,0 +1,36 @@
+"""Tasks by the name that `task.name` gives, made from values alone: those of a config, or those of a checkpoint."""
+
+from __future__ import annotations
+
+from cnn import ConfigError
+from cnn.arguments import construct_named
+from cnn.losses import LOSSES
+from runners.data import Description
+from runners.errors import CheckpointError
+from runners.files import checkpoint
+from runners.files.checkpoint import Checkpoint
+from runners.tasks.classification import Classification
+from runners.tasks.task import Task
+
+TASKS: dict[str, type[Task]] = {task.kind: task for task in (Classification,)}
+
+
+def saved_task(content: Checkpoint) -> Task:
+    """The task of a checkpoint with its networks, as it predicts and evaluates. Raises CheckpointError."""
+    try:
+        task: Task = construct_named(TASKS, content.task, "task")
+        loss = construct_named(LOSSES, content.loss, "loss")
+        missing = [name for name in task.networks if name not in content.networks]
+        if missing:
+            raise CheckpointError(f"{content.place}: it holds no network {missing[0]}, which its task has")
+        graphs = checkpoint.rebuild(content)
+        classes = len(content.data.class_names) if task.names_classes else None
+        if classes == 0:
+            raise CheckpointError(f"{content.place}: it names no classes, and its task does")
+        faults = task.faults(graphs, loss, Description(tuple(content.data.input_shape), classes))
+    except ConfigError as error:
+        raise CheckpointError(f"{content.place}: its network can't be rebuilt: {error.faults[0]}") from None
+    if faults:
+        raise CheckpointError(f"{content.place}: its network can't be used: {faults[0]}")
+    task.build(graphs, loss)
+    return task

@@ -1,0 +1,131 @@
+"""What becomes of a run while it trains: its own files, and listeners that show it or pass it on.
+
+The loop says what happens, `step`, `epoch` and `save`, and knows no file and no terminal.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from tqdm import tqdm
+
+from runners.files import checkpoint, metrics_csv
+from runners.files.checkpoint import Checkpoint
+from runners.files.metrics_csv import Row
+from runners.files.run_directory import RunDirectory
+from runners.tasks.task import Task
+from runners.training.progress import Progress
+
+log = logging.getLogger(__name__)
+
+
+class Listener:
+    """The base of whoever hears what happens in a run. A text that is returned is a reason to stop training.
+
+    Training then ends after the epoch. A listener that raises an exception is dropped with a warning.
+    """
+
+    def begin(self, progress: Progress) -> None:
+        """Training begins, or goes on."""
+
+    def step(self, progress: Progress) -> str | None:
+        """An optimizer step is done."""
+
+    def epoch(self, row: Row, progress: Progress) -> str | None:
+        """An epoch is done and saved."""
+
+    def end(self) -> None:
+        """Training has ended, in whatever way."""
+
+
+class RunFiles:
+    """The checkpoints and metrics.csv of a run. What can't be written here ends the run."""
+
+    def __init__(self, directory: RunDirectory, columns: Sequence[str], state: Callable[[], Checkpoint]) -> None:
+        self.directory = directory
+        self.columns = columns
+        self.state = state
+
+    def save(self, which: str) -> None:
+        checkpoint.save(self.directory.checkpoint(which), self.state())
+
+    def write(self, rows: Sequence[Row]) -> None:
+        metrics_csv.write(self.directory.metrics, self.columns, rows)
+
+
+class Recorder:
+    """Passes on what happens, to the run's files first."""
+
+    def __init__(self, files: RunFiles, listeners: Sequence[Listener] = ()) -> None:
+        self.files = files
+        self.reason: str | None = None
+        """Why a listener wants training to stop."""
+        self._listeners = list(listeners)
+
+    def save(self, which: str) -> None:
+        """Write the checkpoint `which`: `last` or `best`."""
+        self.files.save(which)
+
+    def begin(self, progress: Progress) -> None:
+        """Write what there is: a place that can't be written to shows before the first step."""
+        self.save("last")
+        self.files.write(progress.rows)
+        self._tell(lambda listener: listener.begin(progress))
+
+    def step(self, progress: Progress) -> None:
+        self._tell(lambda listener: listener.step(progress))
+
+    def epoch(self, row: Row, progress: Progress) -> None:
+        self.files.write(progress.rows)
+        self._tell(lambda listener: listener.epoch(row, progress))
+
+    def end(self) -> None:
+        self._tell(lambda listener: listener.end())
+
+    def _tell(self, event: Callable[[Listener], str | None]) -> None:
+        for listener in [*self._listeners]:
+            try:
+                self.reason = event(listener) or self.reason
+            except Exception as error:
+                self._listeners.remove(listener)
+                log.warning("%s failed and is left out from now on: %s", type(listener).__name__, error, exc_info=True)
+
+
+class Console(Listener):
+    """A line an epoch into the log and, on a terminal, above a bar of the steps."""
+
+    def __init__(self, task: Task, steps: int, epochs: int) -> None:
+        self.task = task
+        self.steps = steps
+        self.epochs = epochs
+
+    def begin(self, progress: Progress) -> None:
+        self.bar = tqdm(total=self.steps, initial=progress.step, unit="step", disable=None, leave=False)
+
+    def step(self, progress: Progress) -> None:
+        self.bar.update()
+
+    def epoch(self, row: Row, progress: Progress) -> None:
+        line = self._line(row)
+        log.info(line)
+        if not self.bar.disable:
+            with suppress(OSError):  # a terminal that is gone stops no run
+                self.bar.write(line, file=sys.stderr)
+
+    def end(self) -> None:
+        self.bar.close()
+
+    def _line(self, row: Row) -> str:
+        parts = [f"epoch {row['epoch']}/{self.epochs}"]
+        parts += [f"{name} {value:.4g}" for name, value in row.items() if name.partition("/")[0] == "lr"]
+        for split in ("train", "val"):
+            shown = [
+                f"{metric.name} {metric.show(row[column])}"
+                for metric in self.task.metrics
+                if (column := f"{split}/{metric.name}") in row
+            ]
+            parts += [f"{split} {' '.join(shown)}"] if shown else []
+        return "  ".join([*parts, f"{row['images_per_second']:.0f} images/s"])
