@@ -147,6 +147,10 @@ def load(file: Path) -> Checkpoint:
     try:
         if "version" not in content:
             content = version_1.converted(content)
+        networks = content.get("networks")
+        for name, network in networks.items() if isinstance(networks, dict) else ():  # for the place of a fault
+            if isinstance(network, dict):
+                check(SavedNetwork, network, f"networks.{name}")
         checkpoint = check(Checkpoint, content)
         _require_plain({name: getattr(checkpoint, name) for name in ("task", "loss", "config")})
         for name, network in checkpoint.networks.items():

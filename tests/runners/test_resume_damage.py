@@ -32,7 +32,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 def without_a_number(file: Path) -> None:
     """Whole, but of no use."""
     content = plain_pickle.read(file)
-    content["weights"]["batch_norm_1.running_var"] = np.full(4, np.inf, np.float32)
+    content["networks"]["model"]["weights"]["batch_norm_1.running_var"] = np.full(4, np.inf, np.float32)
     plain_pickle.write(file, content)
 
 
@@ -67,7 +67,7 @@ def test_a_broken_last_gives_way_to_previous(
     assert spared == [10]
     [warning] = warnings(caplog)
     assert "instead, a/checkpoints/previous.pkl is used, of step 10" in warning
-    assert outcome("a")["last"]["weights"] == outcome("whole")["last"]["weights"]
+    assert outcome("a")["last"]["networks"] == outcome("whole")["last"]["networks"]
     assert outcome("a")["rows"] == outcome("whole")["rows"]
 
 
@@ -138,7 +138,7 @@ def test_data_may_have_moved(step: int, run: Run, monkeypatch: pytest.MonkeyPatc
     assert "not the files that this run has seen" in capsys.readouterr().err
     assert resume("resume=a", "data.path=moved") == 0
     assert outcome("a")["rows"] == outcome("whole")["rows"]
-    assert outcome("a")["last"]["weights"] == outcome("whole")["last"]["weights"]
+    assert outcome("a")["last"]["networks"] == outcome("whole")["last"]["networks"]
 
 
 @pytest.mark.parametrize("step", [8, 11])

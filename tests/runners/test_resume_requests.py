@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from cnn.ops.threads import available_threads
 from runners.cli import train
-from runners.config.schema import SECTIONS, Settings
+from runners.config.schema import Settings, sections
 from runners.files import checkpoint, metrics_csv, plain_pickle, run_directory
 from runners.files.run_directory import RunDirectory
 from tests.runners.conftest import Run, write_dataset
@@ -27,7 +27,7 @@ def resume(*arguments: str) -> int:
     return train.main(arguments)
 
 
-KNOWN = [*SECTIONS, *Settings.model_fields, "resume", "resume_changed"]
+KNOWN = [*sections(["model"]), *Settings.model_fields, "resume", "resume_changed"]
 
 
 def everything(folder: Path) -> dict[str, bytes]:
@@ -171,7 +171,7 @@ def test_more_epochs_are_a_change_only_where_the_schedule_counts_them(
     assert run("run_dir=a", "epochs=2") == 0
     assert resume("resume=a", "epochs=4") == 0
     assert outcome("a")["rows"] == outcome("whole")["rows"]
-    assert outcome("a")["last"]["weights"] == outcome("whole")["last"]["weights"]
+    assert outcome("a")["last"]["networks"] == outcome("whole")["last"]["networks"]
     assert run("run_dir=b", "epochs=2", "schedule=one_cycle") == 0
     capsys.readouterr()
     assert resume("resume=b", "epochs=4") == 2
@@ -280,13 +280,16 @@ def test_leftovers_are_cleaned(stopped: Run) -> None:
     assert not list(Path("a").rglob("*.new"))
 
 
-def change(**sections: Any) -> None:
+def change(**changes: Any) -> None:
     """Write other things into both checkpoints, with a right trailer."""
     for which in ("last", "previous"):
         file = Path(f"a/checkpoints/{which}.pkl")
         content = plain_pickle.read(file)
-        merged = ("progress", "optimizer")
-        plain_pickle.write(file, content | {k: content[k] | v if k in merged else v for k, v in sections.items()})
+        network = content["networks"]["model"]
+        for key, value in changes.items():
+            place = network if key in network else content
+            place[key] = place[key] | value if key in ("progress", "optimizer") else value
+        plain_pickle.write(file, content)
 
 
 def empty(folder: str) -> None:
@@ -294,7 +297,6 @@ def empty(folder: str) -> None:
         file.unlink()
 
 
-NOTHING = {"loss": 0.0, "share": 0.0, "correct": 0.0, "count": 0}
 NO_RUNS: dict[str, tuple[Callable[[], Any], str]] = {
     "missing": (lambda: shutil.rmtree("a"), "a: there is no such run"),
     "another folder": (
@@ -309,8 +311,13 @@ NO_RUNS: dict[str, tuple[Callable[[], Any], str]] = {
     "no config": (lambda: change(config="{}"), "not a checkpoint that can be used: config: "),
     "steps": (lambda: change(progress={"steps": 900}), "the checkpoint tells of 900 steps in an epoch of 8"),
     "rows": (lambda: change(progress={"rows": [{"epoch": 1.0}]}), "row 1 isn't that of an epoch"),
-    "totals": (lambda: change(progress={"totals": {"loss": 1.0}}), "progress.totals."),
-    "sums": (lambda: change(progress={"steps": 7, "totals": NOTHING}), "its sums aren't those of its steps"),
+    "sums": (lambda: change(progress={"sums": {"loss": 1.0}}), "progress.sums: "),
+    "a sum of something else": (
+        lambda: change(progress={"sums": {"dice": [1.0, 2.0]}}),
+        "it has a sum of dice, which its task has not",
+    ),
+    "examples": (lambda: change(progress={"steps": 7, "examples": 0}), "its sums aren't those of its steps"),
+    "task state": (lambda: change(task_state={"more": 1}), "a saved state with ['more'] doesn't fit the task"),
     "optimizer": (lambda: change(optimizer={"velocity": 1}), "doesn't fit adam"),
     "vector": (
         lambda: change(optimizer={"mean": np.zeros(3, np.float32)}),
