@@ -19,7 +19,7 @@ from tqdm import tqdm
 from benchmarks.sides import Case, batch_first, compile_anew, sides
 from benchmarks.timing import Row, Step, alone, compare, one_and_all, parser, report, take_turns
 from cnn import Mode, ops
-from cnn.fusion import fuse
+from cnn.graphs.fusion import fuse
 
 COLUMNS = {
     "model": ("model", ""),

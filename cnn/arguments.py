@@ -6,10 +6,8 @@ turns what pydantic finds into faults that a person can act on.
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -25,15 +23,11 @@ from pydantic import (
     create_model,
 )
 
+from cnn.faults import MOST_FAULTS, ConfigError, Fault, join
+from cnn.text import closest, nearest, show
+
 LARGEST = 2**31 - 1
 """No size, count or stride is larger; left unsaid in messages."""
-
-MOST_FAULTS = 100
-"""Nobody reads more of them at once."""
-LONGEST_LINE = 400
-"""Characters that are shown of what may be any text."""
-LONGEST_NAME = 60
-"""Longer names aren't compared with those that are known."""
 
 Positive = Annotated[int, Field(ge=1, le=LARGEST)]
 NonNegative = Annotated[int, Field(ge=0, le=LARGEST)]
@@ -59,51 +53,6 @@ def _without_nul(text: str) -> str:
 
 
 Text = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
-
-
-def printable(text: object) -> str:
-    """On one line, and in characters that a terminal shows: names that aren't ours may hold any others too."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
-
-
-def short(text: object) -> str:
-    """Printable, and cut in the middle where it is long."""
-    line = printable(text)
-    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]}...{line[-LONGEST_LINE // 2 :]}"
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One mistake: where it stands, as one would type it on the command line, and what to do about it."""
-
-    place: str
-    problem: str
-
-    def __str__(self) -> str:
-        return printable(f"{short(self.place)}: {self.problem}" if self.place else self.problem)
-
-    def inside(self, place: str) -> Fault:
-        """The same fault seen from one level further out."""
-        return Fault(join(place, self.place), self.problem)
-
-
-class ConfigError(ValueError):
-    """A config that can't be used: all of its faults."""
-
-    def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults = list(faults)
-        super().__init__("\n".join(map(str, self.faults)))
-
-    def __reduce__(self) -> tuple[type[ConfigError], tuple[list[Fault]]]:
-        return type(self), (self.faults,)  # BaseException would hand on the text, as if it were the faults
-
-    def inside(self, place: str) -> ConfigError:
-        return ConfigError(fault.inside(place) for fault in self.faults)
-
-
-def join(*places: str) -> str:
-    """Places put together with dots, empty ones left out."""
-    return ".".join(place for place in places if place)
 
 
 @cache
@@ -169,31 +118,6 @@ def _problem(model: type[BaseModel], values: Mapping[str, Any], name: str) -> st
     if isinstance(values.get(name), int) and values[name] > LARGEST and "<=" not in allowed:
         allowed += f", at most {LARGEST:,}"
     return f"{show(values[name])} is not allowed, give {allowed}" if name in values else f"missing, give {allowed}"
-
-
-def closest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is probably meant, if one is similar."""
-    if len(str(name)) > LONGEST_NAME:
-        return None
-    lower = {candidate.lower(): candidate for candidate in sorted(known)}
-    close = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
-    return lower[close[0]] if close else None
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for an unknown name: the one that is probably meant, and all that are known."""
-    known = sorted(known)
-    likely = closest(name, known)
-    if likely:
-        return f"did you mean {likely}? (known: {', '.join(known)})"
-    return f"known: {', '.join(known)}" if known else "nothing is known here"
-
-
-def show(value: object) -> str:
-    """A value as one would write it in YAML, cut where it is long."""
-    names = {True: "true", False: "false", None: "null"}
-    text = names[value] if value is None or isinstance(value, bool) else repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def describe(model: type[BaseModel], name: str) -> str:

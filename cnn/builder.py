@@ -8,12 +8,16 @@ from typing import Any, get_args, get_type_hints
 import torch
 from pydantic import BaseModel
 
-from cnn.arguments import MOST_FAULTS, STRICT, ConfigError, Fault, Name, check, construct, join, nearest, show
-from cnn.branches import GRAPHS, Branches
-from cnn.graph import MOST_LAYERS, Layers, Sequential, name_layers
+from cnn.arguments import STRICT, Name, check, construct
+from cnn.faults import MOST_FAULTS, ConfigError, Fault, join
+from cnn.graphs import GRAPHS
+from cnn.graphs.concat import Branches
+from cnn.graphs.graph import MOST_LAYERS, Layers, name_layers
+from cnn.graphs.sequential import Sequential
 from cnn.initializers import Scheme
 from cnn.layer import Layer, ShapeError, require_room
 from cnn.layers import LAYERS
+from cnn.text import nearest, show
 
 MOST_NESTED = 20
 """Graphs within graphs; what reads YAML files gives up soon beyond."""

@@ -17,7 +17,8 @@ from pydantic import Field
 from torch import Tensor
 
 from cnn import ops
-from cnn.arguments import ConfigError, Fault, NonNegativeFloat, PositiveFloat, UnitInterval
+from cnn.arguments import NonNegativeFloat, PositiveFloat, UnitInterval
+from cnn.faults import ConfigError, Fault
 from cnn.layer import Cache
 
 PerClass = Annotated[Sequence[NonNegativeFloat], Field(min_length=1)]

@@ -17,8 +17,9 @@ from pydantic import Field
 from torch import Tensor
 
 from cnn import ops
-from cnn.arguments import ConfigError, Fault, Fraction, NonNegativeFloat, PositiveFloat
-from cnn.graph import FlatParameters
+from cnn.arguments import Fraction, NonNegativeFloat, PositiveFloat
+from cnn.faults import ConfigError, Fault
+from cnn.graphs.graph import FlatParameters
 
 Betas = Annotated[Sequence[Fraction], Field(min_length=2, max_length=2)]
 

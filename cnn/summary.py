@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cnn.graph import Graph
+from cnn.graphs.graph import Graph
 from cnn.layer import Cache, Layer, Mode, Parameter, Shape
 
 EXAMPLES = 2  # a batch norm can't train on one

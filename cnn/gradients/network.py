@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cnn.fusion import fuse
-from cnn.gradcheck import contract, directional
-from cnn.graph import Graph, Sequential
+from cnn.gradients.finite_differences import contract, directional
+from cnn.graphs.fusion import fuse
+from cnn.graphs.graph import Graph
+from cnn.graphs.sequential import Sequential
 from cnn.layer import Cache, Layer, Mode, Shape
 from cnn.layers.shape import Identity
 from cnn.layers.weighted import Weighted

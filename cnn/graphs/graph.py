@@ -1,26 +1,23 @@
 """Graphs: layers made of layers. The root of a graph owns the two flat vectors in which all parameters lie.
 
-Graphs with branches are in branches.py. How gradients pass through graphs is derived in docs/graphs.md.
+How gradients pass through graphs is derived in docs/graphs.md.
 """
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
-from pydantic import Field, WithJsonSchema
+from pydantic import WithJsonSchema
 from torch import Tensor
 
-from cnn.arguments import ConfigError, Fault
-from cnn.layer import Cache, Layer, Mode, Parameter, Shape, ShapeError
+from cnn import ops
+from cnn.layer import Layer, Parameter, Shape, ShapeError
 
 Layers = Annotated[Mapping[str, Layer] | Sequence[Layer], WithJsonSchema({"description": "a list of layers"})]
 """Layers by name, or layers that are named after their kind; in a config a list."""
-
-Times = Annotated[int, Field(ge=1, le=1000)]
 
 MOST_LAYERS = 10_000
 """Of a whole model. Where layers repeat layers that repeat layers, a slip of the finger fills the memory."""
@@ -143,80 +140,6 @@ def inside(name: str, visit: Visit, layer: Layer, shape: Shape) -> Shape:
         raise error.inside(name) from None
 
 
-class Sequential(Graph):
-    """Layers one after the other: y = f_k(...f_2(f_1(x))), and backwards dx = f_1'(f_2'(...f_k'(dy))).
-
-    `layers` is a mapping from names to layers, or layers that are named after their kind: `conv2d_1`, `relu_1`, ...
-    """
-
-    kind = "sequential"
-
-    def __init__(self, layers: Layers) -> None:
-        super().__init__(layers)
-
-    def trace(self, input_shape: Shape, visit: Visit) -> Shape:
-        shape = input_shape
-        for name, layer in self.layers.items():
-            shape = inside(name, visit, layer, shape)
-        return shape
-
-    def precede(self, gain: float) -> float:
-        for layer in reversed(self.layers.values()):
-            gain = layer.precede(gain)
-        return gain
-
-    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        caches = []
-        for layer in self.layers.values():
-            x, cache = layer.forward(x, mode)
-            caches.append(cache)
-        return x, mode.keep(*caches)
-
-    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        caches = list(cache.take())
-        layers = list(self.layers.values())
-        first = 0 if need_dx else self._first_with_parameters(layers, need_dparams)
-        gradient: Any = dy
-        for index in reversed(range(first, len(layers))):
-            wanted = need_dx or index > first
-            gradient = layers[index].backward(gradient, caches.pop(), need_dx=wanted, need_dparams=need_dparams)
-        return gradient if need_dx else None
-
-    def without_last(self, kind: str | None) -> Sequential:
-        """The same layers without one of this kind at the end, or at the end of a sequence there."""
-        *earlier, (name, last) = self.layers.items()
-        rest = dict(earlier)
-        if isinstance(last, Sequential):
-            rest[name] = last.without_last(kind)
-        elif last.kind != kind:
-            rest[name] = last
-        shortened = Sequential(rest)
-        shortened.place = self.place
-        return shortened
-
-    @staticmethod
-    def _first_with_parameters(layers: list[Layer], need_dparams: bool) -> int:
-        """Below this index nobody asks for a gradient."""
-        trained = (i for i, layer in enumerate(layers) if need_dparams and any(layer.named_parameters()))
-        return next(trained, len(layers))
-
-
-class Repeat(Sequential):
-    """The same layers several times in a row, each time with parameters of their own: names `1`, `2`, ...
-
-    Forward and backward as in a sequence. Shapes: what the layers make of x, again and again.
-    """
-
-    kind = "repeat"
-
-    def __init__(self, times: Times, layers: Layers) -> None:
-        once = Sequential(layers)
-        count = sum(1 for _ in once.named_layers())
-        if times * count > MOST_LAYERS:
-            raise ConfigError([Fault("times", f"{times} times {count} layers are more than {MOST_LAYERS:,}")])
-        super().__init__({str(number): copy.deepcopy(once) for number in range(1, times + 1)})
-
-
 def name_layers(layers: Sequence[Layer]) -> dict[str, Layer]:
     """Name layers after their kind and their count within it: conv2d_1, relu_1, conv2d_2, ..."""
     counts: Counter[str] = Counter()
@@ -225,3 +148,8 @@ def name_layers(layers: Sequence[Layer]) -> dict[str, Layer]:
         counts[layer.kind] += 1
         named[f"{layer.kind}_{counts[layer.kind]}"] = layer
     return named
+
+
+def add(a: Tensor, b: Tensor) -> Tensor:
+    """a + b in a tensor of its own: both may be somebody else's."""
+    return torch.add(a, b, out=ops.empty(tuple(a.shape), like=a))

@@ -12,7 +12,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from cnn import ops
-from cnn.arguments import ConfigError, Fault, NonNegativePerAxis, Positive, PositivePerAxis
+from cnn.arguments import NonNegativePerAxis, Positive, PositivePerAxis
+from cnn.faults import ConfigError, Fault
 from cnn.initializers import Scheme
 from cnn.layer import Buffer, Cache, Mode, Parameter, Shape, ShapeError, require_room
 from cnn.layers.conv import require_divisible, require_groups

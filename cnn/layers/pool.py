@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from cnn import ops
-from cnn.arguments import ConfigError, Fault, NonNegativePerAxis, PositivePerAxis
+from cnn.arguments import NonNegativePerAxis, PositivePerAxis
+from cnn.faults import ConfigError, Fault
 from cnn.layer import Cache, Layer, Mode, Shape, ShapeError
 from cnn.layers.windowed import make_window, require_axes, show_sizes, slide
 from cnn.ops import Window

@@ -10,7 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from cnn import ops
-from cnn.arguments import LARGEST, ConfigError, Fault, PositivePerAxis
+from cnn.arguments import LARGEST, PositivePerAxis
+from cnn.faults import ConfigError, Fault
 from cnn.layer import Cache, Layer, Mode, Shape, ShapeError
 
 Extent = Annotated[int, Field(ge=-1, le=LARGEST)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from cnn.arguments import ConfigError, Fault
+from cnn.faults import ConfigError, Fault
 from cnn.layer import Shape, ShapeError, require_room
 from cnn.ops import Window
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnn import Mode, Sequential, build_model, ops
-from cnn.fusion import NormPoolReLU, fuse
-from cnn.gradcheck import relative_error
+from cnn.gradients.finite_differences import relative_error
+from cnn.graphs.fusion import NormPoolReLU, fuse
 from cnn.layers.activation import ReLU
 from cnn.layers.norm import BatchNorm
 from tests.cnn.cases import distinct, normal

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cnn import Cache, Mode, Parameter, Sequential, ShapeError, build_model
-from cnn.gradcheck import gradcheck, relative_error
+from cnn.gradients.finite_differences import gradcheck, relative_error
 from cnn.initializers import zeros
 from cnn.layers import LAYERS
 from tests.cnn.oracle import ours, theirs

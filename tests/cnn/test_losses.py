@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from cnn.arguments import ConfigError, construct
-from cnn.gradcheck import finite_differences, relative_error
+from cnn.arguments import construct
+from cnn.faults import ConfigError
+from cnn.gradients.finite_differences import finite_differences, relative_error
 from cnn.losses import LOSSES, Loss
 from tests.cnn import ledger
 from tests.cnn.oracle import ours, theirs

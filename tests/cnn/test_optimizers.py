@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cnn import Parameter, ops
-from cnn.arguments import ConfigError, construct
-from cnn.gradcheck import finite_differences, relative_error
-from cnn.graph import FlatParameters
+from cnn.arguments import construct
+from cnn.faults import ConfigError
+from cnn.gradients.finite_differences import finite_differences, relative_error
+from cnn.graphs.graph import FlatParameters
 from cnn.initializers import zeros
 from cnn.optimizers import OPTIMIZERS, Optimizer, clip_grad_norm
 from tests.cnn import ledger
