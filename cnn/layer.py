@@ -105,12 +105,15 @@ class Cache:
 class Mode:
     """How a forward pass runs. `train` chooses batch statistics and noise; `keep_cache` whether backward may follow.
 
-    Noise is drawn from `generator`, which is on the device of x, or from torch's own.
+    Noise is drawn from `generator`, which is on the device of x, or from torch's own. Where several processes share a
+    batch, `reduce` adds up a tensor over all of them in place, and batch statistics are those of the whole batch; with
+    one process it is None.
     """
 
     train: bool
     keep_cache: bool = True
     generator: torch.Generator | None = None
+    reduce: Callable[[Tensor], None] | None = None
 
     def keep(self, *values: Any) -> Cache:
         """The cache that holds these values, or an empty one where no backward will follow."""

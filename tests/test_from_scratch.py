@@ -70,7 +70,7 @@ READY_MADE = set(
     """.split()
 )
 AUTOGRAD = {"requires_grad", "requires_grad_", "grad_fn", "retain_grad", "is_leaf", "set_grad_enabled", "enable_grad"}
-OURS = {"ops", "reference", "compiled", "kernels", "norm_kernels"}
+OURS = {"ops", "reference", "kernels", "activation", "loss", "norm"}
 """What may have a member of a ready-made operator's name: our own operators."""
 STANDARD = set(
     """

@@ -11,7 +11,9 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from cnn.graph import Graph, Repeat, Sequential
+from cnn import ops
+from cnn.graphs.graph import Graph
+from cnn.graphs.sequential import Repeat, Sequential
 from cnn.layer import Cache, Layer, Mode
 from cnn.layers.activation import ReLU
 from cnn.layers.norm import BatchNorm
@@ -72,14 +74,25 @@ class NormPoolReLU(Sequential):
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
         if mode.keep_cache and not mode.train:
-            return super().forward(x, mode)
-        window = self.pool.window_on(tuple(x.shape[1:-1])) if self.pool else None
-        y, statistics, route = self.norm.normalise(x, mode, window, self.rectify)
-        return y, mode.keep(x, statistics, route, window)
+            y, cache = super().forward(x, mode)
+            return y, mode.keep(False, cache)
+        running, training = self.norm.running(x, mode)
+        after = ops.PoolReLU(self.pool.window_on(tuple(x.shape[1:-1])) if self.pool else None, self.rectify)
+        scale_and_shift = self.norm.scale_and_shift(x)
+        y, statistics, route = ops.norm_pool_relu(x, *scale_and_shift, running, after, training=training)
+        return y, mode.keep(True, x, statistics, *route, mode)
 
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        if cache.inner():
-            return super().backward(dy, cache, need_dx=need_dx, need_dparams=need_dparams)
-        x, statistics, route, window = cache.take()
-        dx = self.norm.differentiate(dy, x, statistics, route, window, need_dparams=need_dparams)
+        fused, *kept = cache.take()
+        if not fused:
+            return super().backward(dy, kept[0], need_dx=need_dx, need_dparams=need_dparams)
+        x, statistics, values, window, mode = kept
+        route = ops.Route(values, window)
+        if mode.reduce is None:
+            weight, _ = self.norm.scale_and_shift(x)
+            gradients = self.norm.gradients(need_dparams)
+            dx = ops.norm_pool_relu_backward(dy, x, statistics, weight, gradients, route)
+        else:
+            g = ops.pool_relu_backward(dy, route, tuple(x.shape[1:-1]))
+            dx = self.norm.differentiate(g, x, statistics, mode, need_dparams=need_dparams)
         return dx if need_dx else None

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from torch import Tensor
 
 from cnn import initializers, ops
 from cnn.arguments import Positive, PositiveFloat, UnitInterval
 from cnn.layer import Buffer, Cache, Layer, Mode, Parameter, Shape, ShapeError
-from cnn.ops import Window
 
 
 class BatchNorm(Layer):
@@ -24,7 +22,8 @@ class BatchNorm(Layer):
               in training    dx = weight / sqrt(var + eps) * (dy - dbias / L - xhat * dweight / L),
               in evaluation  dx = weight / sqrt(var + eps) * dy
 
-    Without `affine` there are no weight and bias: they count as 1 and 0.
+    Without `affine` there are no weight and bias: they count as 1 and 0. Where several processes share a batch
+    (`mode.reduce`), mean, variance, L and the sums in dx are the whole batch's, dbias and dweight those of this part.
     Shapes: x, y [C, *S, N]; weight, bias, running_mean, running_var [C].
     Raises ValueError in training for a single value a channel, which has no variance.
     Source: Ioffe & Szegedy 2015, "Batch normalization", algorithm 1 and section 3.
@@ -53,7 +52,7 @@ class BatchNorm(Layer):
             "running_var": Buffer(channels, fill=1.0),
         }
 
-    def _scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """weight and bias, or 1 and 0 where nothing is learned; [C] each."""
         if self.affine:
             return self.weight.data, self.bias.data
@@ -63,47 +62,51 @@ class BatchNorm(Layer):
         return 2 * math.prod(input_shape)  # in evaluation, where all but a scale and a shift is constant
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        y, statistics, _ = self.normalise(x, mode)
-        return y, mode.keep(x, statistics, mode.train)
+        running, training = self.running(x, mode)
+        y, statistics = ops.batch_norm(x, *self.scale_and_shift(x), running, training=training)
+        return y, mode.keep(x, statistics, mode)
 
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        x, statistics, batch_statistics = cache.take()
-        if batch_statistics:
-            dx = self.differentiate(dy, x, statistics, need_dparams=need_dparams)
+        x, statistics, mode = cache.take()
+        if mode.train:
+            dx = self.differentiate(dy, x, statistics, mode, need_dparams=need_dparams)
         else:
-            mean, rstd = statistics[0], statistics[1]
-            weight, _ = self._scale_and_shift(dy)
-            rows, gradient = x.flatten(1), dy.flatten(1)
-            if need_dparams and self.affine:
-                self.weight.grad += (gradient * (rows - mean[:, None])).sum(1) * rstd
-                self.bias.grad += gradient.sum(1)
-            dx = (gradient * (weight * rstd)[:, None]).view(dy.shape)
+            dx = self._differentiate_constants(dy, x, statistics, need_dparams=need_dparams)
         return dx if need_dx else None
 
-    def normalise(
-        self, x: Tensor, mode: Mode, window: Window | None = None, rectify: bool = False
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """y, mean and 1 / sqrt(var + eps) [2, C], and the way back through a max pool and a ReLU that may follow."""
+    def running(self, x: Tensor, mode: Mode) -> tuple[ops.Running, bool]:
+        """The statistics for a forward pass, and whether they are still to be measured, on a batch that is all here.
+
+        Of a batch that several processes share they are measured now, together.
+        """
+        running = ops.Running(self.running_mean.data, self.running_var.data, self.momentum, self.eps)
+        if mode.train and mode.reduce is not None:
+            return ops.shared_moments(x, running, mode.reduce), False
         if mode.train and math.prod(x.shape[1:]) < 2:
             raise ValueError("batch_norm has one value a channel in this batch, and no variance: give it more examples")
-        running = self.running_mean.data, self.running_var.data
-        how: dict[str, Any] = {"training": mode.train, "momentum": self.momentum, "eps": self.eps}
-        return ops.batch_norm(x, *self._scale_and_shift(x), *running, **how, window=window, rectify=rectify)
+        return running, mode.train
 
-    def differentiate(
-        self,
-        dy: Tensor,
-        x: Tensor,
-        statistics: Tensor,
-        route: Tensor | None = None,
-        window: Window | None = None,
-        *,
-        need_dparams: bool,
-    ) -> Tensor:
-        """dx of a normalisation with the batch's own statistics, and of the max pool and the ReLU that may follow."""
-        weight, _ = self._scale_and_shift(x)
-        dweight, dbias = (self.weight.grad, self.bias.grad) if need_dparams and self.affine else (None, None)
-        return ops.batch_norm_backward(dy, x, statistics, weight, dweight, dbias, route, window)
+    def differentiate(self, dy: Tensor, x: Tensor, statistics: Tensor, mode: Mode, *, need_dparams: bool) -> Tensor:
+        """dx of a normalisation with the batch's own statistics, which depend on x."""
+        weight, _ = self.scale_and_shift(x)
+        gradients = self.gradients(need_dparams)
+        if mode.reduce is not None:
+            return ops.shared_batch_norm_backward(dy, x, statistics, weight, gradients, mode.reduce)
+        return ops.batch_norm_backward(dy, x, statistics, weight, gradients)
+
+    def gradients(self, need_dparams: bool) -> ops.Gradients | None:
+        """Where dweight and dbias are added up, if they are wanted."""
+        return (self.weight.grad, self.bias.grad) if need_dparams and self.affine else None
+
+    def _differentiate_constants(self, dy: Tensor, x: Tensor, statistics: Tensor, *, need_dparams: bool) -> Tensor:
+        """dx of a normalisation with the running statistics, which are constants."""
+        mean, rstd = statistics[0], statistics[1]
+        weight, _ = self.scale_and_shift(dy)
+        rows, gradient = x.flatten(1), dy.flatten(1)
+        if need_dparams and self.affine:
+            self.weight.grad += (gradient * (rows - mean[:, None])).sum(1) * rstd
+            self.bias.grad += gradient.sum(1)
+        return (gradient * (weight * rstd)[:, None]).view(dy.shape)
 
 
 class StandardisedExamples(Layer):

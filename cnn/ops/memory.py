@@ -79,26 +79,3 @@ def empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None
     if like.device.type == "cpu" and math.prod(shape) * dtype.itemsize >= SMALL:
         return _POOL.empty(shape, dtype)
     return torch.empty(shape, dtype=dtype, device=like.device)
-
-
-Array = np.ndarray[Any, Any]
-
-
-def array(tensor: Tensor) -> Array:
-    """The tensor's memory as a numpy array; a copy where it isn't contiguous, as kernels are compiled for that."""
-    return tensor.contiguous().numpy()
-
-
-def flat(tensor: Tensor) -> Array:
-    """As `array`, everything in one axis: [L]."""
-    return array(tensor).reshape(-1)
-
-
-def own(tensor: Tensor, name: str) -> Array:
-    """The memory of a tensor that is written to, everything in one axis: [L].
-
-    Raises ValueError where the tensor isn't contiguous: what is written to a copy would be lost.
-    """
-    if not tensor.is_contiguous():
-        raise ValueError(f"{name} is changed in place and has to be contiguous")
-    return tensor.numpy().reshape(-1)

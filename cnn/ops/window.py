@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
+import torch
+
 Sizes = tuple[int, ...]
 
 
@@ -91,3 +93,8 @@ class Window:
         missing = 3 - len(self.kernel)
         ones, zeros = (1,) * missing, (0,) * missing
         return ones + self.kernel, ones + self.stride, ones + self.dilation, zeros + self.before
+
+
+def winner_dtype(window: Window) -> torch.dtype:
+    """The smallest type that numbers the taps of a window, and one more that stands for none of them."""
+    return torch.uint8 if window.tap_count < 256 else torch.int32

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from cnn import Mode, Sequential, build_model, ops
-from cnn.branches import GRAPHS
-from cnn.gradcheck import directional, gradcheck
+from cnn.gradients.finite_differences import directional, gradcheck
+from cnn.graphs import GRAPHS
 from cnn.layers import LAYERS
 from tests.cnn import ledger
 from tests.cnn.cases import FAMILIES, Case, normal
@@ -215,9 +215,8 @@ def test_batch_norm_of_large_means_stays_exact() -> None:
         with ops.kernels(kernels):
             y, _ = bound(LAYERS["batch_norm"](), (2,), torch.float32).layers["layer"].forward(x, Mode(train=True))
             assert not y.isnan().any()
-            ones, zeros = torch.ones(2), torch.zeros(2)
-            how: dict[str, Any] = {"training": True, "momentum": 0.1, "eps": 0.0}
-            _, (_, rstd), _ = ops.batch_norm(x, ones, zeros, zeros.clone(), ones.clone(), **how)
+            running = ops.Running(torch.zeros(2), torch.ones(2), momentum=0.1, eps=0.0)
+            _, (_, rstd) = ops.batch_norm(x, torch.ones(2), torch.zeros(2), running, training=True)
         assert torch.allclose(rstd, x.double().var(1, correction=0).rsqrt().float(), rtol=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""Convolution without columns, on compiled kernels: the functions of `convolution.py` for batches that fill vectors.
+"""Convolution without columns, on compiled kernels: for batches that fill vectors.
 
 A position's outputs are summed in registers over everything its window meets: a vector of examples of one input value
 times one weight for each of several outputs. The batch is the last axis, so those vectors lie ready in x, and nothing
@@ -12,12 +12,12 @@ import functools
 
 from torch import Tensor
 
-from cnn.ops import convolution, meetings
-from cnn.ops.convolution import require_fitting
-from cnn.ops.convolution_kernels import gather_products, weight_gradient
-from cnn.ops.emitter import REGISTERS, VECTOR_BYTES
-from cnn.ops.memory import empty, flat, own
-from cnn.ops.reference import require
+from cnn.ops.cpu import gather_lists as meetings
+from cnn.ops.cpu.arrays import flat
+from cnn.ops.cpu.codegen.emitter import REGISTERS, VECTOR_BYTES
+from cnn.ops.cpu.kernels.conv import gather_products, weight_gradient
+from cnn.ops.memory import empty
+from cnn.ops.reference import conv as reference
 from cnn.ops.window import Sizes, Window
 
 MOST_ROWS = 12 if REGISTERS == 32 else 6
@@ -34,12 +34,10 @@ MANY_WEIGHTS = 1 << 16
 """From so many on, partial sums would be large: there are half as many."""
 
 
-def conv(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups: int = 1) -> Tensor:
+def conv(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups: int) -> Tensor:
     if not _fills_vectors(x):
-        return convolution.conv(x, weight, bias, window, groups)
+        return reference.conv(x, weight, bias, window, groups)
     size = tuple(x.shape[1:-1])
-    require_fitting(weight, window, groups, x, bias)
-    require(x, (groups * weight.shape[1], *size, x.shape[-1]), "x")
     y = empty((weight.shape[0], *window.output_size(size), x.shape[-1]), like=x)
     outputs, channels, taps = weight.shape[0] // groups, weight.shape[1], window.tap_count
     strides = channels * taps, taps
@@ -48,11 +46,9 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups:
     return y
 
 
-def conv_backward_input(dy: Tensor, weight: Tensor, size: Sizes, window: Window, groups: int = 1) -> Tensor:
+def conv_backward_input(dy: Tensor, weight: Tensor, size: Sizes, window: Window, groups: int) -> Tensor:
     if not _fills_vectors(dy):
-        return convolution.conv_backward_input(dy, weight, size, window, groups)
-    require_fitting(weight, window, groups, dy)
-    require(dy, (weight.shape[0], *window.output_size(size), dy.shape[-1]), "dy")
+        return reference.conv_backward_input(dy, weight, size, window, groups)
     outputs, channels, taps = weight.shape[0] // groups, weight.shape[1], window.tap_count
     dx = empty((groups * channels, *size, dy.shape[-1]), like=dy)
     strides = taps, channels * taps
@@ -91,15 +87,11 @@ def _gather(
 
 
 def add_conv_backward_weight(
-    x: Tensor, dy: Tensor, window: Window, dweight: Tensor, groups: int = 1, dbias: Tensor | None = None
+    x: Tensor, dy: Tensor, window: Window, dweight: Tensor, groups: int, dbias: Tensor | None
 ) -> None:
     if not _fills_vectors(x):
-        return convolution.add_conv_backward_weight(x, dy, window, dweight, groups, dbias)
-    size, N = tuple(x.shape[1:-1]), x.shape[-1]
-    require_fitting(dweight, window, groups, x, dbias)
-    require_fitting(dweight, window, groups, dy)
-    require(x, (groups * dweight.shape[1], *size, N), "x")
-    require(dy, (dweight.shape[0], *window.output_size(size), N), "dy")
+        return reference.add_conv_backward_weight(x, dy, window, dweight, groups, dbias)
+    size = tuple(x.shape[1:-1])
     x_flat, dy_flat = flat(x), flat(dy)
     outputs, channels = dweight.shape[0] // groups, dweight.shape[1]
     starts, positions, places, counts, chunks = meetings.by_tap(window, size, _chunk(dy))
@@ -117,8 +109,8 @@ def add_conv_backward_weight(
         x_flat.size // x.shape[0],
         x.shape[-1],
         partial.numpy(),
-        own(dweight, "dweight"),
-        x_flat[:0] if dbias is None else own(dbias, "dbias"),
+        flat(dweight),
+        x_flat[:0] if dbias is None else flat(dbias),
     )
 
 

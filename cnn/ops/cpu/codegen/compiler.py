@@ -19,17 +19,21 @@ import numba
 from numba.core import event
 from numba.core.caching import FunctionCache
 
-from cnn.ops.emitter import REGISTERS, VECTOR_BYTES
+from cnn.ops.cpu.codegen.emitter import REGISTERS, VECTOR_BYTES
 
 COMPILER = {"numba": numba.__version__}
 """What makes the kernels: another version may give other last bits."""
+
+
+SOURCES = "cnn.ops.cpu."
+"""The modules that kernels are made from."""
 
 
 @functools.cache
 def _fingerprint(module: ModuleType) -> str:
     """What identifies the source of a module of this package and of the ones that it takes something from."""
     used = {inspect.getmodule(value) for value in vars(module).values()} - {module}
-    ours = [other for other in used if other and other.__name__.startswith(f"{__package__}.")]
+    ours = [other for other in used if other and other.__name__.startswith(SOURCES)]
     others = [_fingerprint(other) for other in sorted(ours, key=lambda other: other.__name__)]
     return hashlib.sha256("\n".join([inspect.getsource(module), *others]).encode()).hexdigest()
 

@@ -18,7 +18,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from cnn.ops.emitter import VECTOR_BYTES, Block, Emitter, number
+from cnn.ops.cpu.codegen.emitter import VECTOR_BYTES, Block, Emitter, number
 
 
 @intrinsic(prefer_literal=True)

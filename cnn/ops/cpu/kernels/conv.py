@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from cnn.ops.compiler import helper, kernel
-from cnn.ops.kernels import total
-from cnn.ops.vectors import add_products, add_scaled, add_totals, repeated, store, width, zeros
+from cnn.ops.cpu.codegen.compiler import helper, kernel
+from cnn.ops.cpu.codegen.vectors import add_products, add_scaled, add_totals, repeated, store, width, zeros
+from cnn.ops.cpu.kernels.sums import total
 
 
 @functools.cache

@@ -1,82 +1,11 @@
-"""The loops behind `compiled.py`, on numpy arrays, compiled by numba at first use and cached on disk.
-
-Three spatial axes serve one, two and three: missing ones have size 1. The batch is the innermost, contiguous axis, so
-every inner loop vectorises however small the image is. Each `prange` writes to places of its own: results don't depend
-on the number of threads.
-"""
+"""The loop of cross entropy."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import prange
 
-from cnn.ops.compiler import helper, kernel
-
-LANES = 64
-"""Partial sums of a row, so that they vectorise although the order of additions is written down."""
-
-
-@helper
-def total(row):
-    """The sum of a row, [L], in float64."""
-    partial = np.zeros(LANES)
-    for start in range(0, row.size, LANES):
-        block = row[start : start + LANES]
-        for k in range(block.size):
-            partial[k] += block[k]
-    return in_order(partial)
-
-
-@helper
-def in_order(values):
-    """The sum of values, [LANES], from the first to the last."""
-    result = 0.0
-    for k in range(values.size):
-        result += values[k]
-    return result
-
-
-STRIP = 32
-"""Values of each example that are moved at once: reading along examples and writing across them stays in cache."""
-
-
-@kernel
-def take_examples(rows, chosen, x):
-    """Whether some of the chosen are no examples, and nothing is done; rows [examples, P], chosen [N], x [P, N]."""
-    P, N = x.shape
-    for n in range(N):
-        if not 0 <= chosen[n] < rows.shape[0]:
-            return True
-    for strip in prange((P + STRIP - 1) // STRIP):
-        for n in range(N):
-            row = rows[chosen[n]]
-            for p in range(strip * STRIP, min(P, (strip + 1) * STRIP)):
-                x[p, n] = row[p]
-    return False
-
-
-@kernel
-def relu(x, y):  # x, y [L]
-    zero = x.dtype.type(0)
-    for i in prange(x.size):
-        y[i] = zero if x[i] < zero else x[i]
-
-
-@kernel
-def relu_backward(dy, y, dx):  # dy, y, dx [L]
-    zero = dy.dtype.type(0)
-    for i in prange(dy.size):
-        dx[i] = zero if y[i] <= zero else dy[i]
-
-
-@kernel
-def adam(data, gradient, mean, square, b1, b2, rest1, rest2, eps, step, correction):  # vectors [P]; rest = 1 - b
-    for i in prange(data.size):
-        g = gradient[i]
-        mean[i] = b1 * mean[i] + rest1 * g
-        square[i] = b2 * square[i] + rest2 * g * g
-        data[i] -= step * mean[i] / (np.sqrt(square[i]) * correction + eps)
-
+from cnn.ops.cpu.codegen.compiler import helper, kernel
 
 COLUMNS = 256
 """Columns of logits whose losses make one partial sum."""

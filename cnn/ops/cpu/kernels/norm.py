@@ -10,9 +10,20 @@ import numba
 import numpy as np
 from numba import prange
 
-from cnn.ops.compiler import helper, kernel
-from cnn.ops.vectors import load, minus, multiply_add, plus, store, sum_of, times, where_positive, width, zeros
-from cnn.ops.window_kernels import clear, pool_row, unpool_row
+from cnn.ops.cpu.codegen.compiler import helper, kernel
+from cnn.ops.cpu.codegen.vectors import (
+    load,
+    minus,
+    multiply_add,
+    plus,
+    store,
+    sum_of,
+    times,
+    where_positive,
+    width,
+    zeros,
+)
+from cnn.ops.cpu.kernels.window import clear, pool_row, unpool_row
 
 CHUNK = 16
 """Blocks of four vectors whose sums are kept in the type of the values; further sums are float64."""

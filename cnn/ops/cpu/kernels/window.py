@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from cnn.ops.compiler import helper, kernel
+from cnn.ops.cpu.codegen.compiler import helper, kernel
 
 
 @helper

@@ -1,0 +1,20 @@
+"""ReLU: of the activations the one that is computed often enough to have kernels of its own."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from cnn.ops.backend import choose
+from cnn.ops.checks import require
+from cnn.ops.reference import activation as reference
+
+
+def relu(x: Tensor) -> Tensor:
+    """y = max(x, 0), elementwise; NaN stays NaN. x, y of any shape."""
+    return choose(reference.relu, x)(x)
+
+
+def relu_backward(dy: Tensor, y: Tensor) -> Tensor:
+    """dx = dy where y > 0, else 0. dy, y, dx of one shape."""
+    require(dy, tuple(y.shape), "dy")
+    return choose(reference.relu_backward, y)(dy, y)

@@ -1,0 +1,27 @@
+"""What a window meets, written out as columns of a matrix: a convolution is then one product."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from cnn.ops.backend import choose
+from cnn.ops.checks import require
+from cnn.ops.reference import columns as reference
+from cnn.ops.window import Sizes, Window
+
+
+def im2col(x: Tensor, window: Window) -> Tensor:
+    """columns[c, tap, position, n] = x[c, position * stride + tap * dilation - before, n], zero outside.
+
+    x [C, *S, N] -> columns [C, *K, *So, N].
+    """
+    return choose(reference.im2col, x)(x, window)
+
+
+def col2im(columns: Tensor, size: Sizes, window: Window) -> Tensor:
+    """The adjoint of im2col: every column entry is added to the input value it was read from.
+
+    columns [C, *K, *So, N] -> dx [C, *S, N], S being `size`.
+    """
+    require(columns, (columns.shape[0], *window.kernel, *window.output_size(size), columns.shape[-1]), "columns")
+    return choose(reference.col2im, columns)(columns, size, window)

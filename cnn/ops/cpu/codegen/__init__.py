@@ -1,0 +1,1 @@
+"""How kernels are compiled, and what gives them vectors that stay in registers."""

@@ -1,0 +1,19 @@
+"""Batches from examples that lie one after the other."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from cnn.ops.backend import choose
+from cnn.ops.checks import require, require_in_place
+from cnn.ops.reference import examples as reference
+
+
+def take_examples(x: Tensor, rows: Tensor, chosen: Tensor) -> None:
+    """x[p, n] = rows[chosen[n], p]: examples that lie one after the other become a batch-last batch.
+
+    x [P, N] of any type and device, rows [examples, P], chosen [N]. Raises IndexError where a number is no example's.
+    """
+    require(x, (rows.shape[1], len(chosen)), "x")
+    require_in_place(x=x)
+    choose(reference.take_examples, x)(x, rows, chosen)
