@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +15,26 @@ from cnn.layer import Cache, Layer, Mode, Shape
 
 
 class Activation(Layer):
-    """A function of each value alone; it tells the weights before it how large to begin."""
+    """A layer without parameters that is two formulas: `function` gives y, and `gradient` dx from dy and one tensor.
+
+    That tensor is y, or x where a class says `keeps = "x"`. The gain of the weights before it is computed from y.
+    """
+
+    keeps: ClassVar[Literal["x", "y"]] = "y"
+
+    def function(self, x: Tensor, /) -> Tensor:
+        raise NotImplementedError
+
+    def gradient(self, dy: Tensor, kept: Tensor, /) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        y = self.function(x)
+        return y, mode.keep(y if self.keeps == "y" else x)
+
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
+        (kept,) = cache.take()
+        return self.gradient(dy, kept) if need_dx else None
 
     def precede(self, gain: float) -> float:
         quiet = Mode(train=False, keep_cache=False)
@@ -34,13 +53,11 @@ class ReLU(Activation):
 
     kind = "relu"
 
-    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        y = ops.relu(x)
-        return y, mode.keep(y)
+    def function(self, x: Tensor, /) -> Tensor:
+        return ops.relu(x)
 
-    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        (y,) = cache.take()
-        return ops.relu_backward(dy, y) if need_dx else None
+    def gradient(self, dy: Tensor, y: Tensor, /) -> Tensor:
+        return ops.relu_backward(dy, y)
 
 
 class LeakyReLU(Activation):
@@ -54,16 +71,16 @@ class LeakyReLU(Activation):
     """
 
     kind = "leaky_relu"
+    keeps = "x"
 
     def __init__(self, negative_slope: FiniteFloat = 0.01) -> None:
         self.negative_slope = negative_slope
 
-    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        return torch.where(x > 0, x, x * self.negative_slope), mode.keep(x)
+    def function(self, x: Tensor, /) -> Tensor:
+        return torch.where(x > 0, x, x * self.negative_slope)
 
-    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        (x,) = cache.take()
-        return torch.where(x > 0, dy, dy * self.negative_slope) if need_dx else None
+    def gradient(self, dy: Tensor, x: Tensor, /) -> Tensor:
+        return torch.where(x > 0, dy, dy * self.negative_slope)
 
 
 class ELU(Activation):
@@ -81,13 +98,11 @@ class ELU(Activation):
     def __init__(self, alpha: PositiveFloat = 1.0) -> None:
         self.alpha = alpha
 
-    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        y = torch.where(x > 0, x, self.alpha * torch.expm1(x))
-        return y, mode.keep(y)
+    def function(self, x: Tensor, /) -> Tensor:
+        return torch.where(x > 0, x, self.alpha * torch.expm1(x))
 
-    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        (y,) = cache.take()
-        return torch.where(y > 0, dy, dy * (y + self.alpha)) if need_dx else None
+    def gradient(self, dy: Tensor, y: Tensor, /) -> Tensor:
+        return torch.where(y > 0, dy, dy * (y + self.alpha))
 
 
 class Sigmoid(Activation):
@@ -102,13 +117,11 @@ class Sigmoid(Activation):
 
     kind = "sigmoid"
 
-    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        y = logistic(x)
-        return y, mode.keep(y)
+    def function(self, x: Tensor, /) -> Tensor:
+        return logistic(x)
 
-    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        (y,) = cache.take()
-        return dy * y * (1 - y) if need_dx else None
+    def gradient(self, dy: Tensor, y: Tensor, /) -> Tensor:
+        return dy * y * (1 - y)
 
 
 class Tanh(Activation):
@@ -122,13 +135,11 @@ class Tanh(Activation):
 
     kind = "tanh"
 
-    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        y = hyperbolic_tangent(x)
-        return y, mode.keep(y)
+    def function(self, x: Tensor, /) -> Tensor:
+        return hyperbolic_tangent(x)
 
-    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        (y,) = cache.take()
-        return dy * (1 - y * y) if need_dx else None
+    def gradient(self, dy: Tensor, y: Tensor, /) -> Tensor:
+        return dy * (1 - y * y)
 
 
 class SiLU(Activation):
@@ -141,14 +152,14 @@ class SiLU(Activation):
     """
 
     kind = "silu"
+    keeps = "x"
 
-    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        return x * logistic(x), mode.keep(x)
+    def function(self, x: Tensor, /) -> Tensor:
+        return x * logistic(x)
 
-    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        (x,) = cache.take()
+    def gradient(self, dy: Tensor, x: Tensor, /) -> Tensor:
         s = logistic(x)
-        return dy * s * (1 + x * (1 - s)) if need_dx else None
+        return dy * s * (1 + x * (1 - s))
 
 
 class GELU(Activation):
@@ -163,18 +174,16 @@ class GELU(Activation):
     """
 
     kind = "gelu"
+    keeps = "x"
     SCALE, CUBIC = math.sqrt(2 / math.pi), 0.044715
 
     def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
         self.approximate = approximate
 
-    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        return x * self._probability(x), mode.keep(x)
+    def function(self, x: Tensor, /) -> Tensor:
+        return x * self._probability(x)
 
-    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        (x,) = cache.take()
-        if not need_dx:
-            return None
+    def gradient(self, dy: Tensor, x: Tensor, /) -> Tensor:
         dx: Tensor = dy * (self._probability(x) + x * self._density(x))
         return dx
 
@@ -193,7 +202,7 @@ class GELU(Activation):
         return hyperbolic_tangent(self.SCALE * (x + self.CUBIC * x**3))
 
 
-class Softmax(Layer):
+class Softmax(Activation):
     """Turn the features of each example (and position) into probabilities: positive, and 1 in sum.
 
     Forward:  y_c = exp(x_c) / sum over k of exp(x_k), computed from x - max x, which changes nothing and can't overflow
@@ -211,17 +220,16 @@ class Softmax(Layer):
     def flops(self, input_shape: Shape) -> int:
         return 4 * math.prod(input_shape)
 
-    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+    def function(self, x: Tensor, /) -> Tensor:
         y = torch.exp(x - x.amax(0))
         y /= y.sum(0)
-        return y, mode.keep(y)
+        return y
 
-    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        (y,) = cache.take()
-        return y * (dy - (dy * y).sum(0)) if need_dx else None
+    def gradient(self, dy: Tensor, y: Tensor, /) -> Tensor:
+        return y * (dy - (dy * y).sum(0))
 
 
-class LogSoftmax(Layer):
+class LogSoftmax(Activation):
     """The logarithm of softmax, without the detour that could take the logarithm of 0.
 
     Forward:  y_c = x_c - max x - log sum over k of exp(x_k - max x)
@@ -239,14 +247,13 @@ class LogSoftmax(Layer):
     def flops(self, input_shape: Shape) -> int:
         return 4 * math.prod(input_shape)
 
-    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+    def function(self, x: Tensor, /) -> Tensor:
         y = x - x.amax(0)
         y -= torch.log(torch.exp(y).sum(0))
-        return y, mode.keep(y)
+        return y
 
-    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        (y,) = cache.take()
-        return dy - torch.exp(y) * dy.sum(0) if need_dx else None
+    def gradient(self, dy: Tensor, y: Tensor, /) -> Tensor:
+        return dy - torch.exp(y) * dy.sum(0)
 
 
 def logistic(x: Tensor) -> Tensor:
