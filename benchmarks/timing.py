@@ -19,6 +19,7 @@ import torch
 
 from benchmarks.peers import MODELS
 from cnn.ops.threads import available_threads
+from cnn.text import columns as aligned
 
 ROOT = Path(__file__).parents[1]
 WARM_UP = 5
@@ -158,10 +159,7 @@ def table(rows: Sequence[Row], columns: Columns) -> str:
     shown = {key: column for key, column in columns.items() if key in rows[0]}
     lines = [[title for title, _ in shown.values()]]
     lines += [[format(row[key], form) for key, (_, form) in shown.items()] for row in rows]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return "\n".join(aligned(lines, ">"))
 
 
 def report(rows: Sequence[Row], columns: Columns, as_json: bool) -> None:

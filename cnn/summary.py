@@ -9,6 +9,7 @@ import torch
 
 from cnn.graphs.graph import Graph
 from cnn.layer import Cache, Layer, Mode, Parameter, Shape
+from cnn.text import columns
 
 EXAMPLES = 2  # a batch norm can't train on one
 
@@ -94,17 +95,7 @@ def table(rows: Sequence[Row]) -> str:
         for row in rows
     ]
     cells.append(("total, an example", "", f"{parameters:,}", f"{flops:,}", _size(cache_bytes)))
-    widths = [max(len(line[column]) for line in cells) for column in range(5)]
-    lines = [
-        "  ".join(
-            [
-                line[0].ljust(widths[0]),
-                line[1].ljust(widths[1]),
-                *(c.rjust(w) for c, w in zip(line[2:], widths[2:], strict=True)),
-            ]
-        )
-        for line in cells
-    ]
+    lines = columns(cells, "<<>")
     rule = "-" * len(lines[0])
     return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 

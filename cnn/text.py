@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LONGEST_LINE = 400
 """Characters that are shown of what may be any text."""
@@ -46,3 +46,14 @@ def show(value: object) -> str:
     names = {True: "true", False: "false", None: "null"}
     text = names[value] if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def columns(rows: Sequence[Sequence[str]], align: str = "<") -> list[str]:
+    """Rows of cells as lines with their columns aligned, two spaces apart.
+
+    `align` has `<` (left) or `>` (right) for each column; its last letter is for all columns that follow.
+    """
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    signs = align.ljust(len(widths), align[-1])
+    forms = [f"{sign}{width}" for sign, width in zip(signs, widths, strict=False)]
+    return ["  ".join(format(cell, form) for cell, form in zip(row, forms, strict=True)).rstrip() for row in rows]
