@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cnn import Cache, Layer, Mode, build_model
+from cnn import Cache, Concat, Layer, Mode, Repeat, Residual, build_model
 from cnn.arguments import construct
-from cnn.layers import LAYERS
 from cnn.losses import CrossEntropy
 from cnn.ops.memory import SMALL, Pool
 from cnn.optimizers import OPTIMIZERS
@@ -101,10 +100,11 @@ class Witness(Layer):
 
 def test_values_are_freed_after_their_last_use(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a deep net few values live at a time, forward and backward: one for each graph that is being run."""
-    monkeypatch.setitem(LAYERS, "witness", Witness)
-    block = {"residual": {"body": ["witness", "witness"], "shortcut": ["witness"]}}
-    branches = {"concat": {"branches": [["witness"], ["witness", "witness"]]}}
-    network = build_model({"layers": [{"repeat": {"times": 10, "layers": [block, branches, "witness"]}}]}, (1, 2))
+    block = Residual([Witness(), Witness()], shortcut=[Witness()])
+    branches = Concat([[Witness()], [Witness(), Witness()]])
+    network = Repeat(10, [block, branches, Witness()])
+    network.build((1, 2))
+    network.bind()
     y, cache = network.forward(torch.ones(1, 2, 3), Mode(train=False))
     assert len(Witness.seen) == 70
     assert Witness.most <= 8
