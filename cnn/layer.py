@@ -13,6 +13,8 @@ batch through a whole training step.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+
+from cnn.text import yaml
 
 Shape = tuple[int, ...]
 Initializer = Callable[[Shape, torch.Generator], Tensor]
@@ -139,14 +143,48 @@ def require_room(shape: Shape, verb: str) -> None:
         raise ShapeError(f"{verb} {list(shape)}, more than {MOST_VALUES:,} values for one example")
 
 
+def _remembering(constructor: Callable[..., None]) -> Callable[..., None]:
+    """The constructor of a layer; it notes the arguments it was called with, of several the outermost."""
+
+    @functools.wraps(constructor)
+    def remember(self: Layer, *args: Any, **kwargs: Any) -> None:
+        vars(self).setdefault("_given", (args, kwargs))
+        constructor(self, *args, **kwargs)
+
+    return remember
+
+
 class Layer:
-    """The base of every layer. The constructor takes the arguments a config may give; the input's shape comes later."""
+    """The base of every layer. The constructor takes the arguments a config may give; the input's shape comes later.
+
+    `print(layer)` shows it as a config would.
+    """
 
     kind: ClassVar[str]
     """The name in configs, and the stem of the automatic names: `conv2d` gives `conv2d_1`, `conv2d_2`."""
 
     place: str = ""
     """Where a config describes this layer, as in `layers.3.conv2d`; empty for layers that no config names."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = _remembering(cls.__init__)  # type: ignore[method-assign]
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that differ from the constructor's defaults, as a config would give them."""
+        args, kwargs = vars(self).get("_given", ((), {}))
+        signature = inspect.signature(type(self).__init__)
+        given = [*signature.bind(self, *args, **kwargs).arguments.items()][1:]
+        return {name: value for name, value in given if value != signature.parameters[name].default}
+
+    def entry(self, name: str | None = None) -> Any:
+        """What stands for this layer in a config's list of layers: its kind, or its kind with arguments and a name."""
+        arguments = self.arguments() | ({} if name is None else {"name": name})
+        return {self.kind: arguments} if arguments else self.kind
+
+    def __repr__(self) -> str:
+        return yaml(self.entry())
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """The output's shape for inputs of this shape, both without the batch. Raises ShapeError for unfit inputs."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 LONGEST_LINE = 400
 """Characters that are shown of what may be any text."""
@@ -57,3 +58,57 @@ def columns(rows: Sequence[Sequence[str]], align: str = "<") -> list[str]:
     signs = align.ljust(len(widths), align[-1])
     forms = [f"{sign}{width}" for sign, width in zip(signs, widths, strict=False)]
     return ["  ".join(format(cell, form) for cell, form in zip(row, forms, strict=True)).rstrip() for row in rows]
+
+
+RESERVED = {"true", "false", "yes", "no", "on", "off", "y", "n", "null"}
+"""Words that YAML takes for something else than a text."""
+
+
+def yaml(value: object) -> str:
+    """Mappings, lists, texts and numbers as YAML, without a line break at the end."""
+    return "\n".join(_block(value))
+
+
+def _block(value: object) -> list[str]:
+    """One line for each key or item, more where it holds mappings or lists of them."""
+    if isinstance(value, Mapping) and value:
+        return [line for key, item in value.items() for line in _pair(key, item)]
+    if isinstance(value, list | tuple) and not _is_flat(value):
+        return [mark + line for item in value for mark, line in zip(_marks(), _block(item), strict=False)]
+    return [_flow(value)]
+
+
+def _pair(key: object, item: object) -> list[str]:
+    return [f"{key}: {_flow(item)}"] if _is_flat(item) else [f"{key}:", *("  " + line for line in _block(item))]
+
+
+def _marks() -> Iterator[str]:
+    """What an item's lines begin with."""
+    yield "- "
+    while True:
+        yield "  "
+
+
+def _is_flat(value: object) -> bool:
+    """Whether this is short enough for one line: nothing in it holds a mapping."""
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return not any(isinstance(item, Mapping) or not _is_flat(item) for item in items)
+
+
+def _flow(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, float):  # YAML wants a point, 1.0e-05
+        text = repr(value)
+        return (
+            f".{text}".replace(".-", "-.")
+            if text.strip("-") in ("inf", "nan")
+            else re.sub(r"^(-?\d+)e", r"\1.0e", text)
+        )
+    text = str(value)
+    plain = isinstance(value, int) or (re.fullmatch(r"[A-Za-z_]\w*", text) and text.lower() not in RESERVED)
+    return text if plain else "'" + text.replace("'", "''") + "'"

@@ -74,13 +74,14 @@ OURS = {"ops", "reference", "kernels", "activation", "loss", "norm"}
 """What may have a member of a ready-made operator's name: our own operators."""
 STANDARD = set(
     """
-    __future__ collections contextlib copy dataclasses difflib functools inspect itertools math os types typing weakref
+    __future__ collections contextlib copy dataclasses difflib functools inspect itertools math os re types typing
+    weakref
     """.split()
 )
 FILES_AND_PROCESSES = set(
     """
     argparse concurrent csv datetime errno filelock gzip hashlib http io json logging pathlib pickle pickletools
-    platform re secrets shlex shutil signal stat struct sys tarfile tempfile threading time traceback urllib
+    platform secrets shlex shutil signal stat struct sys tarfile tempfile threading time traceback urllib
     warnings zlib
     """.split()
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field, WithJsonSchema
@@ -36,6 +36,9 @@ class Concat(Graph):
         if not branches:
             raise ValueError("a concatenation needs at least one branch")
         super().__init__({str(number): Sequential(branch) for number, branch in enumerate(branches, start=1)})
+
+    def arguments(self) -> dict[str, Any]:
+        return {"branches": [branch.entries() for branch in self.layers.values() if isinstance(branch, Graph)]}
 
     def trace(self, input_shape: Shape, visit: Visit) -> Shape:
         shapes = [inside(name, visit, layer, input_shape) for name, layer in self.layers.items()]

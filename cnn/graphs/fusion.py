@@ -66,6 +66,8 @@ class NormPoolReLU(Sequential):
     Shapes: x [C, *S, N], y as the last layer's.
     """
 
+    is_fused = True
+
     def __init__(self, layers: dict[str, Layer]) -> None:
         super().__init__(layers)
         (self.norm,) = (layer for layer in layers.values() if isinstance(layer, BatchNorm))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import WithJsonSchema
@@ -53,12 +53,32 @@ class Graph(Layer):
 
     flat: FlatParameters
     input_shape: Shape
+    is_fused: ClassVar[bool] = False
+    """Whether these layers run as one."""
 
     def __init__(self, layers: Layers) -> None:
         self.layers = dict(layers if isinstance(layers, Mapping) else name_layers(layers))
 
     def children(self) -> dict[str, Layer]:
         return self.layers
+
+    def entries(self) -> list[Any]:
+        """The layers as a config lists them, with the names that aren't automatic."""
+        layers = self.written()
+        return [
+            layer.entry(None if name == automatic else name)
+            for automatic, (name, layer) in zip(name_layers([*layers.values()]), layers.items(), strict=True)
+        ]
+
+    def written(self) -> dict[str, Layer]:
+        """The layers that a config names: those that run as one are written one by one."""
+        found: dict[str, Layer] = {}
+        for name, layer in self.layers.items():
+            found |= layer.written() if isinstance(layer, Graph) and layer.is_fused else {name: layer}
+        return found
+
+    def arguments(self) -> dict[str, Any]:
+        return {"layers": self.entries()}
 
     def trace(self, input_shape: Shape, visit: Visit) -> Shape:
         """Visit each layer with its input's shape, in the order of a forward pass, and return the output's shape."""

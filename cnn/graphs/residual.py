@@ -35,6 +35,11 @@ class Residual(Graph):
         super().__init__(parts)
         self.automatic = shortcut == "auto"
 
+    def arguments(self) -> dict[str, Any]:
+        parts: dict[str, Any] = {name: part.entries() for name, part in self.layers.items() if isinstance(part, Graph)}
+        given = {} if self.automatic else {"shortcut": parts.get("shortcut", "identity")}
+        return {"body": parts["body"], **given}
+
     def build(self, input_shape: Shape) -> Shape:
         shape = self.output_shape(input_shape)
         if self.automatic and shape != input_shape:

@@ -11,6 +11,7 @@ from torch import Tensor
 from cnn.faults import ConfigError, Fault
 from cnn.graphs.graph import MOST_LAYERS, Graph, Layers, Visit, inside
 from cnn.layer import Cache, Layer, Mode, Shape
+from cnn.text import yaml
 
 Times = Annotated[int, Field(ge=1, le=1000)]
 
@@ -25,6 +26,10 @@ class Sequential(Graph):
 
     def __init__(self, layers: Layers) -> None:
         super().__init__(layers)
+
+    def __repr__(self) -> str:
+        """The whole model, as in a config."""
+        return yaml({"layers": self.entries()})
 
     def trace(self, input_shape: Shape, visit: Visit) -> Shape:
         shape = input_shape
@@ -87,3 +92,9 @@ class Repeat(Sequential):
         if times * count > MOST_LAYERS:
             raise ConfigError([Fault("times", f"{times} times {count} layers are more than {MOST_LAYERS:,}")])
         super().__init__({str(number): copy.deepcopy(once) for number in range(1, times + 1)})
+
+    def arguments(self) -> dict[str, Any]:
+        once: Any = self.layers["1"]
+        return {"times": len(self.layers), "layers": once.entries()}
+
+    __repr__ = Layer.__repr__
