@@ -35,7 +35,7 @@ FILES = sorted([*(ROOT / "cnn").rglob("*.py"), *(ROOT / "runners").rglob("*.py")
 
 ALLOWED = {
     # types and devices
-    *("Tensor", "Generator", "Size", "device", "dtype", "finfo", "contiguous_format"),
+    *("Tensor", "Generator", "device", "dtype", "finfo", "contiguous_format"),
     *("bool", "float32", "float64", "int64", "int32", "uint8", "inf", "__version__"),
     *("cuda.is_available", "backends.mps.is_available", "set_num_threads"),
     # creation and views

@@ -87,7 +87,8 @@ class NormPoolReLU(Sequential):
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         fused, *kept = cache.take()
         if not fused:
-            return super().backward(dy, kept[0], need_dx=need_dx, need_dparams=need_dparams)
+            (cache,) = kept
+            return super().backward(dy, cache, need_dx=need_dx, need_dparams=need_dparams)
         x, statistics, values, window, mode = kept
         route = ops.Route(values, window)
         if mode.reduce is None:
