@@ -23,7 +23,7 @@ from pydantic import (
     create_model,
 )
 
-from cnn.faults import MOST_FAULTS, ConfigError, Fault, join
+from cnn.faults import MAX_FAULTS, ConfigError, Fault, join
 from cnn.text import closest, nearest, show
 
 LARGEST = 2**31 - 1
@@ -41,7 +41,7 @@ PositivePerAxis = Positive | Annotated[Sequence[Positive], Field(min_length=1, m
 NonNegativePerAxis = NonNegative | Annotated[Sequence[NonNegative], Field(min_length=1, max_length=3)]
 
 STRICT = ConfigDict(strict=True, extra="forbid")
-OF_CONSTRUCTORS = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
+CONSTRUCTOR = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
 Checked = TypeVar("Checked", bound=BaseModel)
 
 
@@ -63,7 +63,7 @@ def model_of(constructor: Callable[..., Any]) -> type[BaseModel]:
         name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
         for name, parameter in inspect.signature(constructor).parameters.items()
     }
-    return create_model(constructor.__name__, __config__=OF_CONSTRUCTORS, **fields)
+    return create_model(constructor.__name__, __config__=CONSTRUCTOR, **fields)
 
 
 def check(model: type[Checked], values: Mapping[str, Any], place: str = "") -> Checked:
@@ -79,7 +79,7 @@ def _faults(model: type[BaseModel], values: Mapping[str, Any], place: str, error
         if not details["loc"]:  # what a model says of its values as a whole
             yield Fault(place, str(details.get("ctx", {}).get("error", details["msg"])))
     wrong = (str(details["loc"][0]) for details in error.errors() if details["loc"])
-    names = [*islice(dict.fromkeys(wrong), MOST_FAULTS)]
+    names = [*islice(dict.fromkeys(wrong), MAX_FAULTS)]
     misspelled = {closest(name, model.model_fields) for name in names if name not in model.model_fields}
     for name in names:
         inner = _inner_model(model, name)
@@ -129,22 +129,22 @@ def describe(model: type[BaseModel], name: str) -> str:
     for constraint in field.metadata:
         annotation = Annotated[annotation, constraint]
     try:
-        return _in_words(TypeAdapter(annotation, config=OF_CONSTRUCTORS).json_schema())
+        return _describe_schema(TypeAdapter(annotation, config=CONSTRUCTOR).json_schema())
     except PydanticUserError:  # a type that JSON doesn't know
         return str(getattr(annotation, "__name__", annotation))
 
 
-def _in_words(schema: Mapping[str, Any]) -> str:
+def _describe_schema(schema: Mapping[str, Any]) -> str:
     if "description" in schema:
         return str(schema["description"])
     if "anyOf" in schema:
-        return " or ".join(_in_words(option) for option in schema["anyOf"])
+        return " or ".join(_describe_schema(option) for option in schema["anyOf"])
     if "const" in schema:
         return str(schema["const"])
     if "enum" in schema:
         return "one of " + ", ".join(map(str, schema["enum"]))
     if schema.get("type") == "array":
-        return _list_in_words(schema)
+        return _describe_list(schema)
     words = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "null": "null"}
     text = words.get(schema.get("type", ""), "a text" if schema.get("type") == "string" else "a mapping")
     bounds = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
@@ -154,9 +154,9 @@ def _in_words(schema: Mapping[str, Any]) -> str:
     return f"{text} {' and '.join(limits)}".strip()
 
 
-def _list_in_words(schema: Mapping[str, Any]) -> str:
+def _describe_list(schema: Mapping[str, Any]) -> str:
     shortest, longest = schema.get("minItems"), schema.get("maxItems")
     count = str(shortest) if shortest == longest else f"{shortest} to {longest}" if longest else f"{shortest} or more"
     if shortest is None:
-        return f"a list of values, each {_in_words(schema.get('items', {}))}"
-    return f"a list of {count} values, each {_in_words(schema.get('items', {}))}"
+        return f"a list of values, each {_describe_schema(schema.get('items', {}))}"
+    return f"a list of {count} values, each {_describe_schema(schema.get('items', {}))}"

@@ -9,19 +9,19 @@ import torch
 from pydantic import BaseModel
 
 from cnn.arguments import STRICT, Name, check, construct
-from cnn.faults import MOST_FAULTS, ConfigError, Fault, join
+from cnn.faults import MAX_FAULTS, ConfigError, Fault, join
 from cnn.graphs import GRAPHS
 from cnn.graphs.concat import Branches
-from cnn.graphs.graph import MOST_LAYERS, Layers, name_layers
+from cnn.graphs.graph import MAX_LAYERS, Layers, name_layers
 from cnn.graphs.sequential import Sequential
 from cnn.initializers import Scheme
-from cnn.layer import Layer, ShapeError, require_room
+from cnn.layer import Layer, ShapeError, check_size
 from cnn.layers import LAYERS
 from cnn.text import nearest, show
 
-MOST_NESTED = 20
+MAX_DEPTH = 20
 """Graphs within graphs; what reads YAML files gives up soon beyond."""
-MOST_OPERATIONS = 2**40
+MAX_OPERATIONS = 2**40
 """Of one example's forward pass: a minute or more."""
 
 
@@ -54,13 +54,13 @@ def plan_model(model: Mapping[str, Any], input_shape: Sequence[int]) -> Sequenti
     network = make_network(model)
     shape = tuple(input_shape)
     try:
-        require_room(shape, "the input has")
+        check_size(shape, "the input has")
         network.build(shape)
     except ShapeError as error:
         raise ConfigError([Fault(_place(network, error.path), f"{error.path} {error.reason}".strip())]) from None
     operations = network.flops(shape)
-    if operations > MOST_OPERATIONS:
-        problem = f"{operations:.1e} operations for one example are more than {MOST_OPERATIONS:.1e}"
+    if operations > MAX_OPERATIONS:
+        problem = f"{operations:.1e} operations for one example are more than {MAX_OPERATIONS:.1e}"
         raise ConfigError([Fault("layers", problem)])
     return network
 
@@ -93,8 +93,8 @@ def _make_layers(entries: object, place: str, init: Scheme | None, depth: int = 
     """The layers of a list, by name. Raises ConfigError with the faults of all of them."""
     if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
         raise ConfigError([Fault(place, f"{show(entries)} is not allowed, give a list of at least one layer")])
-    if depth > MOST_NESTED:
-        raise ConfigError([Fault(place, f"layers are nested more than {MOST_NESTED} deep")])
+    if depth > MAX_DEPTH:
+        raise ConfigError([Fault(place, f"layers are nested more than {MAX_DEPTH} deep")])
     layers: list[Layer] = []
     names: list[str | None] = []
     faults: list[Fault] = []
@@ -108,9 +108,9 @@ def _make_layers(entries: object, place: str, init: Scheme | None, depth: int = 
             faults += error.faults
         else:
             count += sum(1 for _ in layers[-1].named_layers())
-        if count > MOST_LAYERS:
-            faults.append(Fault(f"{place}.{index}", f"the model has more than {MOST_LAYERS:,} layers"))
-        if count > MOST_LAYERS or len(faults) > MOST_FAULTS:
+        if count > MAX_LAYERS:
+            faults.append(Fault(f"{place}.{index}", f"the model has more than {MAX_LAYERS:,} layers"))
+        if count > MAX_LAYERS or len(faults) > MAX_FAULTS:
             break
     if faults:
         raise ConfigError(faults)

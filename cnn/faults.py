@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cnn.text import printable, short
 
-MOST_FAULTS = 100
+MAX_FAULTS = 100
 """Nobody reads more of them at once."""
 
 

@@ -28,7 +28,7 @@ from cnn.text import yaml
 Shape = tuple[int, ...]
 Initializer = Callable[[Shape, torch.Generator], Tensor]
 
-MOST_VALUES = 2**28
+MAX_VALUES = 2**28
 """Of one example, wherever they stand together: in float32 a gigabyte."""
 
 
@@ -137,10 +137,10 @@ class ShapeError(ValueError):
         return ShapeError(self.reason, f"{name}.{self.path}" if self.path else name)
 
 
-def require_room(shape: Shape, verb: str) -> None:
+def check_size(shape: Shape, verb: str) -> None:
     """Raise ShapeError where one example of this shape has more values than any that is meant."""
-    if math.prod(shape) > MOST_VALUES:
-        raise ShapeError(f"{verb} {list(shape)}, more than {MOST_VALUES:,} values for one example")
+    if math.prod(shape) > MAX_VALUES:
+        raise ShapeError(f"{verb} {list(shape)}, more than {MAX_VALUES:,} values for one example")
 
 
 def _remembering(constructor: Callable[..., None]) -> Callable[..., None]:
@@ -201,7 +201,7 @@ class Layer:
         second place calls for other shapes.
         """
         shape = self.output_shape(input_shape)
-        require_room(shape, "gives")
+        check_size(shape, "gives")
         for name, declared in self.declare(input_shape).items():
             own = vars(self).setdefault(name, declared)
             if own.shape != declared.shape:
@@ -218,7 +218,7 @@ class Layer:
         """dL/dx from dL/dy, or None where `need_dx` is false. Adds dL/dparameters where `need_dparams` is true."""
         raise NotImplementedError
 
-    def precede(self, gain: float) -> float:
+    def propagate_gain(self, gain: float) -> float:
         """Be told the gain of the activation that follows, and return the one that this layer's own input meets.
 
         Weights are drawn with the gain that follows them. Layers that neither weigh nor bend pass on what they hear.
@@ -229,7 +229,7 @@ class Layer:
         """Floating-point operations of one example's forward pass, a multiplication and an addition counting two."""
         return math.prod(self.output_shape(input_shape))
 
-    def rehearse(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+    def dry_run(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
         """A forward pass after which buffers and the mode's generator are as they were before."""
         buffers = [(buffer.data, buffer.data.clone()) for _, buffer in self.named_buffers()]
         noise = None if mode.generator is None else mode.generator.get_state()

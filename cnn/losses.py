@@ -32,7 +32,7 @@ class Loss:
     contains: ClassVar[str | None] = None
     """The kind of layer that the loss applies itself: a network that ends in one is trained on what goes into it."""
 
-    def require_classes(self, count: int) -> None:
+    def check_classes(self, count: int) -> None:
         """Raise ConfigError, with the argument as its place, where an argument doesn't fit so many outputs."""
 
     def share(self, labels: Tensor) -> Tensor | int:
@@ -73,8 +73,8 @@ class CrossEntropy(Loss):
         self.weight = weight
         self.label_smoothing = label_smoothing
 
-    def require_classes(self, count: int) -> None:
-        _require_length("weight", self.weight, count)
+    def check_classes(self, count: int) -> None:
+        _check_length("weight", self.weight, count)
 
     def share(self, labels: Tensor) -> Tensor | int:
         if self.weight is None:
@@ -111,11 +111,11 @@ class BCEWithLogits(Loss):
     def __init__(self, pos_weight: PerClass | None = None) -> None:
         self.pos_weight = pos_weight
 
-    def require_classes(self, count: int) -> None:
-        _require_length("pos_weight", self.pos_weight, count)
+    def check_classes(self, count: int) -> None:
+        _check_length("pos_weight", self.pos_weight, count)
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
-        _require_shape(prediction, target)
+        _check_shape(prediction, target)
         factor = self._factor(target)
         value = ((1 - target) * prediction + factor * minus_log_sigmoid(prediction)).mean()
         return value, Cache((prediction, target, factor))
@@ -208,16 +208,16 @@ class Huber(Loss):
 
 
 def _difference(prediction: Tensor, target: Tensor) -> Tensor:
-    _require_shape(prediction, target)
+    _check_shape(prediction, target)
     return prediction - target
 
 
-def _require_shape(prediction: Tensor, target: Tensor) -> None:
+def _check_shape(prediction: Tensor, target: Tensor) -> None:
     if prediction.shape != target.shape:
         raise ValueError(f"the prediction is {list(prediction.shape)}, the target {list(target.shape)}")
 
 
-def _require_length(argument: str, values: Sequence[float] | None, count: int) -> None:
+def _check_length(argument: str, values: Sequence[float] | None, count: int) -> None:
     if values is not None and len(values) != count:
         problem = f"{len(values)} numbers for {count} classes, give {count}, one for each"
         raise ConfigError([Fault(argument, problem)])

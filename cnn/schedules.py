@@ -1,6 +1,6 @@
 """Schedules: the learning rate of each optimizer step, from the one that the optimizer is given.
 
-schedule(lr, step, clock) -> learning rate        step = 0, 1, ..., clock.steps - 1
+schedule(lr, step, run) -> learning rate        step = 0, 1, ..., run.steps - 1
 
 Formulas are in t, what has gone by of the schedule's unit, steps or whole epochs, and T, what there is of it in all.
 With `warmup_steps` W the rate first rises in a line, lr(0) (step + 1) / (W + 1) for step < W, as torch's `LinearLR`
@@ -25,7 +25,7 @@ Shrinking = Annotated[float, Field(gt=0, lt=1)]
 
 
 @dataclass(frozen=True)
-class Clock:
+class RunLength:
     """How long a run is."""
 
     steps_per_epoch: int
@@ -45,12 +45,12 @@ class Schedule:
     def __init__(self, warmup_steps: NonNegative = 0) -> None:
         self.warmup_steps = warmup_steps
 
-    def __call__(self, lr: float, step: int, clock: Clock) -> float:
+    def __call__(self, lr: float, step: int, run: RunLength) -> float:
         """The learning rate of a step, counted from 0; infinity where it is beyond all bounds."""
-        length = clock.steps_per_epoch if self.unit == "epochs" else 1
+        length = run.steps_per_epoch if self.unit == "epochs" else 1
         elapsed = max(0, step - self.warmup_steps) // length
         try:
-            value = self.at(lr, elapsed, (clock.steps - self.warmup_steps) / length)
+            value = self.at(lr, elapsed, (run.steps - self.warmup_steps) / length)
         except OverflowError:
             return math.inf
         return value * (step + 1) / (self.warmup_steps + 1) if step < self.warmup_steps else value

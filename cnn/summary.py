@@ -38,7 +38,7 @@ def summarise(network: Graph) -> list[Row]:
     device, dtype = network.flat.data.device, network.flat.data.dtype
     x = torch.zeros(*network.input_shape, EXAMPLES, device=device, dtype=dtype)
     generator = torch.Generator(device).manual_seed(0)
-    _, cache = network.rehearse(x, Mode(train=True, generator=generator))
+    _, cache = network.dry_run(x, Mode(train=True, generator=generator))
     return list(_rows("", network, network.input_shape, cache, _Counted()))
 
 

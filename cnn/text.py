@@ -6,10 +6,10 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-LONGEST_LINE = 400
+MAX_LINE = 400
 """Characters that are shown of what may be any text."""
 
-LONGEST_NAME = 60
+MAX_NAME = 60
 """Longer names aren't compared with those that are known."""
 
 
@@ -21,12 +21,12 @@ def printable(text: object) -> str:
 def short(text: object) -> str:
     """Printable, and cut in the middle where it is long."""
     line = printable(text)
-    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]}...{line[-LONGEST_LINE // 2 :]}"
+    return line if len(line) <= MAX_LINE else f"{line[: MAX_LINE // 2]}...{line[-MAX_LINE // 2 :]}"
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
     """The known name that is probably meant, if one is similar."""
-    if len(str(name)) > LONGEST_NAME:
+    if len(str(name)) > MAX_NAME:
         return None
     lower = {candidate.lower(): candidate for candidate in sorted(known)}
     close = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)

@@ -94,7 +94,7 @@ def contract(layer: Layer, x: Tensor, mode: Mode, *, seed: int = 0) -> dict[str,
     def run(**needs: bool) -> tuple[Tensor | None, Tensor, float]:
         """dx, everything that was added to gradients, and whether an input was overwritten."""
         given = x.clone()
-        y, cache = layer.rehearse(given, mode)
+        y, cache = layer.dry_run(given, mode)
         dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(DY_STREAM + seed), dtype=x.dtype).to(x.device)
         handed = dy.clone()
         for parameter, values in zip(parameters, start, strict=True):
@@ -130,7 +130,7 @@ def _probe(layer: Layer, x: Tensor, mode: Mode, seed: int) -> _Probe:
     if x.dtype != torch.float64:
         raise ValueError(f"gradients are checked in float64, x is {x.dtype}: finite differences need its digits")
     x = x.clone(memory_format=torch.contiguous_format)
-    y, cache = layer.rehearse(x, mode)
+    y, cache = layer.dry_run(x, mode)
     dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(DY_STREAM + seed), dtype=x.dtype).to(x.device)
     for _, parameter in layer.named_parameters():
         parameter.grad.zero_()
@@ -139,7 +139,7 @@ def _probe(layer: Layer, x: Tensor, mode: Mode, seed: int) -> _Probe:
     quiet = Mode(mode.train, keep_cache=False, generator=mode.generator)
 
     def value() -> float:
-        return float((dy * layer.rehearse(x, quiet)[0]).sum())
+        return float((dy * layer.dry_run(x, quiet)[0]).sum())
 
     gradients = {"x": (x, dx)} | {name: (p.data, p.grad.clone()) for name, p in layer.named_parameters()}
     return _Probe(value, gradients, torch.finfo(x.dtype).eps * float((dy * y).abs().sum()))

@@ -47,8 +47,8 @@ class Concat(Graph):
             raise ShapeError(f"has branches of different sizes, {told}: all but the channels have to agree")
         return sum(shape[0] for shape in shapes), *shapes[0][1:]
 
-    def precede(self, gain: float) -> float:
-        gains = [layer.precede(gain) for layer in self.layers.values()]
+    def propagate_gain(self, gain: float) -> float:
+        gains = [layer.propagate_gain(gain) for layer in self.layers.values()]
         return gains[0]
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:

@@ -19,7 +19,7 @@ from cnn.layer import Layer, Parameter, Shape, ShapeError
 Layers = Annotated[Mapping[str, Layer] | Sequence[Layer], WithJsonSchema({"description": "a list of layers"})]
 """Layers by name, or layers that are named after their kind; in a config a list."""
 
-MOST_LAYERS = 10_000
+MAX_LAYERS = 10_000
 """Of a whole model. Where layers repeat layers that repeat layers, a slip of the finger fills the memory."""
 
 Visit = Callable[[str, Layer, Shape], Shape]
@@ -121,7 +121,7 @@ class Graph(Layer):
 
         Only the root of a graph is bound; a parameter that several places share is there once.
         """
-        self.precede(gain=1.0)
+        self.propagate_gain(gain=1.0)
         parameters = [parameter for _, parameter in self.named_parameters()]
         self.flat = FlatParameters(parameters, dtype, device)
         generator = torch.Generator().manual_seed(seed)

@@ -57,8 +57,8 @@ class Residual(Graph):
             raise ShapeError(f"has a body that gives {list(shape)} and a shortcut that gives {list(other)}")
         return shape
 
-    def precede(self, gain: float) -> float:
-        gains = [layer.precede(gain) for layer in self.layers.values()]
+    def propagate_gain(self, gain: float) -> float:
+        gains = [layer.propagate_gain(gain) for layer in self.layers.values()]
         return gains[0]
 
     def flops(self, input_shape: Shape) -> int:

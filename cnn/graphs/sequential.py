@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from cnn.faults import ConfigError, Fault
-from cnn.graphs.graph import MOST_LAYERS, Graph, Layers, Visit, inside
+from cnn.graphs.graph import MAX_LAYERS, Graph, Layers, Visit, inside
 from cnn.layer import Cache, Layer, Mode, Shape
 from cnn.text import yaml
 
@@ -37,9 +37,9 @@ class Sequential(Graph):
             shape = inside(name, visit, layer, shape)
         return shape
 
-    def precede(self, gain: float) -> float:
+    def propagate_gain(self, gain: float) -> float:
         for layer in reversed(self.layers.values()):
-            gain = layer.precede(gain)
+            gain = layer.propagate_gain(gain)
         return gain
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
@@ -89,8 +89,8 @@ class Repeat(Sequential):
     def __init__(self, times: Times, layers: Layers) -> None:
         once = Sequential(layers)
         count = sum(1 for _ in once.named_layers())
-        if times * count > MOST_LAYERS:
-            raise ConfigError([Fault("times", f"{times} times {count} layers are more than {MOST_LAYERS:,}")])
+        if times * count > MAX_LAYERS:
+            raise ConfigError([Fault("times", f"{times} times {count} layers are more than {MAX_LAYERS:,}")])
         super().__init__({str(number): copy.deepcopy(once) for number in range(1, times + 1)})
 
     def arguments(self) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Activation(Layer):
         (kept,) = cache.take()
         return self.gradient(dy, kept) if need_dx else None
 
-    def precede(self, gain: float) -> float:
+    def propagate_gain(self, gain: float) -> float:
         quiet = Mode(train=False, keep_cache=False)
         with ops.kernels("reference"):  # nothing is compiled for this one number
             return gain_of(lambda z: self.forward(z[None], quiet)[0][0])
@@ -214,7 +214,7 @@ class Softmax(Activation):
 
     kind = "softmax"
 
-    def precede(self, gain: float) -> float:
+    def propagate_gain(self, gain: float) -> float:
         return 1.0
 
     def flops(self, input_shape: Shape) -> int:
@@ -241,7 +241,7 @@ class LogSoftmax(Activation):
 
     kind = "log_softmax"
 
-    def precede(self, gain: float) -> float:
+    def propagate_gain(self, gain: float) -> float:
         return 1.0
 
     def flops(self, input_shape: Shape) -> int:

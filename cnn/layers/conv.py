@@ -56,7 +56,7 @@ class Conv(Weighted):
         init: Scheme = "kaiming_normal",
     ) -> None:
         super().__init__(bias, init)
-        require_divisible(out_channels, groups)
+        check_divisible(out_channels, groups)
         self.out_channels = out_channels
         self.groups = groups
         self.padding_mode = padding_mode
@@ -66,11 +66,11 @@ class Conv(Weighted):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         size = slide(self.window, input_shape)
-        require_groups(input_shape[0], self.groups)
-        self._require_continuable(input_shape)
+        check_groups(input_shape[0], self.groups)
+        self._check_padding_mode(input_shape)
         return self.out_channels, *size
 
-    def _require_continuable(self, input_shape: Shape) -> None:
+    def _check_padding_mode(self, input_shape: Shape) -> None:
         if self.padding_mode in ("zeros", "replicate"):
             return
         room = min(
@@ -117,12 +117,12 @@ class Conv(Weighted):
         return ops.continued_backward(dx, size, self.window.before, self.window.after, self.padding_mode)
 
 
-def require_divisible(out_channels: int, groups: int) -> None:
+def check_divisible(out_channels: int, groups: int) -> None:
     if out_channels % groups:
         raise ConfigError([Fault("groups", f"{groups} doesn't divide out_channels {out_channels}")])
 
 
-def require_groups(channels: int, groups: int) -> None:
+def check_groups(channels: int, groups: int) -> None:
     if channels % groups:
         raise ShapeError(f"has {groups} groups, which don't divide the input's {channels} channels")
 

@@ -15,10 +15,10 @@ from cnn import ops
 from cnn.arguments import NonNegativePerAxis, Positive, PositivePerAxis
 from cnn.faults import ConfigError, Fault
 from cnn.initializers import Scheme
-from cnn.layer import Buffer, Cache, Mode, Parameter, Shape, ShapeError, require_room
-from cnn.layers.conv import require_divisible, require_groups
+from cnn.layer import Buffer, Cache, Mode, Parameter, Shape, ShapeError, check_size
+from cnn.layers.conv import check_divisible, check_groups
 from cnn.layers.weighted import Weighted
-from cnn.layers.windowed import make_window, per_axis, require_axes, show_sizes
+from cnn.layers.windowed import check_axes, make_window, per_axis, show_sizes
 
 
 class ConvTranspose(Weighted):
@@ -53,7 +53,7 @@ class ConvTranspose(Weighted):
         init: Scheme = "kaiming_normal",
     ) -> None:
         super().__init__(bias, init)
-        require_divisible(out_channels, groups)
+        check_divisible(out_channels, groups)
         self.out_channels = out_channels
         self.groups = groups
         window = make_window(self.axes, kernel_size, stride, padding, dilation)
@@ -65,12 +65,12 @@ class ConvTranspose(Weighted):
         self.window = replace(window, after=tuple(a - e for a, e in zip(window.after, extra, strict=True)))
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        require_axes(self.axes, input_shape)
-        require_groups(input_shape[0], self.groups)
+        check_axes(self.axes, input_shape)
+        check_groups(input_shape[0], self.groups)
         size = self._size(input_shape[1:])
         if min(size) < 1:
             raise ShapeError(f"padding leaves an output of {show_sizes(size)} of the input {list(input_shape)}")
-        require_room((self.out_channels, *self.window.padded(size)), "pads its output to")
+        check_size((self.out_channels, *self.window.padded(size)), "pads its output to")
         return self.out_channels, *size
 
     def _size(self, size: Shape) -> Shape:

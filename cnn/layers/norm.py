@@ -109,7 +109,7 @@ class BatchNorm(Layer):
         return (gradient * (weight * rstd)[:, None]).view(dy.shape)
 
 
-class StandardisedExamples(Layer):
+class ExampleNorm(Layer):
     """What norms share that look at one example at a time, with statistics over the features of a group.
 
     With x seen as [G, M, N], M features in each of G groups, and everything for each group and example:
@@ -168,7 +168,7 @@ class StandardisedExamples(Layer):
         return parameter.data.view(*parameter.shape, *(1,) * (x.dim() - len(parameter.shape)))
 
 
-class GroupNorm(StandardisedExamples):
+class GroupNorm(ExampleNorm):
     """Give each group of channels of each example mean 0 and variance 1, then scale and shift each channel.
 
     Forward:  y = weight * xhat + bias,  xhat = (x - mean) / sqrt(var + eps), with mean and (biased) variance of the
@@ -196,7 +196,7 @@ class GroupNorm(StandardisedExamples):
         return input_shape[:1]
 
 
-class LayerNorm(StandardisedExamples):
+class LayerNorm(ExampleNorm):
     """Give each example mean 0 and variance 1 over all of its features, then scale and shift each feature.
 
     Forward:  y = weight * xhat + bias,  xhat = (x - mean) / sqrt(var + eps), with mean and (biased) variance of the

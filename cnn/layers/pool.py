@@ -15,7 +15,7 @@ from cnn import ops
 from cnn.arguments import NonNegativePerAxis, PositivePerAxis
 from cnn.faults import ConfigError, Fault
 from cnn.layer import Cache, Layer, Mode, Shape, ShapeError
-from cnn.layers.windowed import make_window, require_axes, show_sizes, slide
+from cnn.layers.windowed import check_axes, make_window, show_sizes, slide
 from cnn.ops import Window
 
 
@@ -27,7 +27,7 @@ class Pool(Layer):
     ceil_mode: bool
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        require_axes(self.axes, input_shape)
+        check_axes(self.axes, input_shape)
         return input_shape[0], *slide(self.window_on(input_shape[1:]), input_shape)
 
     def window_on(self, size: Shape) -> Window:
@@ -38,7 +38,7 @@ class Pool(Layer):
         return self.window.tap_count * math.prod(self.output_shape(input_shape))
 
 
-def require_half(window: Window) -> None:
+def check_padding(window: Window) -> None:
     """Raise ConfigError where padding is so wide that a window could miss the input, as PyTorch does."""
     if any(2 * before > span for before, span in zip(window.before, window.span, strict=True)):
         problem = f"{show_sizes(window.before)} is more than half of the kernel, {show_sizes(window.span)}"
@@ -69,11 +69,11 @@ class MaxPool(Pool):
     ) -> None:
         self.window = make_window(self.axes, kernel_size, stride, padding, dilation)
         self.ceil_mode = ceil_mode
-        require_half(self.window)
+        check_padding(self.window)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         shape = super().output_shape(input_shape)
-        if not self.window_on(input_shape[1:]).always_meets(input_shape[1:]):
+        if not self.window_on(input_shape[1:]).always_covers(input_shape[1:]):
             raise ShapeError(
                 f"has windows that lie in the padding alone on the input {list(input_shape)}: "
                 "use less padding or dilation"
@@ -113,7 +113,7 @@ class AvgPool(Pool):
         self.window = make_window(self.axes, kernel_size, stride, padding)
         self.ceil_mode = ceil_mode
         self.count_include_pad = count_include_pad
-        require_half(self.window)
+        check_padding(self.window)
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
         size = tuple(x.shape[1:-1])

@@ -21,7 +21,7 @@ class Weighted(Layer):
         self.has_bias = bias
         self.init = init
 
-    def precede(self, gain: float) -> float:
+    def propagate_gain(self, gain: float) -> float:
         self.gain = gain
         return 1.0
 

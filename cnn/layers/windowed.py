@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from cnn.faults import ConfigError, Fault
-from cnn.layer import Shape, ShapeError, require_room
+from cnn.layer import Shape, ShapeError, check_size
 from cnn.ops import Window
 
 PerAxis = int | Sequence[int]
@@ -56,7 +56,7 @@ def per_axis(axes: int, **given: PerAxis) -> dict[str, Shape]:
 
 def slide(window: Window, input_shape: Shape) -> Shape:
     """The spatial size of the output. Raises ShapeError for other axes, and for a kernel larger than the input."""
-    require_axes(len(window.kernel), input_shape)
+    check_axes(len(window.kernel), input_shape)
     size = window.output_size(input_shape[1:])
     if min(size) < 1:
         dilated = f" dilated to {show_sizes(window.span)}" if window.span != window.kernel else ""
@@ -65,11 +65,11 @@ def slide(window: Window, input_shape: Shape) -> Shape:
             f"kernel {show_sizes(window.kernel)}{dilated} is larger than the input {list(input_shape)}{padded}: "
             "use a smaller kernel_size, more padding, or fewer strides and pools before it"
         )
-    require_room((input_shape[0], *window.padded(input_shape[1:])), "pads its input to")
+    check_size((input_shape[0], *window.padded(input_shape[1:])), "pads its input to")
     return size
 
 
-def require_axes(axes: int, input_shape: Shape) -> None:
+def check_axes(axes: int, input_shape: Shape) -> None:
     """Raise ShapeError unless the input has channels and this many spatial axes."""
     if len(input_shape) != axes + 1:
         raise ShapeError(f"takes [channels, {', '.join(AXES[axes])}], got input {list(input_shape)}")

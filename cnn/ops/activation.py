@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from cnn.ops.backend import choose
-from cnn.ops.checks import require
+from cnn.ops.checks import check_shape
 from cnn.ops.reference import activation as reference
 
 
@@ -16,5 +16,5 @@ def relu(x: Tensor) -> Tensor:
 
 def relu_backward(dy: Tensor, y: Tensor) -> Tensor:
     """dx = dy where y > 0, else 0. dy, y, dx of one shape."""
-    require(dy, tuple(y.shape), "dy")
+    check_shape(dy, tuple(y.shape), "dy")
     return choose(reference.relu_backward, y)(dy, y)

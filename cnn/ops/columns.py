@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from cnn.ops.backend import choose
-from cnn.ops.checks import require
+from cnn.ops.checks import check_shape
 from cnn.ops.reference import columns as reference
 from cnn.ops.window import Sizes, Window
 
@@ -23,5 +23,5 @@ def col2im(columns: Tensor, size: Sizes, window: Window) -> Tensor:
 
     columns [C, *K, *So, N] -> dx [C, *S, N], S being `size`.
     """
-    require(columns, (columns.shape[0], *window.kernel, *window.output_size(size), columns.shape[-1]), "columns")
+    check_shape(columns, (columns.shape[0], *window.kernel, *window.output_size(size), columns.shape[-1]), "columns")
     return choose(reference.col2im, columns)(columns, size, window)

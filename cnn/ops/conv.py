@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from cnn.ops.backend import choose
-from cnn.ops.checks import require, require_fitting, require_in_place
+from cnn.ops.checks import check_shape, check_weight, check_writable
 from cnn.ops.reference import conv as reference
 from cnn.ops.window import Sizes, Window
 
@@ -19,8 +19,8 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups:
 
     c runs over the channels of o's group. x [C, *S, N], weight [O, C/G, *K], bias [O] -> y [O, *So, N].
     """
-    require_fitting(weight, window, groups, x, bias)
-    require(x, (groups * weight.shape[1], *x.shape[1:]), "x")
+    check_weight(weight, window, groups, x, bias)
+    check_shape(x, (groups * weight.shape[1], *x.shape[1:]), "x")
     return choose(reference.conv, x)(x, weight, bias, window, groups)
 
 
@@ -31,8 +31,8 @@ def conv_backward_input(dy: Tensor, weight: Tensor, size: Sizes, window: Window,
 
     dy [O, *So, N], weight [O, C/G, *K] -> dx [C, *S, N], S being `size`.
     """
-    require_fitting(weight, window, groups, dy)
-    require(dy, (weight.shape[0], *window.output_size(size), dy.shape[-1]), "dy")
+    check_weight(weight, window, groups, dy)
+    check_shape(dy, (weight.shape[0], *window.output_size(size), dy.shape[-1]), "dy")
     return choose(reference.conv_backward_input, dy)(dy, weight, size, window, groups)
 
 
@@ -44,9 +44,9 @@ def add_conv_backward_weight(
     And dbias[o] += sum of dy[o] where there is a bias.
     x [C, *S, N], dy [O, *So, N], dweight [O, C/G, *K], dbias [O].
     """
-    require_fitting(dweight, window, groups, x, dbias)
-    require_fitting(dweight, window, groups, dy)
-    require(x, (groups * dweight.shape[1], *x.shape[1:]), "x")
-    require(dy, (dweight.shape[0], *window.output_size(tuple(x.shape[1:-1])), x.shape[-1]), "dy")
-    require_in_place(dweight=dweight, dbias=dbias)
+    check_weight(dweight, window, groups, x, dbias)
+    check_weight(dweight, window, groups, dy)
+    check_shape(x, (groups * dweight.shape[1], *x.shape[1:]), "x")
+    check_shape(dy, (dweight.shape[0], *window.output_size(tuple(x.shape[1:-1])), x.shape[-1]), "dy")
+    check_writable(dweight=dweight, dbias=dbias)
     choose(reference.add_conv_backward_weight, x)(x, dy, window, dweight, groups, dbias)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from cnn.ops.backend import choose
-from cnn.ops.checks import require, require_in_place
+from cnn.ops.checks import check_shape, check_writable
 from cnn.ops.reference import examples as reference
 
 
@@ -14,6 +14,6 @@ def take_examples(x: Tensor, rows: Tensor, chosen: Tensor) -> None:
 
     x [P, N] of any type and device, rows [examples, P], chosen [N]. Raises IndexError where a number is no example's.
     """
-    require(x, (rows.shape[1], len(chosen)), "x")
-    require_in_place(x=x)
+    check_shape(x, (rows.shape[1], len(chosen)), "x")
+    check_writable(x=x)
     choose(reference.take_examples, x)(x, rows, chosen)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from cnn.ops.backend import choose
-from cnn.ops.checks import require
-from cnn.ops.norm import require_batch_norm, require_batch_norm_backward
+from cnn.ops.checks import check_shape
+from cnn.ops.norm import check_batch_norm, check_batch_norm_backward
 from cnn.ops.reference import fused as reference
 from cnn.ops.values import Gradients, PoolReLU, Route, Running
 from cnn.ops.window import Sizes
@@ -24,7 +24,7 @@ def norm_pool_relu(
     """
     if after.window is None and not after.rectify:
         raise ValueError("nothing follows the normalisation: use batch_norm")
-    require_batch_norm(x, weight, bias, running, training=training)
+    check_batch_norm(x, weight, bias, running, training=training)
     return choose(reference.norm_pool_relu, x)(x, weight, bias, running, after, training=training)
 
 
@@ -35,8 +35,8 @@ def norm_pool_relu_backward(
 
     dy [C, *So, N], x, dx [C, *S, N], the others as there.
     """
-    require(dy, tuple(route.values.shape), "dy")
-    require_batch_norm_backward(x, statistics, weight, gradients)
+    check_shape(dy, tuple(route.values.shape), "dy")
+    check_batch_norm_backward(x, statistics, weight, gradients)
     return choose(reference.norm_pool_relu_backward, x)(dy, x, statistics, weight, gradients, route)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from cnn.ops.backend import choose
-from cnn.ops.checks import require
+from cnn.ops.checks import check_shape
 from cnn.ops.reference import loss as reference
 
 
@@ -17,7 +17,7 @@ def cross_entropy(
     The formulas are with `cnn.losses.CrossEntropy`.
     logits [K, L], target [L], weight [K] -> value [], dlogits [K, L]. Raises IndexError where a target is no class.
     """
-    require(target, logits.shape[1:], "target")
+    check_shape(target, logits.shape[1:], "target")
     if weight is not None:
-        require(weight, logits.shape[:1], "weight")
+        check_shape(weight, logits.shape[:1], "weight")
     return choose(reference.cross_entropy, logits)(logits, target, weight, label_smoothing)

@@ -41,10 +41,10 @@ class Pool:
             memory = torch.empty(nbytes, dtype=torch.uint8).numpy()  # aligned for vector instructions
         lease = np.ndarray(shape, numpy_dtype(dtype), buffer=memory)
         key = id(lease)
-        self._leases[key] = weakref.ref(lease, lambda _: self._give_back(key, memory))
+        self._leases[key] = weakref.ref(lease, lambda _: self._release(key, memory))
         return torch.from_numpy(lease)
 
-    def _give_back(self, key: int, memory: np.ndarray) -> None:
+    def _release(self, key: int, memory: np.ndarray) -> None:
         del self._leases[key]
         if not self._make_room(memory.nbytes):
             return

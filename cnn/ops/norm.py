@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cnn.ops.backend import choose
-from cnn.ops.checks import require, require_in_place, require_vectors
+from cnn.ops.checks import check_shape, check_vectors, check_writable
 from cnn.ops.reference import norm as reference
 from cnn.ops.values import Gradients, Reduce, Running
 
@@ -23,7 +23,7 @@ def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, running: Running, *, tra
     `momentum` towards them, with the unbiased variance; else they are the running ones.
     x [C, *S, N], weight, bias, running.mean, running.var [C] -> y [C, *S, N], statistics [2, C]: mean and rstd.
     """
-    require_batch_norm(x, weight, bias, running, training=training)
+    check_batch_norm(x, weight, bias, running, training=training)
     return choose(reference.batch_norm, x)(x, weight, bias, running, training=training)
 
 
@@ -36,8 +36,8 @@ def batch_norm_backward(
     dx = weight * rstd * (dy - sum dy / L - xhat * sum (dy * xhat) / L),  dbias += sum dy,  dweight += sum dy * xhat.
     dy, x, dx [C, *S, N], statistics [2, C] as batch_norm gave them, the others [C].
     """
-    require(dy, tuple(x.shape), "dy")
-    require_batch_norm_backward(x, statistics, weight, gradients)
+    check_shape(dy, tuple(x.shape), "dy")
+    check_batch_norm_backward(x, statistics, weight, gradients)
     return choose(reference.batch_norm_backward, x)(dy, x, statistics, weight, gradients)
 
 
@@ -46,8 +46,8 @@ def batch_norm_sums(dy: Tensor, x: Tensor, statistics: Tensor) -> Tensor:
 
     dy, x [C, *S, N], statistics [2, C] -> [2, C].
     """
-    require(dy, tuple(x.shape), "dy")
-    require(statistics, (2, x.shape[0]), "statistics")
+    check_shape(dy, tuple(x.shape), "dy")
+    check_shape(statistics, (2, x.shape[0]), "statistics")
     return choose(reference.batch_norm_sums, x)(dy, x, statistics)
 
 
@@ -58,9 +58,9 @@ def batch_norm_dx(
 
     dy, x, dx [C, *S, N], statistics, sums [2, C], weight [C]; count: how many values of a channel made the sums.
     """
-    require(dy, tuple(x.shape), "dy")
-    require(sums, (2, x.shape[0]), "sums")
-    require_batch_norm_backward(x, statistics, weight, None)
+    check_shape(dy, tuple(x.shape), "dy")
+    check_shape(sums, (2, x.shape[0]), "sums")
+    check_batch_norm_backward(x, statistics, weight, None)
     return choose(reference.batch_norm_dx, x)(dy, x, statistics, weight, sums, count)
 
 
@@ -70,7 +70,7 @@ def shared_moments(x: Tensor, running: Running, reduce: Reduce) -> Running:
     The mean is reduced first, then the squares of what differs from it: nothing cancels. Parts may have different
     sizes. x [C, *S, N], `running` [C] -> [C]. Raises ValueError where the whole batch has one value a channel.
     """
-    require_vectors(x, running_mean=running.mean, running_var=running.var)
+    check_vectors(x, running_mean=running.mean, running_var=running.var)
     rows = x.flatten(1)  # [C, L]
     sums = torch.cat([rows.sum(1, dtype=torch.float64), _length(rows)])
     reduce(sums)
@@ -108,16 +108,16 @@ def _length(rows: Tensor) -> Tensor:
     return torch.full((1,), rows.shape[1], dtype=torch.float64, device=rows.device)
 
 
-def require_batch_norm(x: Tensor, weight: Tensor, bias: Tensor, running: Running, *, training: bool) -> None:
+def check_batch_norm(x: Tensor, weight: Tensor, bias: Tensor, running: Running, *, training: bool) -> None:
     """Raise ValueError where the arguments of a forward pass don't fit each other."""
-    require_vectors(x, weight=weight, bias=bias, running_mean=running.mean, running_var=running.var)
+    check_vectors(x, weight=weight, bias=bias, running_mean=running.mean, running_var=running.var)
     if training:
-        require_in_place(running_mean=running.mean, running_var=running.var)
+        check_writable(running_mean=running.mean, running_var=running.var)
 
 
-def require_batch_norm_backward(x: Tensor, statistics: Tensor, weight: Tensor, gradients: Gradients | None) -> None:
+def check_batch_norm_backward(x: Tensor, statistics: Tensor, weight: Tensor, gradients: Gradients | None) -> None:
     """Raise ValueError where the arguments of a backward pass don't fit each other."""
     dweight, dbias = gradients or (None, None)
-    require_vectors(x, weight=weight, dweight=dweight, dbias=dbias)
-    require(statistics, (2, len(weight)), "statistics")
-    require_in_place(dweight=dweight, dbias=dbias)
+    check_vectors(x, weight=weight, dweight=dweight, dbias=dbias)
+    check_shape(statistics, (2, len(weight)), "statistics")
+    check_writable(dweight=dweight, dbias=dbias)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from cnn.ops.backend import choose
-from cnn.ops.checks import require, require_in_place
+from cnn.ops.checks import check_shape, check_writable
 from cnn.ops.reference import optimizer as reference
 
 
@@ -24,6 +24,6 @@ def adam(
     data <- data - step * mean / (sqrt(square) / correction + eps), all in place; vectors [P].
     """
     for name, vector in (("gradient", gradient), ("mean", mean), ("square", square)):
-        require(vector, tuple(data.shape), name)
-    require_in_place(data=data, mean=mean, square=square)
+        check_shape(vector, tuple(data.shape), name)
+    check_writable(data=data, mean=mean, square=square)
     choose(reference.adam, data)(data, gradient, mean, square, betas, eps, step, correction)

@@ -21,12 +21,12 @@ def pad(x: Tensor, window: Window, fill: float) -> Tensor:
     if not any(window.before) and all(after <= 0 for after in window.after):
         return x
     channels, *size, batch = x.shape
-    padded = empty((channels, *room(tuple(size), window), batch), like=x).fill_(fill)
+    padded = empty((channels, *padded_size(tuple(size), window), batch), like=x).fill_(fill)
     padded[CHANNELS + inside(tuple(size), window)] = x
     return padded
 
 
-def room(size: Sizes, window: Window) -> Sizes:
+def padded_size(size: Sizes, window: Window) -> Sizes:
     """The size of the padded input; what a negative padding leaves unseen is there all the same."""
     return tuple(s + b + max(a, 0) for s, b, a in zip(size, window.before, window.after, strict=True))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from cnn.ops.backend import choose
-from cnn.ops.checks import require
+from cnn.ops.checks import check_shape
 from cnn.ops.reference import pool as reference
 from cnn.ops.window import Sizes, Window
 
@@ -23,8 +23,8 @@ def max_pool_backward(dy: Tensor, winner: Tensor, size: Sizes, window: Window) -
 
     dy, winner [C, *So, N] -> dx [C, *S, N], S being `size`.
     """
-    require(dy, (dy.shape[0], *window.output_size(size), dy.shape[-1]), "dy")
-    require(winner, tuple(dy.shape), "winner")
+    check_shape(dy, (dy.shape[0], *window.output_size(size), dy.shape[-1]), "dy")
+    check_shape(winner, tuple(dy.shape), "winner")
     return choose(reference.max_pool_backward, dy)(dy, winner, size, window)
 
 
@@ -41,5 +41,5 @@ def window_sum_backward(dy: Tensor, size: Sizes, window: Window) -> Tensor:
 
     dy [C, *So, N] -> dx [C, *S, N], S being `size`.
     """
-    require(dy, (dy.shape[0], *window.output_size(size), dy.shape[-1]), "dy")
+    check_shape(dy, (dy.shape[0], *window.output_size(size), dy.shape[-1]), "dy")
     return choose(reference.window_sum_backward, dy)(dy, size, window)

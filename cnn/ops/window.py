@@ -60,7 +60,7 @@ class Window:
             after.append(a + more if starts_inside else a)
         return replace(self, after=tuple(after))
 
-    def always_meets(self, size: Sizes) -> bool:
+    def always_covers(self, size: Sizes) -> bool:
         """Whether every position sees at least one value of such inputs, and not padding alone."""
         for s, count, k, step, d, b in zip(
             size, self.output_size(size), self.kernel, self.stride, self.dilation, self.before, strict=True

@@ -46,7 +46,7 @@ def test_machines_with_narrower_vectors_compute_the_same() -> None:
 
 def test_tables_of_many_sizes_are_let_go() -> None:
     made = []
-    keep = gather_lists.Kept(limit=1000)
+    keep = gather_lists.TableCache(limit=1000)
 
     @keep
     def table(size: int) -> tuple[Any, ...]:

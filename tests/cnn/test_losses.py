@@ -133,10 +133,10 @@ def test_other_shapes_are_refused(kind: str) -> None:
 @pytest.mark.parametrize(("kind", "argument"), [("cross_entropy", "weight"), ("bce_with_logits", "pos_weight")])
 def test_another_number_of_classes_is_refused(kind: str, argument: str) -> None:
     loss = make(kind, {argument: [1.0, 2.0]})
-    loss.require_classes(2)
+    loss.check_classes(2)
     with pytest.raises(ConfigError, match=f"{argument}: 2 numbers for 3 classes, give 3, one for each"):
-        loss.require_classes(3)
-    LOSSES[kind]().require_classes(3)
+        loss.check_classes(3)
+    LOSSES[kind]().check_classes(3)
 
 
 @pytest.mark.parametrize(

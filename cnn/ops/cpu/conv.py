@@ -20,7 +20,7 @@ from cnn.ops.memory import empty
 from cnn.ops.reference import conv as reference
 from cnn.ops.window import Sizes, Window
 
-MOST_ROWS = 12 if REGISTERS == 32 else 6
+MAX_ROWS = 12 if REGISTERS == 32 else 6
 """Rows of a block of products, two vectors each, that leave registers for what they are made of."""
 
 SUMMED_AT_ONCE = 1024
@@ -62,14 +62,14 @@ def _gather(
     strides: tuple[int, int],
     bias: Tensor | None,
     shape: tuple[int, int, int, int],
-    relation: meetings.Meetings,
+    relation: meetings.GatherList,
     x: Tensor,
     y: Tensor,
 ) -> None:
     """y from x; shape: groups, outputs and channels of a group, taps."""
     x_flat = flat(x)
     N = x.shape[-1]
-    kernel = gather_products(_best(shape[1], MOST_ROWS))
+    kernel = gather_products(_best(shape[1], MAX_ROWS))
     starts, *met = relation
     no_bias = x_flat[:0]
     kernel(

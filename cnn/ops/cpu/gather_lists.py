@@ -19,11 +19,11 @@ Numbers = np.ndarray[Any, np.dtype[Any]]
 P = ParamSpec("P")
 T = TypeVar("T", bound=tuple[Any, ...])
 
-KEPT_BYTES = 1 << 29
+MAX_BYTES = 1 << 29
 """Of all tables together: a network of a fixed size needs a few, one that sees images of many sizes makes them anew."""
 
 
-class Kept:
+class TableCache:
     """The tables used last, read-only, up to `limit` bytes of them."""
 
     def __init__(self, limit: int) -> None:
@@ -61,10 +61,10 @@ def _size(table: tuple[Any, ...]) -> int:
     return sum(part.nbytes for part in _arrays(table))
 
 
-kept = Kept(KEPT_BYTES)
+kept = TableCache(MAX_BYTES)
 
 
-class Meetings(NamedTuple):
+class GatherList(NamedTuple):
     """What item i of one side meets on the other: `others` through `taps`, from starts[i] to starts[i + 1] - 1."""
 
     starts: Numbers
@@ -73,7 +73,7 @@ class Meetings(NamedTuple):
 
 
 class Runs(NamedTuple):
-    """Meetings of one tap that lie side by side: `counts` positions from `positions` on meet as many places.
+    """GatherList of one tap that lie side by side: `counts` positions from `positions` on meet as many places.
 
     Positions are cut into chunks; those of chunk q and tap k are runs starts[q * taps + k] to the next start.
     """
@@ -86,14 +86,14 @@ class Runs(NamedTuple):
 
 
 @kept
-def by_position(window: Window, size: Sizes) -> Meetings:
+def by_position(window: Window, size: Sizes) -> GatherList:
     """For each output position, the input places that it reads."""
     positions, places, taps = _all(window, size)
     return _grouped(positions, places, taps, int(np.prod(window.output_size(size))))
 
 
 @kept
-def by_place(window: Window, size: Sizes) -> Meetings:
+def by_place(window: Window, size: Sizes) -> GatherList:
     """For each input place, the output positions that read it."""
     positions, places, taps = _all(window, size)
     return _grouped(places, positions, taps, int(np.prod(size)))
@@ -128,9 +128,9 @@ def _all(window: Window, size: Sizes) -> tuple[Numbers, Numbers, Numbers]:
     return positions, places, taps
 
 
-def _grouped(items: Numbers, others: Numbers, taps: Numbers, count: int) -> Meetings:
+def _grouped(items: Numbers, others: Numbers, taps: Numbers, count: int) -> GatherList:
     order = np.lexsort((taps, items))
-    return Meetings(_starts(items, count), _short(others[order]), _short(taps[order]))
+    return GatherList(_starts(items, count), _short(others[order]), _short(taps[order]))
 
 
 def _short(numbers: Numbers) -> Numbers:

@@ -11,14 +11,14 @@ from cnn.ops.cpu.kernels import loss as kernels
 from cnn.ops.memory import empty
 from cnn.ops.reference import loss as reference
 
-MOST_LOGITS = 1 << 14
+MAX_LOGITS = 1 << 14
 """Beyond so many, torch's exponential of many values at once wins over doing everything in one pass."""
 
 
 def cross_entropy(
     logits: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float
 ) -> tuple[Tensor, Tensor]:
-    if logits.numel() > MOST_LOGITS:
+    if logits.numel() > MAX_LOGITS:
         return reference.cross_entropy(logits, target, weight, label_smoothing)
     gradient = empty(tuple(logits.shape), like=logits)
     weights = np.ones(len(logits), dtype=gradient.numpy().dtype) if weight is None else array(weight)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cnn.ops.memory import empty
-from cnn.ops.padding import CHANNELS, inside, pad, room
+from cnn.ops.padding import CHANNELS, inside, pad, padded_size
 from cnn.ops.window import Sizes, Window, winner_dtype
 
 
@@ -31,7 +31,7 @@ def max_pool(x: Tensor, window: Window) -> tuple[Tensor, Tensor]:
 def max_pool_backward(dy: Tensor, winner: Tensor, size: Sizes, window: Window) -> Tensor:
     channels, batch = dy.shape[0], dy.shape[-1]
     output_size = window.output_size(size)
-    padded = dy.new_zeros((channels, *room(size, window), batch))
+    padded = dy.new_zeros((channels, *padded_size(size, window), batch))
     for number, tap in enumerate(window.taps()):
         padded[CHANNELS + window.reach(tap, output_size)] += dy.masked_fill(winner != number, 0)
     return padded[CHANNELS + inside(size, window)].contiguous()
@@ -47,7 +47,7 @@ def window_sum(x: Tensor, window: Window) -> Tensor:
 
 
 def window_sum_backward(dy: Tensor, size: Sizes, window: Window) -> Tensor:
-    padded = empty((dy.shape[0], *room(size, window), dy.shape[-1]), like=dy).zero_()
+    padded = empty((dy.shape[0], *padded_size(size, window), dy.shape[-1]), like=dy).zero_()
     for tap in window.taps():
         padded[CHANNELS + window.reach(tap, window.output_size(size))] += dy
     dx = padded[CHANNELS + inside(size, window)]

@@ -49,12 +49,12 @@ def gather_products(rows: int) -> Any:
                 for i in range(pairs):
                     n = i * 2 * lanes
                     sums = repeated(shift, o, x, rows, 2)
-                    sums = add_meetings(sums, weights, met, starts[p], starts[p + 1], x, from_x + n, x_step, N)
+                    sums = add_gathered(sums, weights, met, starts[p], starts[p + 1], x, from_x + n, x_step, N)
                     store(sums, y, to_y + n, y_step)
                 for i in range(2 * pairs, (N + lanes - 1) // lanes):
                     n = min(i * lanes, N - lanes)
                     rest = repeated(shift, o, x, rows, 1)
-                    rest = add_meetings(rest, weights, met, starts[p], starts[p + 1], x, from_x + n, x_step, N)
+                    rest = add_gathered(rest, weights, met, starts[p], starts[p + 1], x, from_x + n, x_step, N)
                     store(rest, y, to_y + n, y_step)
 
     return gather
@@ -71,7 +71,7 @@ def pack(weight, strides, start, C, K, packed, at, rows):
 
 
 @helper
-def add_meetings(sums, weights, met, first, end, x, x_at, x_step, N):
+def add_gathered(sums, weights, met, first, end, x, x_at, x_step, N):
     """Everything that one position meets, times the weights of a block of outputs, for some examples."""
     others, taps = met
     packed, weights_at, tap_step, channel_step = weights
