@@ -1,7 +1,7 @@
-"""Arguments that come from configs: their types and ranges, and the check that names every mistake at once.
+"""Arguments from configs: their types and ranges, and a check that reports every mistake at once.
 
-A constructor's signature is the one place where arguments stand; `model_of` turns it into a pydantic model, and `check`
-turns what pydantic finds into faults that a person can act on.
+Arguments are defined in one place, the signature of a constructor. `model_of` turns it into a pydantic model, and
+`check` turns pydantic's errors into faults that a person can act on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cnn.faults import MAX_FAULTS, ConfigError, Fault, join
 from cnn.text import closest, nearest, show
 
 LARGEST = 2**31 - 1
-"""No size, count or stride is larger; left unsaid in messages."""
+"""The largest size, count or stride. Messages don't mention it."""
 
 Positive = Annotated[int, Field(ge=1, le=LARGEST)]
 NonNegative = Annotated[int, Field(ge=0, le=LARGEST)]
@@ -46,7 +46,7 @@ Checked = TypeVar("Checked", bound=BaseModel)
 
 
 def _without_nul(text: str) -> str:
-    """No file can be named with it."""
+    """File names can't contain NUL."""
     if "\0" in text:
         raise ValueError
     return text
@@ -57,7 +57,7 @@ Text = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
 
 @cache
 def model_of(constructor: Callable[..., Any]) -> type[BaseModel]:
-    """A strict pydantic model with the arguments, annotations and defaults of a class's constructor."""
+    """A strict pydantic model of a constructor: its arguments, annotations and defaults."""
     hints = get_type_hints(constructor.__init__, include_extras=True)
     fields: dict[str, Any] = {
         name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
@@ -67,7 +67,7 @@ def model_of(constructor: Callable[..., Any]) -> type[BaseModel]:
 
 
 def check(model: type[Checked], values: Mapping[str, Any], place: str = "") -> Checked:
-    """The values as an instance of the model. Raises ConfigError with every fault, one for each argument."""
+    """Validate values against a model. Raises ConfigError with one fault for each wrong argument."""
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
@@ -76,7 +76,7 @@ def check(model: type[Checked], values: Mapping[str, Any], place: str = "") -> C
 
 def _faults(model: type[BaseModel], values: Mapping[str, Any], place: str, error: ValidationError) -> Iterator[Fault]:
     for details in error.errors():
-        if not details["loc"]:  # what a model says of its values as a whole
+        if not details["loc"]:  # from a validator of the whole model
             yield Fault(place, str(details.get("ctx", {}).get("error", details["msg"])))
     wrong = (str(details["loc"][0]) for details in error.errors() if details["loc"])
     names = [*islice(dict.fromkeys(wrong), MAX_FAULTS)]
@@ -84,7 +84,7 @@ def _faults(model: type[BaseModel], values: Mapping[str, Any], place: str, error
     for name in names:
         inner = _inner_model(model, name)
         if name in misspelled and name not in values:
-            continue  # of a slip one fault, not two
+            continue  # one mistake, one fault: not 'unknown' and 'missing'
         if inner and isinstance(values.get(name), Mapping):
             try:
                 check(inner, values[name], join(place, name))
@@ -95,13 +95,13 @@ def _faults(model: type[BaseModel], values: Mapping[str, Any], place: str, error
 
 
 def _inner_model(model: type[BaseModel], name: str) -> type[BaseModel] | None:
-    """The model that a field's values are checked by, if it has one."""
+    """The model of a field that is a model itself, else None."""
     annotation = model.model_fields[name].annotation if name in model.model_fields else None
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
 def construct(constructor: Callable[..., Any], values: Mapping[str, Any], place: str = "") -> Any:
-    """Call the constructor with checked arguments; a ValueError of its own becomes a fault of the place."""
+    """Call the constructor with checked arguments. A ValueError that it raises becomes a fault at `place`."""
     check(model_of(constructor), values, place)
     try:
         return constructor(**values)
@@ -130,7 +130,7 @@ def describe(model: type[BaseModel], name: str) -> str:
         annotation = Annotated[annotation, constraint]
     try:
         return _describe_schema(TypeAdapter(annotation, config=CONSTRUCTOR).json_schema())
-    except PydanticUserError:  # a type that JSON doesn't know
+    except PydanticUserError:  # a type without a JSON schema
         return str(getattr(annotation, "__name__", annotation))
 
 

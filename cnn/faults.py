@@ -1,4 +1,4 @@
-"""What is wrong with values that somebody gave: every mistake with its place, all of them at once."""
+"""Faults of a config: every mistake with its place, all of them reported at once."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from cnn.text import printable, short
 
 MAX_FAULTS = 100
-"""Nobody reads more of them at once."""
+"""Of one config. Nobody reads more."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One mistake: where it stands, as one would type it on the command line, and what to do about it."""
+    """One mistake: its place, as one would type it on the command line, and what to do about it."""
 
     place: str
     problem: str
@@ -22,24 +22,24 @@ class Fault:
         return printable(f"{short(self.place)}: {self.problem}" if self.place else self.problem)
 
     def inside(self, place: str) -> Fault:
-        """The same fault seen from one level further out."""
+        """The same fault, with its place relative to the next outer level."""
         return Fault(join(place, self.place), self.problem)
 
 
 class ConfigError(ValueError):
-    """A config that can't be used: all of its faults."""
+    """The config can't be used. Lists all of its faults."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = list(faults)
         super().__init__("\n".join(map(str, self.faults)))
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[list[Fault]]]:
-        return type(self), (self.faults,)  # BaseException would hand on the text, as if it were the faults
+        return type(self), (self.faults,)  # by default the text would be unpickled as the faults
 
     def inside(self, place: str) -> ConfigError:
         return ConfigError(fault.inside(place) for fault in self.faults)
 
 
 def join(*places: str) -> str:
-    """Places put together with dots, empty ones left out."""
+    """Join places with dots, skipping empty ones."""
     return ".".join(place for place in places if place)

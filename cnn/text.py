@@ -1,4 +1,4 @@
-"""Text that people read: on one line, cut where it is long, and with the name that was probably meant."""
+"""Text for people: on one line, shortened, aligned, as YAML, with the name that was probably meant."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 MAX_LINE = 400
-"""Characters that are shown of what may be any text."""
+"""Characters shown of a text that may be arbitrarily long."""
 
 MAX_NAME = 60
-"""Longer names aren't compared with those that are known."""
+"""Longer names aren't compared with the known ones."""
 
 
 def printable(text: object) -> str:
-    """On one line, and in characters that a terminal shows: names that aren't ours may hold any others too."""
+    """The text on one line, with unprintable characters escaped: other people's names may contain anything."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
 def short(text: object) -> str:
-    """Printable, and cut in the middle where it is long."""
+    """`printable`, with the middle cut out of a long text."""
     line = printable(text)
     return line if len(line) <= MAX_LINE else f"{line[: MAX_LINE // 2]}...{line[-MAX_LINE // 2 :]}"
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is probably meant, if one is similar."""
+    """The known name that was probably meant, if one is similar."""
     if len(str(name)) > MAX_NAME:
         return None
     lower = {candidate.lower(): candidate for candidate in sorted(known)}
@@ -34,16 +34,16 @@ def closest(name: str, known: Iterable[str]) -> str | None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for an unknown name: the one that is probably meant, and all that are known."""
+    """A hint for an unknown name: the one that was probably meant, and all known ones."""
     known = sorted(known)
     likely = closest(name, known)
     if likely:
         return f"did you mean {likely}? (known: {', '.join(known)})"
-    return f"known: {', '.join(known)}" if known else "nothing is known here"
+    return f"known: {', '.join(known)}" if known else "no names are known here"
 
 
 def show(value: object) -> str:
-    """A value as one would write it in YAML, cut where it is long."""
+    """A value as one would write it in YAML, shortened."""
     names = {True: "true", False: "false", None: "null"}
     text = names[value] if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
@@ -52,7 +52,7 @@ def show(value: object) -> str:
 def columns(rows: Sequence[Sequence[str]], align: str = "<") -> list[str]:
     """Rows of cells as lines with their columns aligned, two spaces apart.
 
-    `align` has `<` (left) or `>` (right) for each column; its last letter is for all columns that follow.
+    `align` has `<` (left) or `>` (right) for each column; the last sign also serves all columns after it.
     """
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     signs = align.ljust(len(widths), align[-1])
@@ -61,16 +61,16 @@ def columns(rows: Sequence[Sequence[str]], align: str = "<") -> list[str]:
 
 
 RESERVED = {"true", "false", "yes", "no", "on", "off", "y", "n", "null"}
-"""Words that YAML takes for something else than a text."""
+"""Words that YAML would not read as strings."""
 
 
 def yaml(value: object) -> str:
-    """Mappings, lists, texts and numbers as YAML, without a line break at the end."""
+    """Mappings, lists, strings and numbers as YAML, without a final newline."""
     return "\n".join(_block(value))
 
 
 def _block(value: object) -> list[str]:
-    """One line for each key or item, more where it holds mappings or lists of them."""
+    """The lines of a block: one per key or item, more for nested mappings."""
     if isinstance(value, Mapping) and value:
         return [line for key, item in value.items() for line in _pair(key, item)]
     if isinstance(value, list | tuple) and not _is_flat(value):
@@ -83,14 +83,14 @@ def _pair(key: object, item: object) -> list[str]:
 
 
 def _marks() -> Iterator[str]:
-    """What an item's lines begin with."""
+    """The prefixes of an item's lines."""
     yield "- "
     while True:
         yield "  "
 
 
 def _is_flat(value: object) -> bool:
-    """Whether this is short enough for one line: nothing in it holds a mapping."""
+    """Whether this fits on one line: nothing in it contains a mapping."""
     items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
     return not any(isinstance(item, Mapping) or not _is_flat(item) for item in items)
 
@@ -102,13 +102,8 @@ def _flow(value: object) -> str:
         return "[" + ", ".join(map(_flow, value)) + "]"
     if value is None or isinstance(value, bool):
         return {True: "true", False: "false", None: "null"}[value]
-    if isinstance(value, float):  # YAML wants a point, 1.0e-05
-        text = repr(value)
-        return (
-            f".{text}".replace(".-", "-.")
-            if text.strip("-") in ("inf", "nan")
-            else re.sub(r"^(-?\d+)e", r"\1.0e", text)
-        )
     text = str(value)
+    if isinstance(value, float):  # YAML needs a point, as in 1.0e-05 and -.inf
+        return re.sub(r"^(-?)(inf|nan)$", r"\1.\2", re.sub(r"^(-?\d+)e", r"\1.0e", text))
     plain = isinstance(value, int) or (re.fullmatch(r"[A-Za-z_]\w*", text) and text.lower() not in RESERVED)
     return text if plain else "'" + text.replace("'", "''") + "'"

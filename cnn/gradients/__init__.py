@@ -1,1 +1,1 @@
-"""Are the hand-written gradients right? Of one layer by finite differences, of a configured network layer by layer."""
+"""Are the hand-written gradients right? Checks of a layer, and of a configured network, by finite differences."""

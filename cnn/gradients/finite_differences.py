@@ -1,7 +1,7 @@
-"""Any layer or network against finite differences: is the hand-written backward the derivative of the forward?
+"""Check any layer or network against finite differences: is the hand-written backward the derivative of the forward?
 
-`gradcheck` compares every entry of every gradient; `directional` compares slopes along random directions, which takes a
-few forward passes however large the network is; `contract` checks what else a layer promises.
+`gradcheck` compares every entry of every gradient. `directional` compares slopes along random directions, which takes a
+few forward passes however large the network is. `contract` checks the rest of a layer's contract.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from torch import Tensor
 from cnn.layer import Layer, Mode
 
 STEP = 1e-5
-"""Half the width of a central difference: its error is of the order STEP^2, its rounding noise 1e-16 / STEP."""
+"""Half the width of a central difference: its error is of order STEP^2, its rounding noise 1e-16 / STEP."""
 
 DIRECTION_STEP = 1e-6
-"""The same along a direction, where all entries move at once."""
+"""The same along a direction, in which all entries move at once."""
 
 KINK_STEP = 1e-8
-"""The same where kinks can't be avoided, inside of networks: few are crossed by so short a step."""
+"""The same inside networks, where kinks can't be avoided: so short a step crosses few of them."""
 
 NOISE_ERROR = 1e-6
-"""What a difference as small as rounding noise may at most count for."""
+"""The largest error that a difference of the size of rounding noise may cause."""
 
 DY_STREAM = 0x5EED
-"""Keeps dy apart from an x of the same seed: for dy proportional to x the gradient of a normalisation vanishes."""
+"""Keeps dy different from an x with the same seed: for dy proportional to x a normalisation has no gradient."""
 
 
 def gradcheck(layer: Layer, x: Tensor, mode: Mode, *, seed: int = 0) -> dict[str, float]:
-    """The relative error of the gradient of the input, under the name `x`, and of each parameter, entry by entry.
+    """The relative errors of the input's gradient, named `x`, and of each parameter's, entry by entry.
 
-    The layer has to be bound in float64, and x [C, *S, N] to be drawn away from kinks and ties. What is differentiated
-    is sum(dy * y) with a random dy, so that no gradient passes for being constant. Overwrites parameters' gradients.
+    The layer has to be bound in float64, and x [C, *S, N] must be away from kinks and ties. Differentiates sum(dy * y)
+    with a random dy, because a constant dy hides mistakes. Overwrites the parameters' gradients.
     """
     probe = _probe(layer, x, mode, seed)
     return {
@@ -45,12 +45,12 @@ def gradcheck(layer: Layer, x: Tensor, mode: Mode, *, seed: int = 0) -> dict[str
 
 
 def directional(layer: Layer, x: Tensor, mode: Mode, *, seed: int = 0, kinks: bool = False) -> dict[str, float]:
-    """As `gradcheck`, but of the slopes along random directions v, relative to the gradient's length.
+    """As `gradcheck`, but for slopes along random directions v, relative to the gradient's length.
 
-    The error is |<found, v> - slope| / max(|found|, |slope|), v ~ N(0, 1). What makes up a share s of the gradient's
-    length and is wrong shows as an error of about s. `kinks` is for networks, inside of which they can't be avoided: it
-    takes all parameters for one vector, short steps, and the smallest error along several directions. A wrong gradient
-    is wrong along all of them, a kink is crossed along one.
+    The error is |<found, v> - slope| / max(|found|, |slope|), v ~ N(0, 1). A wrong part that is a share s of the
+    gradient's length causes an error of about s. `kinks` is for networks, inside which kinks can't be avoided: it takes
+    all parameters as one vector, short steps, and the smallest error of several directions. A wrong gradient is wrong
+    along all of them, while a kink is only crossed along some.
     """
     probe = _probe(layer, x, mode, seed)
     generator = torch.Generator().manual_seed(seed)
@@ -64,7 +64,7 @@ def directional(layer: Layer, x: Tensor, mode: Mode, *, seed: int = 0, kinks: bo
 def _smallest(
     probe: _Probe, group: list[tuple[Tensor, Tensor]], generator: torch.Generator, step: float, tries: int
 ) -> float:
-    """The smallest error of some tensors' gradient, along directions in which all of them move."""
+    """The smallest error of the gradient of some tensors, along directions in which all of them move."""
     smallest = math.inf
     length = math.sqrt(sum(float(found.square().sum()) for _, found in group))
     for _ in range(tries):
@@ -82,17 +82,17 @@ def _smallest(
 
 
 def contract(layer: Layer, x: Tensor, mode: Mode, *, seed: int = 0) -> dict[str, float]:
-    """How far a layer departs from what every layer promises, 0 where it doesn't.
+    """How far a layer deviates from the contract of every layer; 0 where it obeys.
 
-    x and dy stay as they are; gradients are added to what was there; `need_dx` and `need_dparams` leave out what isn't
-    needed and change nothing else. The layer has to be bound in float64.
+    x and dy are not changed; gradients are added to the existing ones; `need_dx` and `need_dparams` leave out what
+    isn't needed and change nothing else. The layer has to be bound in float64.
     """
     generator = torch.Generator().manual_seed(seed)
     parameters = [parameter for _, parameter in layer.named_parameters()]
     start = [torch.randn(p.shape, generator=generator, dtype=x.dtype).to(x.device) for p in parameters]
 
     def run(**needs: bool) -> tuple[Tensor | None, Tensor, float]:
-        """dx, everything that was added to gradients, and whether an input was overwritten."""
+        """dx, everything added to gradients, and whether an input was overwritten."""
         given = x.clone()
         y, cache = layer.dry_run(given, mode)
         dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(DY_STREAM + seed), dtype=x.dtype).to(x.device)
@@ -119,7 +119,7 @@ def contract(layer: Layer, x: Tensor, mode: Mode, *, seed: int = 0) -> dict[str,
 
 @dataclass(frozen=True)
 class _Probe:
-    """sum(dy * y) as a function of the tensors it depends on, and the gradients that backward found for them."""
+    """sum(dy * y) as a function of its tensors, and the gradients that backward computed for them."""
 
     value: Callable[[], float]
     gradients: dict[str, tuple[Tensor, Tensor]]
@@ -128,7 +128,7 @@ class _Probe:
 
 def _probe(layer: Layer, x: Tensor, mode: Mode, seed: int) -> _Probe:
     if x.dtype != torch.float64:
-        raise ValueError(f"gradients are checked in float64, x is {x.dtype}: finite differences need its digits")
+        raise ValueError(f"gradients are checked in float64, x is {x.dtype}: finite differences need its precision")
     x = x.clone(memory_format=torch.contiguous_format)
     y, cache = layer.dry_run(x, mode)
     dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(DY_STREAM + seed), dtype=x.dtype).to(x.device)
@@ -146,7 +146,7 @@ def _probe(layer: Layer, x: Tensor, mode: Mode, seed: int) -> _Probe:
 
 
 def finite_differences(value: Callable[[], float], tensor: Tensor) -> Tensor:
-    """The gradient of `value()` with respect to a tensor, (f(t + h) - f(t - h)) / 2h; the tensor is restored."""
+    """The gradient of `value()` with respect to a tensor, (f(t + h) - f(t - h)) / 2h. Restores the tensor."""
     gradient = torch.empty_like(tensor).flatten()
     entries = tensor.view(-1)
     for index in range(entries.numel()):
@@ -161,7 +161,7 @@ def finite_differences(value: Callable[[], float], tensor: Tensor) -> Tensor:
 
 
 def slope_along(value: Callable[[], float], tensors: list[Tensor], directions: list[Tensor], step: float) -> float:
-    """The derivative of `value()` as tensors move along directions, by a central difference; they are restored."""
+    """The derivative of `value()` as tensors move along directions, a central difference. Restores the tensors."""
     before = [tensor.clone() for tensor in tensors]
 
     def at(distance: float) -> float:
@@ -176,9 +176,9 @@ def slope_along(value: Callable[[], float], tensors: list[Tensor], directions: l
 
 
 def relative_error(found: Tensor, expected: Tensor, noise: float = 0.0) -> float:
-    """max |found - expected| / max |expected|, where a difference of `noise` never counts as more than 1e-6.
+    """max |found - expected| / max |expected|, where a difference of `noise` counts as 1e-6 at most.
 
-    Noise matters where a gradient is zero: that of a bias before a normalisation, say, which takes it away again.
+    Noise matters for gradients that are zero, such as that of a bias before a normalisation, which removes it again.
     """
     difference = float((found - expected).abs().max())
     smallest = max(noise / NOISE_ERROR, torch.finfo(found.dtype).tiny)

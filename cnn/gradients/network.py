@@ -1,4 +1,4 @@
-"""The gradients of a whole configured network, checked layer by layer and from the input to the loss."""
+"""Check the gradients of a configured network, layer by layer and from the input to the loss."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from cnn.losses import Loss
 
 LAYER_TOLERANCE = 1e-6
 GRAPH_TOLERANCE = 1e-5
-"""Of graphs, where the inputs of inner layers can't be drawn away from kinks and ties."""
+"""For graphs, in which the inputs of inner layers can't be chosen away from kinks and ties."""
 
 EXAMPLES = 4
 MORE_EXAMPLES = 17
-"""Of layers that are linear in x, which have no kinks: two of the widest vectors in double precision, and one example
-more, so that fast paths for whole vectors are checked, and those for what is left over."""
+"""For layers that are linear in x and so have no kinks: two of the widest vectors in double precision and one example
+more, so that both the fast paths for whole vectors and those for the remainder are checked."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The worst relative error of a layer's gradients, in training or evaluation, and the gradient that has it."""
+    """The largest relative error of a layer's gradients, in training or evaluation, and the gradient with it."""
 
     name: str
     input_shape: Shape
@@ -40,22 +40,21 @@ class Finding:
 
     @property
     def wrong(self) -> bool:
-        return not self.error <= self.tolerance  # NaN is wrong, too
+        return not self.error <= self.tolerance  # NaN is wrong too
 
 
 def diagnose(network: Graph, scored: Graph, loss: Loss, target: Tensor, *, seed: int = 0) -> Iterator[Finding]:
-    """Check each layer, then the loss, then all of it; yields what it finds as it goes.
+    """Check each layer, then the loss, then everything together. Yields findings as they are made.
 
-    The network has to be bound in float64; its parameters and buffers are overwritten with random values, because those
-    that begin as constants, such as a scale of 1, hide mistakes. `scored` is the part of the network that the loss
-    looks at, and which is checked as it is trained, fused; `target` is what the loss compares the outputs of `EXAMPLES`
-    examples with. Raises DiagnosisFailed where a forward
-    or backward pass breaks down.
+    The network has to be bound in float64. Its parameters and buffers are overwritten with random values, because
+    initial constants, such as a scale of 1, hide mistakes. `scored` is the part of the network before the loss, checked
+    as it is trained, fused; `target` is the loss's target for `EXAMPLES` examples. Raises DiagnosisFailed if a forward
+    or backward pass fails.
     """
     _randomise(network, seed)
     device = network.flat.data.device
     for name, layer, shape in network.walk(network.input_shape):
-        if layer.place or not isinstance(layer, Sequential):  # bodies and branches are checked with their graph
+        if layer.place or not isinstance(layer, Sequential):  # bodies and branches are checked as part of their graph
             yield _check(name, layer, shape, device, seed)
     output_shape = scored.output_shape(network.input_shape)
     yield _check("loss", _Scored(None, loss, target), output_shape, device, seed)
@@ -71,12 +70,12 @@ def _randomise(network: Graph, seed: int) -> None:
     for _, parameter in network.named_parameters():
         size = float(parameter.data.square().mean().sqrt()) or 1.0
         parameter.data.add_((0.3 * size * noise(parameter.shape)).to(parameter.data.device))
-    for _, buffer in network.named_buffers():  # variances stay positive
+    for _, buffer in network.named_buffers():  # keep variances positive
         buffer.data.add_((0.3 * noise(buffer.shape).abs()).to(buffer.data.device))
 
 
 class _Scored(Graph):
-    """A network and the loss of its output, as one layer whose output is the loss of one batch."""
+    """A network with its loss as one layer, whose output is the loss of a batch."""
 
     kind = "scored"
 
@@ -97,7 +96,7 @@ class _Scored(Graph):
 
 
 def _check(name: str, layer: Layer, shape: Shape, device: torch.device, seed: int) -> Finding:
-    """The worst of a layer's gradients, in both modes."""
+    """The worst of a layer's gradients in both modes."""
     examples = MORE_EXAMPLES if isinstance(layer, Weighted) else EXAMPLES
     x = away_from_kinks((*shape, examples), seed).to(device)
     kinks = isinstance(layer, Graph)
@@ -114,11 +113,11 @@ def _check(name: str, layer: Layer, shape: Shape, device: torch.device, seed: in
 
 
 class DiagnosisFailed(Exception):
-    """A layer's forward or backward pass raised an exception."""
+    """A forward or backward pass raised an exception."""
 
 
 def away_from_kinks(shape: Shape, seed: int) -> Tensor:
-    """Values from -2 to 2 in random order, evenly spaced: no two alike, none at zero."""
+    """Evenly spaced values from -2 to 2 in random order: no two are equal, none is zero."""
     count = math.prod(shape)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     return ((order.double() + 0.5) * (4 / count) - 2).view(shape)

@@ -1,4 +1,4 @@
-"""Layers made of layers, and the ones among them that a config may name."""
+"""Layers made of layers, and a registry of those that configs may use."""
 
 from cnn.graphs.concat import Concat
 from cnn.graphs.graph import Graph

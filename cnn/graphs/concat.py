@@ -1,4 +1,4 @@
-"""A graph whose branches look at the same x. How their gradients meet is derived in docs/graphs.md."""
+"""A graph whose branches share an input. How their gradients add up is derived in docs/graphs.md."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Branches = Annotated[
 
 
 class Concat(Graph):
-    """Let several branches look at the same x and join their outputs over the channels; branches are named 1, 2, ...
+    """Apply several branches to the same x and concatenate their outputs along the channels. Branches: 1, 2, ...
 
     Forward:  y = [branch_1(x); branch_2(x); ...]
-    Backward: dx = sum over b of branch_b'(dy_b), dy_b being the channels of dy that came from branch b
+    Backward: dx = sum over b of branch_b'(dy_b), where dy_b are the channels of dy from branch b
 
-    Shapes: x [C, *S, N], y [sum of the branches' channels, *So, N]. Raises ShapeError where their sizes differ.
+    Shapes: x [C, *S, N], y [sum of the branches' channels, *So, N]. Raises ShapeError if their sizes differ.
     Source: Szegedy et al. 2015, "Going deeper with convolutions", section 4; with an `identity` branch, Huang et al.
     2017, "Densely connected convolutional networks", eq. 2.
     """
@@ -34,7 +34,7 @@ class Concat(Graph):
 
     def __init__(self, branches: Branches) -> None:
         if not branches:
-            raise ValueError("a concatenation needs at least one branch")
+            raise ValueError("concat needs at least one branch")
         super().__init__({str(number): Sequential(branch) for number, branch in enumerate(branches, start=1)})
 
     def arguments(self) -> dict[str, Any]:
@@ -43,8 +43,8 @@ class Concat(Graph):
     def trace(self, input_shape: Shape, visit: Visit) -> Shape:
         shapes = [inside(name, visit, layer, input_shape) for name, layer in self.layers.items()]
         if len({shape[1:] for shape in shapes}) > 1:
-            told = ", ".join(str(list(shape)) for shape in shapes)
-            raise ShapeError(f"has branches of different sizes, {told}: all but the channels have to agree")
+            sizes = ", ".join(str(list(shape)) for shape in shapes)
+            raise ShapeError(f"has branches of different sizes, {sizes}: all but the channels have to agree")
         return sum(shape[0] for shape in shapes), *shapes[0][1:]
 
     def propagate_gain(self, gain: float) -> float:
@@ -69,6 +69,6 @@ class Concat(Graph):
 
 
 def _split(tensor: Tensor, channels: Sequence[int]) -> list[Tensor]:
-    """The channels cut into parts of these lengths; views."""
+    """Split the channels into parts of these lengths (views)."""
     ends = [sum(channels[: number + 1]) for number in range(len(channels))]
     return [tensor[end - length : end] for end, length in zip(ends, channels, strict=True)]

@@ -1,7 +1,7 @@
-"""The same network in fewer passes over memory: layers that follow one another and are computed at once.
+"""The same network in fewer passes over memory: consecutive layers that are computed as one operation.
 
-A batch normalisation takes along the max pool and the ReLU behind it, in either order: a maximum commutes with a
-function that doesn't fall. What is between them is never written to memory (docs/normalisation.md).
+A batch norm is fused with the max pool and the ReLU after it, in either order: a maximum commutes with a monotonic
+function. The values in between are never written to memory (docs/normalisation.md).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ G = TypeVar("G", bound=Graph)
 
 
 def fuse(graph: G) -> G:
-    """A graph of the same layers, and so of the same parameters, that computes the same with less traffic.
+    """A graph of the same layers, and so the same parameters, that computes the same with less memory traffic.
 
-    The graph given stays as it is. Layers and sequences of derived classes are left alone: they may do something else.
+    The given graph isn't changed. Derived classes of these layers are not fused: they may compute something else.
     """
     fused = copy.copy(graph)
     fused.layers = {name: fuse(layer) if isinstance(layer, Graph) else layer for name, layer in graph.layers.items()}
@@ -35,7 +35,7 @@ def fuse(graph: G) -> G:
 
 
 def _joined(layers: dict[str, Layer]) -> dict[str, Layer]:
-    """The layers with each normalisation and what it takes along as one."""
+    """The layers, with each batch norm and what is fused with it as one."""
     joined: dict[str, Layer] = {}
     waiting = list(layers)
     while waiting:
@@ -49,7 +49,7 @@ def _joined(layers: dict[str, Layer]) -> dict[str, Layer]:
 
 
 def _follows(layer: Layer, taken: list[Layer]) -> bool:
-    """Whether this is a pool or a ReLU, and the first of its kind."""
+    """Whether the layer is a pool or a ReLU, and the first of its kind."""
     return any(type(layer) in kinds and not any(type(other) in kinds for other in taken) for kinds in (POOLS, (ReLU,)))
 
 
@@ -60,9 +60,9 @@ class NormPoolReLU(Sequential):
     """A batch_norm with the max pool, the ReLU, or both, that follow it.
 
     Forward:  y = relu(pool(norm(x)))
-    Backward: g = dy where y > 0, at the place that won its window, and 0 elsewhere; then that of batch_norm
+    Backward: g = dy where y > 0, at the place that won its window, and 0 elsewhere; then batch_norm's with dy = g
 
-    In evaluation with a cache, which nothing but a look at input gradients asks for, the layers run one by one.
+    In evaluation with a cache, which only input gradients need, the layers run one by one.
     Shapes: x [C, *S, N], y as the last layer's.
     """
 

@@ -1,4 +1,4 @@
-"""Graphs: layers made of layers. The root of a graph owns the two flat vectors in which all parameters lie.
+"""Graphs: layers made of layers. The root of a graph owns the two flat vectors that hold all parameters.
 
 How gradients pass through graphs is derived in docs/graphs.md.
 """
@@ -17,19 +17,19 @@ from cnn import ops
 from cnn.layer import Layer, Parameter, Shape, ShapeError
 
 Layers = Annotated[Mapping[str, Layer] | Sequence[Layer], WithJsonSchema({"description": "a list of layers"})]
-"""Layers by name, or layers that are named after their kind; in a config a list."""
+"""Layers by name, or layers to be named after their kind; a list in configs."""
 
 MAX_LAYERS = 10_000
-"""Of a whole model. Where layers repeat layers that repeat layers, a slip of the finger fills the memory."""
+"""Of a whole model. With nested repetitions, a typo could fill the memory."""
 
 Visit = Callable[[str, Layer, Shape], Shape]
-"""Given a layer, its name and its input's shape, its output's shape."""
+"""Takes a layer's name, the layer and its input's shape, and returns its output's shape."""
 
 
 class FlatParameters:
     """All parameters of a network in one vector `data`, their gradients in another, `grad`, in the same order.
 
-    Those with weight decay come first, so that `data[:decayed]` is their slice.
+    Parameters with weight decay come first, so that `data[:decayed]` is exactly these.
     """
 
     def __init__(self, parameters: list[Parameter], dtype: torch.dtype, device: torch.device | str) -> None:
@@ -46,7 +46,7 @@ class FlatParameters:
 
 
 class Graph(Layer):
-    """A layer made of named layers. Used as a root it is a network: `build`, then `bind`, then train.
+    """A layer made of named layers. As the root it is a network: `build`, then `bind`, then train.
 
     Its cache holds those of its layers, in their order.
     """
@@ -54,7 +54,7 @@ class Graph(Layer):
     flat: FlatParameters
     input_shape: Shape
     is_fused: ClassVar[bool] = False
-    """Whether these layers run as one."""
+    """Whether the layers run as one operation."""
 
     def __init__(self, layers: Layers) -> None:
         self.layers = dict(layers if isinstance(layers, Mapping) else name_layers(layers))
@@ -63,7 +63,7 @@ class Graph(Layer):
         return self.layers
 
     def entries(self) -> list[Any]:
-        """The layers as a config lists them, with the names that aren't automatic."""
+        """The layers as a config's list, with names where these aren't automatic."""
         layers = self.written()
         return [
             layer.entry(None if name == automatic else name)
@@ -71,7 +71,7 @@ class Graph(Layer):
         ]
 
     def written(self) -> dict[str, Layer]:
-        """The layers that a config names: those that run as one are written one by one."""
+        """The layers that a config lists: those that are fused are listed one by one."""
         found: dict[str, Layer] = {}
         for name, layer in self.layers.items():
             found |= layer.written() if isinstance(layer, Graph) and layer.is_fused else {name: layer}
@@ -81,11 +81,11 @@ class Graph(Layer):
         return {"layers": self.entries()}
 
     def trace(self, input_shape: Shape, visit: Visit) -> Shape:
-        """Visit each layer with its input's shape, in the order of a forward pass, and return the output's shape."""
+        """Call `visit` for each layer in the order of a forward pass; returns the output's shape."""
         raise NotImplementedError
 
     def walk(self, input_shape: Shape, path: str = "") -> Iterator[tuple[str, Layer, Shape]]:
-        """Every layer below with its dotted name and its input's shape, as they run; a graph follows its layers."""
+        """Every layer in the graph with its dotted name and input shape, in order; graphs come after their layers."""
         found: list[tuple[str, Layer, Shape]] = []
 
         def note(name: str, layer: Layer, shape: Shape) -> Shape:
@@ -117,9 +117,9 @@ class Graph(Layer):
         return total
 
     def bind(self, *, seed: int = 0, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> None:
-        """Allocate the flat vectors and the buffers, make every parameter a view into them, and draw the first values.
+        """Allocate the flat vectors and the buffers, make every parameter a view of them, and draw initial values.
 
-        Only the root of a graph is bound; a parameter that several places share is there once.
+        Only the root of a graph is bound. A parameter that is used several times is there once.
         """
         self.propagate_gain(gain=1.0)
         parameters = [parameter for _, parameter in self.named_parameters()]
@@ -131,12 +131,12 @@ class Graph(Layer):
             buffer.data = torch.full(buffer.shape, buffer.fill, dtype=dtype, device=device)
 
     def state(self) -> dict[str, Tensor]:
-        """The tensors that make up what the network knows: parameters and buffers by dotted name (views, no copies)."""
+        """The state of the network: parameters and buffers by dotted name (views, no copies)."""
         tensors = {name: parameter.data for name, parameter in self.named_parameters()}
         return tensors | {name: buffer.data for name, buffer in self.named_buffers()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Copy saved tensors into the network. Raises ValueError, and changes nothing, where names or shapes differ."""
+        """Copy saved tensors into the network. Raises ValueError and changes nothing if names or shapes differ."""
         own = self.state()
         faults = [f"{name} is missing" for name in own if name not in state]
         faults += [f"{name} is unknown" for name in state if name not in own]
@@ -153,7 +153,7 @@ class Graph(Layer):
 
 
 def inside(name: str, visit: Visit, layer: Layer, shape: Shape) -> Shape:
-    """Visit a layer of a graph; a ShapeError gets its name."""
+    """Visit a layer of a graph; adds its name to a ShapeError."""
     try:
         return visit(name, layer, shape)
     except ShapeError as error:
@@ -161,7 +161,7 @@ def inside(name: str, visit: Visit, layer: Layer, shape: Shape) -> Shape:
 
 
 def name_layers(layers: Sequence[Layer]) -> dict[str, Layer]:
-    """Name layers after their kind and their count within it: conv2d_1, relu_1, conv2d_2, ..."""
+    """Name layers after their kind, numbered: conv2d_1, relu_1, conv2d_2, ..."""
     counts: Counter[str] = Counter()
     named = {}
     for layer in layers:
@@ -171,5 +171,5 @@ def name_layers(layers: Sequence[Layer]) -> dict[str, Layer]:
 
 
 def add(a: Tensor, b: Tensor) -> Tensor:
-    """a + b in a tensor of its own: both may be somebody else's."""
+    """a + b in a new tensor: both may be in use elsewhere."""
     return torch.add(a, b, out=ops.empty(tuple(a.shape), like=a))

@@ -1,4 +1,4 @@
-"""A graph that adds its input to its output. How gradients meet again is derived in docs/graphs.md."""
+"""A graph that adds its input to its output. How their gradients add up is derived in docs/graphs.md."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from cnn.layers.norm import BatchNorm
 
 
 class Residual(Graph):
-    """Add what some layers, the body, make of x to x itself, or to what a shortcut makes of it.
+    """Add the output of some layers, the body, to x itself, or to that of a shortcut.
 
     Forward:  y = body(x) + shortcut(x)
-    Backward: dx = body'(dy) + shortcut'(dy): where x goes two ways, its gradients add up
+    Backward: dx = body'(dy) + shortcut'(dy): x is used twice, so its gradients add up
 
-    `shortcut` is `identity`, a list of layers, or `auto`: the identity where the shapes agree, else a 1x1 convolution
-    with the stride that fits, without bias, and batch_norm (for features without spatial axes a linear layer).
-    Shapes: x [C, *S, N], y as the body's output. Raises ShapeError where body and shortcut give different shapes.
+    `shortcut` is `identity`, a list of layers, or `auto`: the identity if the shapes agree, else a 1x1 convolution
+    with a matching stride, without bias, and batch_norm (for features without spatial axes a linear layer).
+    Shapes: x [C, *S, N], y as the body's output. Raises ShapeError if body and shortcut give different shapes.
     Source: He et al. 2016, "Deep residual learning for image recognition", eq. 1 and 2.
     """
 
@@ -82,21 +82,21 @@ class Residual(Graph):
 
 
 def projection(input_shape: Shape, output_shape: Shape) -> Sequential:
-    """The shortcut where the identity doesn't fit: a 1x1 convolution with strides, or a linear layer, and batch_norm.
+    """The shortcut if the identity doesn't fit: a 1x1 convolution with strides, or a linear layer, and batch_norm.
 
-    Raises ShapeError where no stride leads from the one size to the other.
+    Raises ShapeError if no stride leads from the input size to the output size.
     """
     if len(input_shape) == len(output_shape) == 1:
         return Sequential([Linear(output_shape[0], bias=False), BatchNorm()])
     strides = []
     for before, after in zip(input_shape[1:], output_shape[1:], strict=False):
-        stride = (before - 1) // after + 1  # the smallest that leaves no more
+        stride = (before - 1) // after + 1  # the smallest that leaves at most `after` positions
         strides += [stride] if (before - 1) // stride + 1 == after else []
     axes = len(input_shape) - 1
     if len(output_shape) != len(input_shape) or len(strides) != axes:
         raise ShapeError(
-            f"has a body that makes {list(output_shape)} of {list(input_shape)}, and no stride of a 1x1 convolution "
-            "does: give the shortcut as a list of layers"
+            f"has a body that turns {list(input_shape)} into {list(output_shape)}, which no stride of a 1x1 "
+            "convolution does: give the shortcut as a list of layers"
         )
     conv = {1: Conv1d, 2: Conv2d, 3: Conv3d}[axes]
     return Sequential([conv(output_shape[0], 1, stride=strides, bias=False), BatchNorm()])

@@ -1,4 +1,4 @@
-"""Graphs whose layers follow one another. How gradients pass through them is derived in docs/graphs.md."""
+"""Graphs whose layers run one after another. How gradients pass through them is derived in docs/graphs.md."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Times = Annotated[int, Field(ge=1, le=1000)]
 
 
 class Sequential(Graph):
-    """Layers one after the other: y = f_k(...f_2(f_1(x))), and backwards dx = f_1'(f_2'(...f_k'(dy))).
+    """Layers one after another: y = f_k(...f_2(f_1(x))), and backward dx = f_1'(f_2'(...f_k'(dy))).
 
-    `layers` is a mapping from names to layers, or layers that are named after their kind: `conv2d_1`, `relu_1`, ...
+    `layers` is a mapping from names to layers, or layers to be named after their kind: `conv2d_1`, `relu_1`, ...
     """
 
     kind = "sequential"
@@ -60,7 +60,7 @@ class Sequential(Graph):
         return gradient if need_dx else None
 
     def without_last(self, kind: str | None) -> Sequential:
-        """The same layers without one of this kind at the end, or at the end of a sequence there."""
+        """The same layers, without the last one if it is of this kind, also inside a sequence at the end."""
         *earlier, (name, last) = self.layers.items()
         rest = dict(earlier)
         if isinstance(last, Sequential):
@@ -73,15 +73,15 @@ class Sequential(Graph):
 
     @staticmethod
     def _first_with_parameters(layers: list[Layer], need_dparams: bool) -> int:
-        """Below this index nobody asks for a gradient."""
+        """Layers before this index need no gradient."""
         trained = (i for i, layer in enumerate(layers) if need_dparams and any(layer.named_parameters()))
         return next(trained, len(layers))
 
 
 class Repeat(Sequential):
-    """The same layers several times in a row, each time with parameters of their own: names `1`, `2`, ...
+    """The same layers several times in a row, each time with their own parameters: names `1`, `2`, ...
 
-    Forward and backward as in a sequence. Shapes: what the layers make of x, again and again.
+    Forward and backward as in a sequence. Shapes: those of the layers, applied repeatedly.
     """
 
     kind = "repeat"

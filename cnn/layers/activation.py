@@ -15,9 +15,10 @@ from cnn.layer import Cache, Layer, Mode, Shape
 
 
 class Activation(Layer):
-    """A layer without parameters that is two formulas: `function` gives y, and `gradient` dx from dy and one tensor.
+    """The base of layers without parameters: a subclass writes `function`, which is y, and `gradient`, which is dx.
 
-    That tensor is y, or x where a class says `keeps = "x"`. The gain of the weights before it is computed from y.
+    `gradient` gets dy and one tensor, the output y, or the input x for `keeps = "x"`. The gain for the weights before
+    the layer is computed from its forward pass.
     """
 
     keeps: ClassVar[Literal["x", "y"]] = "y"
@@ -38,12 +39,12 @@ class Activation(Layer):
 
     def propagate_gain(self, gain: float) -> float:
         quiet = Mode(train=False, keep_cache=False)
-        with ops.kernels("reference"):  # nothing is compiled for this one number
+        with ops.kernels("reference"):  # don't compile anything for this one number
             return gain_of(lambda z: self.forward(z[None], quiet)[0][0])
 
 
 class ReLU(Activation):
-    """Cut off below zero.
+    """Set negative values to zero.
 
     Forward:  y = max(x, 0)
     Backward: dx = dy where y > 0, else 0
@@ -61,7 +62,7 @@ class ReLU(Activation):
 
 
 class LeakyReLU(Activation):
-    """Let a little through below zero.
+    """Scale negative values down.
 
     Forward:  y = x where x > 0, else negative_slope * x
     Backward: dx = dy where x > 0, else negative_slope * dy
@@ -84,7 +85,7 @@ class LeakyReLU(Activation):
 
 
 class ELU(Activation):
-    """Approach -alpha below zero, smoothly.
+    """Approach -alpha smoothly below zero.
 
     Forward:  y = x where x > 0, else alpha * (exp(x) - 1)
     Backward: dx = dy where x > 0, else dy * (y + alpha), which is dy * alpha * exp(x)
@@ -143,7 +144,7 @@ class Tanh(Activation):
 
 
 class SiLU(Activation):
-    """Weigh each value by its own sigmoid; also called swish.
+    """Multiply each value by its own sigmoid; also called swish.
 
     Forward:  y = x * s,  s = 1 / (1 + exp(-x))
     Backward: dx = dy * s * (1 + x * (1 - s))
@@ -163,7 +164,7 @@ class SiLU(Activation):
 
 
 class GELU(Activation):
-    """Weigh each value by the probability that a standard normal one is smaller.
+    """Multiply each value by the probability that a standard normal variable is smaller.
 
     Forward:  y = x * P,  P = (1 + erf(x / sqrt(2))) / 2;
               with `approximate: tanh`, P = (1 + tanh u) / 2,  u = sqrt(2 / pi) * (x + 0.044715 x^3)
@@ -203,9 +204,9 @@ class GELU(Activation):
 
 
 class Softmax(Activation):
-    """Turn the features of each example (and position) into probabilities: positive, and 1 in sum.
+    """Turn the features of each example (and position) into probabilities: positive, with sum 1.
 
-    Forward:  y_c = exp(x_c) / sum over k of exp(x_k), computed from x - max x, which changes nothing and can't overflow
+    Forward:  y_c = exp(x_c) / sum over k of exp(x_k), computed from x - max x, which is the same and can't overflow
     Backward: dx_c = y_c * (dy_c - sum over k of dy_k * y_k)
 
     Shapes: x, y [C, *S, N]; the sums run over C. Source: Bridle 1990, "Probabilistic interpretation of feedforward
@@ -230,7 +231,7 @@ class Softmax(Activation):
 
 
 class LogSoftmax(Activation):
-    """The logarithm of softmax, without the detour that could take the logarithm of 0.
+    """The logarithm of softmax, computed directly, without taking the logarithm of 0.
 
     Forward:  y_c = x_c - max x - log sum over k of exp(x_k - max x)
     Backward: dx_c = dy_c - exp(y_c) * sum over k of dy_k

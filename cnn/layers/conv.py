@@ -1,4 +1,4 @@
-"""Convolutions. One implementation serves any number of spatial axes; the classes only name it.
+"""Convolutions. One implementation serves any number of spatial axes; the classes only set it.
 
 The backward pass is derived in docs/convolution.md.
 """
@@ -31,13 +31,13 @@ class Conv(Weighted):
               dweight[o, c, k] = sum over p, n of dy[o, p, n] * x[c, p * stride + k * dilation - padding, n],
               dbias[o] = sum over p, n of dy[o, p, n]
 
-    With `groups` G, c runs over the C / G channels of o's group. Outside of x there are zeros, or x continued as
-    `padding_mode` says: mirrored without the border (reflect), the border repeated (replicate), or from the other side
-    (circular). `padding: same` keeps the size.
+    With `groups` G, c runs over the C / G channels of o's group. Outside x there are zeros, or x is extended according
+    to `padding_mode`: mirrored without the border (reflect), with the border repeated (replicate), or wrapped around
+    (circular). `padding: same` preserves the size.
     Shapes: x [C, *S, N], weight [O, C / G, *K], bias [O],
             y [O, *So, N] with So = (S + 2 padding - dilation (K - 1) - 1) // stride + 1.
-    Sizes, strides, dilations and paddings are one number, or one for each axis.
-    Raises ShapeError where the input has other axes, is smaller than the kernel, or has channels that G doesn't divide.
+    Sizes, strides, dilations and paddings are one number, or one per axis.
+    Raises ShapeError if the input has other axes, is smaller than the kernel, or has channels that G doesn't divide.
     Source: Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning", sections 2, 4 and 5.1.
     """
 
@@ -98,7 +98,7 @@ class Conv(Weighted):
         return ops.conv(self._padded(x), self.weight.data, bias, self._bare, self.groups), mode.keep(x)
 
     def _padded(self, x: Tensor) -> Tensor:
-        """x as the window without padding sees it."""
+        """x with its border, for the window without padding."""
         if self.padding_mode == "zeros":
             return x
         return ops.continued(x, self.window.before, self.window.after, self.padding_mode)

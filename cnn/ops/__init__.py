@@ -1,6 +1,6 @@
 """The arithmetic that layers share: pure functions on tensors, computed by the fastest backend or by the reference.
 
-Here are the fronts: formula, shapes and checks, once. `backend.py` chooses who computes.
+The functions of this package are fronts: formula, shapes and checks, once. `backend.py` chooses what computes.
 """
 
 from cnn.ops import cpu

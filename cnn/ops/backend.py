@@ -1,8 +1,8 @@
-"""Which backend computes an operation: the fastest one that serves a tensor's device and type, or the reference.
+"""Which backend computes an operation: the fastest one that serves the tensor's device and dtype, or the reference.
 
 A front (`conv.py`, `norm.py`, ...) states the formula, checks the shapes and calls `choose(reference.name, x)(x, ...)`.
-A backend is a set of functions with the names and signatures of those in `reference/`; what it lacks, the reference
-computes. So a backend may start with one function and grow.
+A backend is a set of functions with the names and signatures of those in `reference/`. The reference computes what it
+lacks, so a backend may start with a single function.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Backend:
-    """Functions by the names of those in `reference/`, for tensors on devices and of types that it `serves`.
+    """Functions by name, as in `reference/`, for the devices and dtypes that the backend `serves`.
 
-    Where several backends serve a tensor and have a function, the one with the highest priority computes.
+    If several backends serve a tensor and have the function, the one with the highest priority is used.
     """
 
     name: str
@@ -37,31 +37,31 @@ class Backend:
 _chosen: KernelSet = "compiled"
 _backends: list[Backend] = []
 _found: dict[tuple[Function, str, torch.dtype], Function] = {}
-"""The answers of `choose`: a look-up takes a fraction of a microsecond."""
+"""Memo of `choose`: a look-up takes half a microsecond."""
 
 
 def register(backend: Backend) -> None:
-    """Let a backend compute from now on."""
+    """Use a backend from now on."""
     _backends.append(backend)
     _backends.sort(key=lambda backend: -backend.priority)
     _found.clear()
 
 
 def remove(backend: Backend) -> None:
-    """Take a registered backend out again."""
+    """Stop using a registered backend."""
     _backends.remove(backend)
     _found.clear()
 
 
 def use_kernels(name: KernelSet) -> None:
-    """Choose the kernels of this process: `compiled` (the fastest for a tensor's device and type) or `reference`."""
+    """Choose the kernels of this process: `compiled`, the fastest for each device and dtype, or `reference`."""
     global _chosen
     _chosen = name
 
 
 @contextmanager
 def kernels(name: KernelSet) -> Iterator[None]:
-    """Choose the kernels for the length of a `with` block."""
+    """Choose the kernels for a `with` block."""
     before = _chosen
     use_kernels(name)
     try:
@@ -71,7 +71,7 @@ def kernels(name: KernelSet) -> Iterator[None]:
 
 
 def choose(reference: Callable[P, R], like: Tensor) -> Callable[P, R]:
-    """The function that computes what `reference` does, for tensors on the device and of the type of `like`."""
+    """The function to use instead of `reference` for tensors with the device and dtype of `like`."""
     if _chosen == "reference":
         return reference
     key = reference, like.device.type, like.dtype

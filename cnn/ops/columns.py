@@ -1,4 +1,4 @@
-"""What a window meets, written out as columns of a matrix: a convolution is then one product."""
+"""The values under a window as columns of a matrix, so that a convolution is one matrix product."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def im2col(x: Tensor, window: Window) -> Tensor:
 
 
 def col2im(columns: Tensor, size: Sizes, window: Window) -> Tensor:
-    """The adjoint of im2col: every column entry is added to the input value it was read from.
+    """The adjoint of im2col: adds every entry to the input value that it was read from.
 
     columns [C, *K, *So, N] -> dx [C, *S, N], S being `size`.
     """

@@ -1,6 +1,6 @@
 """Convolution in any number of dimensions.
 
-With G groups, the input channels and the filters are cut into G parts that know nothing of each other.
+With G groups, input channels and filters are split into G independent parts.
 Derived in docs/convolution.md.
 """
 

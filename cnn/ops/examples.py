@@ -1,4 +1,4 @@
-"""Batches from examples that lie one after the other."""
+"""Batches made from a table of examples."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from cnn.ops.reference import examples as reference
 
 
 def take_examples(x: Tensor, rows: Tensor, chosen: Tensor) -> None:
-    """x[p, n] = rows[chosen[n], p]: examples that lie one after the other become a batch-last batch.
+    """x[p, n] = rows[chosen[n], p]: gather rows of a table of examples into a batch-last batch.
 
-    x [P, N] of any type and device, rows [examples, P], chosen [N]. Raises IndexError where a number is no example's.
+    x [P, N] of any dtype and device, rows [examples, P], chosen [N]. Raises IndexError for an unknown example.
     """
     check_shape(x, (rows.shape[1], len(chosen)), "x")
     check_writable(x=x)

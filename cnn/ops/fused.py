@@ -1,6 +1,6 @@
 """Batch norm with the max pool, the ReLU, or both, that follow it, in one pass over memory.
 
-A max pool and a ReLU may change places, so this is either order. Derived in docs/normalisation.md.
+Max pool and ReLU commute, so this covers either order. Derived in docs/normalisation.md.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from cnn.ops.window import Sizes
 def norm_pool_relu(
     x: Tensor, weight: Tensor, bias: Tensor, running: Running, after: PoolReLU, *, training: bool
 ) -> tuple[Tensor, Tensor, Route]:
-    """y = relu(max_pool(batch_norm(x))), without the pool or the ReLU where `after` has none.
+    """y = relu(max_pool(batch_norm(x))), without the pool or the ReLU if `after` has none.
 
-    x [C, *S, N], the others as in `batch_norm` -> y [C, *So, N], statistics [2, C], and the way back.
+    x [C, *S, N], the others as in `batch_norm` -> y [C, *So, N], statistics [2, C], and the route of gradients back.
     """
     if after.window is None and not after.rectify:
-        raise ValueError("nothing follows the normalisation: use batch_norm")
+        raise ValueError("neither a pool nor a ReLU follows: use batch_norm")
     check_batch_norm(x, weight, bias, running, training=training)
     return choose(reference.norm_pool_relu, x)(x, weight, bias, running, after, training=training)
 

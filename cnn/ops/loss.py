@@ -14,8 +14,8 @@ def cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     """The weighted mean of the negative log-likelihood of the targets under softmax(logits), and its gradient.
 
-    The formulas are with `cnn.losses.CrossEntropy`.
-    logits [K, L], target [L], weight [K] -> value [], dlogits [K, L]. Raises IndexError where a target is no class.
+    See `cnn.losses.CrossEntropy` for the formulas.
+    logits [K, L], target [L], weight [K] -> value [], dlogits [K, L]. Raises IndexError for unknown classes.
     """
     check_shape(target, logits.shape[1:], "target")
     if weight is not None:

@@ -1,7 +1,7 @@
-"""Batch normalisation, in one step where a batch is here as a whole, in two where several processes share it.
+"""Batch normalisation, in one step if the whole batch is here, in two if several processes share it.
 
-In one step: `batch_norm` measures and normalises, `batch_norm_backward` sums and differentiates. In two there is a sum
-over all processes in between, `reduce`: `shared_moments`, then `batch_norm` with what it returns as constants; and
+In one step, `batch_norm` measures and normalises, and `batch_norm_backward` sums and differentiates. In two, there is a
+sum over the processes in between, `reduce`: `shared_moments`, then `batch_norm` with its result as constants, and
 `shared_batch_norm_backward`. Derived in docs/normalisation.md.
 """
 
@@ -19,8 +19,8 @@ from cnn.ops.values import Gradients, Reduce, Running
 def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, running: Running, *, training: bool) -> tuple[Tensor, Tensor]:
     """y = weight * (x - mean) * rstd + bias, rstd = 1 / sqrt(var + eps), for each channel; and mean and rstd.
 
-    In training mean and (biased) variance are those of a channel's L = prod(S) * N values, and the running ones move by
-    `momentum` towards them, with the unbiased variance; else they are the running ones.
+    In training, mean and (biased) variance are those of a channel's L = prod(S) * N values, and the running ones move
+    towards them by `momentum`, with the unbiased variance. Otherwise they are the running ones.
     x [C, *S, N], weight, bias, running.mean, running.var [C] -> y [C, *S, N], statistics [2, C]: mean and rstd.
     """
     check_batch_norm(x, weight, bias, running, training=training)
@@ -30,11 +30,11 @@ def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, running: Running, *, tra
 def batch_norm_backward(
     dy: Tensor, x: Tensor, statistics: Tensor, weight: Tensor, gradients: Gradients | None
 ) -> Tensor:
-    """dx of batch_norm in training: xhat = (x - mean) * rstd depends on the whole channel through mean and variance.
+    """dx of batch_norm in training, where xhat = (x - mean) * rstd depends on the whole channel.
 
-    With sums over the channel's L values:
+    With sums over a channel's L values:
     dx = weight * rstd * (dy - sum dy / L - xhat * sum (dy * xhat) / L),  dbias += sum dy,  dweight += sum dy * xhat.
-    dy, x, dx [C, *S, N], statistics [2, C] as batch_norm gave them, the others [C].
+    dy, x, dx [C, *S, N], statistics [2, C] from batch_norm, the others [C].
     """
     check_shape(dy, tuple(x.shape), "dy")
     check_batch_norm_backward(x, statistics, weight, gradients)
@@ -42,7 +42,7 @@ def batch_norm_backward(
 
 
 def batch_norm_sums(dy: Tensor, x: Tensor, statistics: Tensor) -> Tensor:
-    """The sums over a channel's values that dx depends on: of dy, and of dy * xhat.
+    """The sums over each channel that dx depends on: of dy, and of dy * xhat.
 
     dy, x [C, *S, N], statistics [2, C] -> [2, C].
     """
@@ -56,7 +56,7 @@ def batch_norm_dx(
 ) -> Tensor:
     """dx = weight * rstd * (dy - sums[0] / count - xhat * sums[1] / count).
 
-    dy, x, dx [C, *S, N], statistics, sums [2, C], weight [C]; count: how many values of a channel made the sums.
+    dy, x, dx [C, *S, N], statistics, sums [2, C], weight [C]; count: values in each sum.
     """
     check_shape(dy, tuple(x.shape), "dy")
     check_shape(sums, (2, x.shape[0]), "sums")
@@ -65,10 +65,10 @@ def batch_norm_dx(
 
 
 def shared_moments(x: Tensor, running: Running, reduce: Reduce) -> Running:
-    """Mean and (biased) variance of a batch of which each process has a part; the running ones move towards them.
+    """Mean and (biased) variance of a batch that is split over processes; the running ones move towards them.
 
-    The mean is reduced first, then the squares of what differs from it: nothing cancels. Parts may have different
-    sizes. x [C, *S, N], `running` [C] -> [C]. Raises ValueError where the whole batch has one value a channel.
+    The mean is reduced first, then the squared deviations from it, so that no digits cancel. Parts may differ in size.
+    x [C, *S, N], `running` [C] -> [C]. Raises ValueError if the whole batch has one value per channel.
     """
     check_vectors(x, running_mean=running.mean, running_var=running.var)
     rows = x.flatten(1)  # [C, L]
@@ -76,7 +76,7 @@ def shared_moments(x: Tensor, running: Running, reduce: Reduce) -> Running:
     reduce(sums)
     count = sums[-1]
     if rows.shape[1] < 2 and count < 2:
-        raise ValueError("one value a channel in the whole batch has no variance: give more examples")
+        raise ValueError("one value per channel in the whole batch has no variance: give more examples")
     mean = (sums[:-1] / count).to(x.dtype)
     squares = (rows - mean[:, None]).square().sum(1, dtype=torch.float64)
     reduce(squares)
@@ -88,10 +88,10 @@ def shared_moments(x: Tensor, running: Running, reduce: Reduce) -> Running:
 def shared_batch_norm_backward(
     dy: Tensor, x: Tensor, statistics: Tensor, weight: Tensor, gradients: Gradients | None, reduce: Reduce
 ) -> Tensor:
-    """As `batch_norm_backward`, of a batch of which each process has a part.
+    """As `batch_norm_backward`, for a batch that is split over processes.
 
-    dx is made of the whole batch's sums. dweight and dbias get those of this part: all gradients are added up over the
-    processes later, at once.
+    dx uses the sums of the whole batch. dweight and dbias get those of this part only: the gradients of all parameters
+    are reduced later, together.
     """
     sums = batch_norm_sums(dy, x, statistics)
     if gradients is not None:
@@ -104,19 +104,19 @@ def shared_batch_norm_backward(
 
 
 def _length(rows: Tensor) -> Tensor:
-    """How many values a row has, as a tensor that is reduced with others."""
+    """The number of values in a row, as a tensor to be reduced."""
     return torch.full((1,), rows.shape[1], dtype=torch.float64, device=rows.device)
 
 
 def check_batch_norm(x: Tensor, weight: Tensor, bias: Tensor, running: Running, *, training: bool) -> None:
-    """Raise ValueError where the arguments of a forward pass don't fit each other."""
+    """Raise ValueError if the arguments of a forward pass don't fit together."""
     check_vectors(x, weight=weight, bias=bias, running_mean=running.mean, running_var=running.var)
     if training:
         check_writable(running_mean=running.mean, running_var=running.var)
 
 
 def check_batch_norm_backward(x: Tensor, statistics: Tensor, weight: Tensor, gradients: Gradients | None) -> None:
-    """Raise ValueError where the arguments of a backward pass don't fit each other."""
+    """Raise ValueError if the arguments of a backward pass don't fit together."""
     dweight, dbias = gradients or (None, None)
     check_vectors(x, weight=weight, dweight=dweight, dbias=dbias)
     check_shape(statistics, (2, len(weight)), "statistics")

@@ -1,4 +1,4 @@
-"""Pools: the largest value and the sum of what a window meets."""
+"""Pools: the largest value under a window, and the sum."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cnn.ops.window import Sizes, Window
 
 
 def max_pool(x: Tensor, window: Window) -> tuple[Tensor, Tensor]:
-    """y = the largest value in each window, winner = the number of its tap; the first wins a tie, NaN wins always.
+    """y = the largest value in each window, winner = the number of its tap; the first one wins ties, NaN always wins.
 
     Padding never wins, as if it were -inf. x [C, *S, N] -> y, winner [C, *So, N].
     """
@@ -19,7 +19,7 @@ def max_pool(x: Tensor, window: Window) -> tuple[Tensor, Tensor]:
 
 
 def max_pool_backward(dy: Tensor, winner: Tensor, size: Sizes, window: Window) -> Tensor:
-    """dx: each dy goes to the input value that won its window, and nowhere where the winner is no tap's number.
+    """dx: each dy goes to the input value that won its window, and nowhere if the winner isn't a tap.
 
     dy, winner [C, *So, N] -> dx [C, *S, N], S being `size`.
     """
@@ -29,7 +29,7 @@ def max_pool_backward(dy: Tensor, winner: Tensor, size: Sizes, window: Window) -
 
 
 def window_sum(x: Tensor, window: Window) -> Tensor:
-    """y[c, p, n] = sum over k of x[c, p * stride + k * dilation - before, n], zero outside: an average's numerator.
+    """y[c, p, n] = sum over k of x[c, p * stride + k * dilation - before, n], zero outside.
 
     x [C, *S, N] -> y [C, *So, N].
     """
@@ -37,7 +37,7 @@ def window_sum(x: Tensor, window: Window) -> Tensor:
 
 
 def window_sum_backward(dy: Tensor, size: Sizes, window: Window) -> Tensor:
-    """dx[c, i, n] = sum of dy over all positions whose window holds i.
+    """dx[c, i, n] = sum of dy over all positions whose window contains i.
 
     dy [C, *So, N] -> dx [C, *S, N], S being `size`.
     """

@@ -1,4 +1,4 @@
-"""What operations take and give together."""
+"""Values that operations take and return together."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 from cnn.ops.window import Window
 
 Reduce = Callable[[Tensor], None]
-"""Adds up a tensor over all processes, in place."""
+"""Sums a tensor over all processes, in place."""
 
 Gradients = tuple[Tensor, Tensor]
-"""dweight and dbias, which a backward pass adds to."""
+"""dweight and dbias, to which a backward pass adds."""
 
 
 class Running(NamedTuple):
-    """The statistics that batch norm remembers: running <- running + momentum * (batch - running); mean, var [C]."""
+    """The running statistics of batch norm, [C]: running <- running + momentum * (batch - running)."""
 
     mean: Tensor
     var: Tensor
@@ -33,10 +33,10 @@ class PoolReLU(NamedTuple):
 
 
 class Route(NamedTuple):
-    """The way of gradients back through a max pool and a ReLU.
+    """How gradients go back through a max pool and a ReLU.
 
-    With a window, `values` is the winner of each position, one more than the taps' numbers where the ReLU cut it off;
-    without one it is y, whose zeros let nothing through.
+    With a window, `values` is the winning tap of each position, or the number of taps where the ReLU is zero. Without
+    one, it is y, whose zeros stop gradients.
     """
 
     values: Tensor

@@ -1,6 +1,6 @@
-"""The arithmetic on compiled CPU kernels: functions that allocate and reshape here, loops in `kernels/`.
+"""The arithmetic on compiled CPU kernels: the functions here allocate and reshape, the loops are in `kernels/`.
 
-The functions are those of `reference/`, by file and name. What is missing here runs there.
+Files and functions have the names of those in `reference/`, which computes what is missing here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from cnn.ops.cpu import activation, columns, conv, examples, fused, loss, norm, 
 
 
 def serves(device: str, dtype: torch.dtype) -> bool:
-    """Whether kernels are compiled for tensors of this kind."""
+    """Whether kernels can be compiled for such tensors."""
     return device == "cpu" and dtype in (torch.float32, torch.float64)
 
 

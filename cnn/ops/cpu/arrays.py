@@ -1,6 +1,6 @@
-"""Tensors as the numpy arrays that compiled loops work on: contiguous, and with the axes that the loops expect.
+"""Tensors as the numpy arrays of compiled loops: contiguous, with the axes that the loops expect.
 
-They are views of the tensor's memory, and copies where a tensor that is only read isn't contiguous.
+The arrays are views of the tensors' memory, but copies of tensors that aren't contiguous, which may only be read.
 """
 
 from __future__ import annotations

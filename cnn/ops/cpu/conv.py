@@ -1,9 +1,9 @@
-"""Convolution without columns, on compiled kernels: for batches that fill vectors.
+"""Convolution without columns, on compiled kernels, for batches that fill vectors.
 
-A position's outputs are summed in registers over everything its window meets: a vector of examples of one input value
-times one weight for each of several outputs. The batch is the last axis, so those vectors lie ready in x, and nothing
-is copied. The input's gradient is the same with positions and places exchanged (docs/convolution.md). What lies in the
-padding is never visited: a weight that is infinite meets no zeros there.
+The outputs of a position are summed in registers over all values under its window: a vector of examples of one input
+value times one weight for each of several outputs. The batch is the last axis, so these vectors are contiguous in x,
+and nothing is copied. The input's gradient is the same with positions and places swapped (docs/convolution.md). The
+padding is never visited: an infinite weight isn't multiplied by zeros there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import functools
 
 from torch import Tensor
 
-from cnn.ops.cpu import gather_lists as meetings
+from cnn.ops.cpu import gather_lists
 from cnn.ops.cpu.arrays import flat
 from cnn.ops.cpu.codegen.emitter import REGISTERS, VECTOR_BYTES
 from cnn.ops.cpu.kernels.conv import gather_products, weight_gradient
@@ -21,17 +21,17 @@ from cnn.ops.reference import conv as reference
 from cnn.ops.window import Sizes, Window
 
 MAX_ROWS = 12 if REGISTERS == 32 else 6
-"""Rows of a block of products, two vectors each, that leave registers for what they are made of."""
+"""Rows of a block of products, of two vectors each, that leave registers for their factors."""
 
 SUMMED_AT_ONCE = 1024
-"""Values of a channel in one chunk of the weight's gradient: a few channels of x and dy stay in the first cache."""
+"""Values of a channel in one chunk of the weight's gradient: a few channels of x and dy stay in the L1 cache."""
 
 
 TASKS = 16
-"""Into how many pieces the work on a weight's gradient is cut, whatever the number of threads."""
+"""The number of pieces of work on a weight's gradient, whatever the number of threads."""
 
 MANY_WEIGHTS = 1 << 16
-"""From so many on, partial sums would be large: there are half as many."""
+"""With this many weights, partial sums are large, and half as many are used."""
 
 
 def conv(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups: int) -> Tensor:
@@ -42,7 +42,7 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups:
     outputs, channels, taps = weight.shape[0] // groups, weight.shape[1], window.tap_count
     strides = channels * taps, taps
     shape = groups, outputs, channels, taps
-    _gather(weight, strides, bias, shape, meetings.by_position(window, size), x, y)
+    _gather(weight, strides, bias, shape, gather_lists.by_position(window, size), x, y)
     return y
 
 
@@ -53,7 +53,7 @@ def conv_backward_input(dy: Tensor, weight: Tensor, size: Sizes, window: Window,
     dx = empty((groups * channels, *size, dy.shape[-1]), like=dy)
     strides = taps, channels * taps
     shape = groups, channels, outputs, taps
-    _gather(weight, strides, None, shape, meetings.by_place(window, size), dy, dx)
+    _gather(weight, strides, None, shape, gather_lists.by_place(window, size), dy, dx)
     return dx
 
 
@@ -62,15 +62,15 @@ def _gather(
     strides: tuple[int, int],
     bias: Tensor | None,
     shape: tuple[int, int, int, int],
-    relation: meetings.GatherList,
+    gathered: gather_lists.GatherList,
     x: Tensor,
     y: Tensor,
 ) -> None:
-    """y from x; shape: groups, outputs and channels of a group, taps."""
+    """y from x. shape: groups, outputs and channels per group, taps."""
     x_flat = flat(x)
     N = x.shape[-1]
     kernel = gather_products(_best(shape[1], MAX_ROWS))
-    starts, *met = relation
+    starts, *met = gathered
     no_bias = x_flat[:0]
     kernel(
         flat(weight),
@@ -94,7 +94,7 @@ def add_conv_backward_weight(
     size = tuple(x.shape[1:-1])
     x_flat, dy_flat = flat(x), flat(dy)
     outputs, channels = dweight.shape[0] // groups, dweight.shape[1]
-    starts, positions, places, counts, chunks = meetings.by_tap(window, size, _chunk(dy))
+    starts, positions, places, counts, chunks = gather_lists.by_tap(window, size, _chunk(dy))
     parts = max(1, min(chunks, TASKS if dweight.numel() < MANY_WEIGHTS else TASKS // 2))
     partial = empty((parts, groups, outputs, channels, window.tap_count), like=x)
     kernel = weight_gradient(*_tile(outputs, channels))
@@ -120,7 +120,7 @@ def _fills_vectors(x: Tensor) -> bool:
 
 @functools.cache
 def _tile(outputs: int, channels: int) -> tuple[int, int]:
-    """Rows and columns of the blocks of a weight's gradient: as square as possible, and within the registers."""
+    """Rows and columns of the blocks of a weight's gradient: as square as possible, and fitting the registers."""
     largest = 5 if REGISTERS == 32 else 3
     rows, columns = _best(outputs, largest), _best(channels, largest)
     if columns == 1:
@@ -132,11 +132,11 @@ def _tile(outputs: int, channels: int) -> tuple[int, int]:
 
 @functools.cache
 def _best(count: int, largest: int) -> int:
-    """The size of blocks that cut `count` with the least work: what is computed, and two loads for each block."""
+    """The size of blocks that cover `count` with the least work: their products, and two loads per block."""
     return min(range(1, min(count, largest) + 1), key=lambda size: -(-count // size) * (size + 2))
 
 
 def _chunk(dy: Tensor) -> int:
-    """How many positions are summed at once: whole lines where that is possible."""
+    """The number of positions that are summed at once: whole lines if possible."""
     positions, line = SUMMED_AT_ONCE // dy.shape[-1], dy.shape[-2]
     return max(1, positions // line * line if positions > line else positions)

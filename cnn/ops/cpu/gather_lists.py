@@ -1,7 +1,7 @@
-"""Which input places the positions of a window meet: a convolution's geometry as plain lists of numbers.
+"""The input places under a window at each position: a convolution's geometry as plain lists of numbers.
 
-Kernels that follow these lists need to know nothing of axes, strides, dilations or padding. Positions, places and taps
-are counted in row-major order over all axes; where a window lies in the padding there is nothing to meet.
+Kernels that follow these lists need no axes, strides, dilations or padding. Positions, places and taps are numbered in
+row-major order over all axes. Pairs in the padding aren't listed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ P = ParamSpec("P")
 T = TypeVar("T", bound=tuple[Any, ...])
 
 MAX_BYTES = 1 << 29
-"""Of all tables together: a network of a fixed size needs a few, one that sees images of many sizes makes them anew."""
+"""Of all tables together. A network for images of one size needs a few; with many sizes they are made again."""
 
 
 class TableCache:
-    """The tables used last, read-only, up to `limit` bytes of them."""
+    """The most recently used tables, read-only, up to `limit` bytes."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -32,7 +32,7 @@ class TableCache:
         self._tables: OrderedDict[Hashable, Any] = OrderedDict()
 
     def __call__(self, make: Callable[P, T]) -> Callable[P, T]:
-        """A function that remembers what it has made."""
+        """A function that keeps the tables it has made."""
 
         @functools.wraps(make)
         def remembered(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -61,11 +61,11 @@ def _size(table: tuple[Any, ...]) -> int:
     return sum(part.nbytes for part in _arrays(table))
 
 
-kept = TableCache(MAX_BYTES)
+cached = TableCache(MAX_BYTES)
 
 
 class GatherList(NamedTuple):
-    """What item i of one side meets on the other: `others` through `taps`, from starts[i] to starts[i + 1] - 1."""
+    """The partners of item i: `others`, by way of `taps`, from starts[i] to starts[i + 1] - 1."""
 
     starts: Numbers
     others: Numbers
@@ -73,9 +73,9 @@ class GatherList(NamedTuple):
 
 
 class Runs(NamedTuple):
-    """GatherList of one tap that lie side by side: `counts` positions from `positions` on meet as many places.
+    """Runs of pairs of one tap: `counts` positions from `positions` on read as many places from `places` on.
 
-    Positions are cut into chunks; those of chunk q and tap k are runs starts[q * taps + k] to the next start.
+    Positions are cut into chunks; those of chunk q and tap k are runs starts[q * taps + k] up to the next start.
     """
 
     starts: Numbers
@@ -85,23 +85,23 @@ class Runs(NamedTuple):
     chunks: int
 
 
-@kept
+@cached
 def by_position(window: Window, size: Sizes) -> GatherList:
     """For each output position, the input places that it reads."""
     positions, places, taps = _all(window, size)
     return _grouped(positions, places, taps, int(np.prod(window.output_size(size))))
 
 
-@kept
+@cached
 def by_place(window: Window, size: Sizes) -> GatherList:
     """For each input place, the output positions that read it."""
     positions, places, taps = _all(window, size)
     return _grouped(places, positions, taps, int(np.prod(size)))
 
 
-@kept
+@cached
 def by_tap(window: Window, size: Sizes, chunk: int) -> Runs:
-    """For each `chunk` positions and each tap, the runs of positions whose places lie side by side as well."""
+    """For each `chunk` positions and each tap, the runs of positions whose places are consecutive too."""
     positions, places, taps = _all(window, size)
     chunks = -(-int(np.prod(window.output_size(size))) // chunk)
     keys = positions // chunk * window.tap_count + taps
@@ -115,7 +115,7 @@ def by_tap(window: Window, size: Sizes, chunk: int) -> Runs:
 
 
 def _all(window: Window, size: Sizes) -> tuple[Numbers, Numbers, Numbers]:
-    """Position, place and tap of every meeting, axis by axis: a later axis counts faster."""
+    """Position, place and tap of every pair, axis by axis; later axes vary faster."""
     positions = places = taps = np.zeros(1, np.int64)
     axes = zip(window.kernel, window.stride, window.dilation, window.before, size, strict=True)
     for (kernel, stride, dilation, before, extent), count in zip(axes, window.output_size(size), strict=True):
@@ -134,10 +134,10 @@ def _grouped(items: Numbers, others: Numbers, taps: Numbers, count: int) -> Gath
 
 
 def _short(numbers: Numbers) -> Numbers:
-    """In half the memory; no tensor has so many places that they don't fit."""
+    """As int32, which is enough for the places of any tensor here."""
     return numbers.astype(np.int32)
 
 
 def _starts(keys: Numbers, count: int) -> Any:
-    """Where each of `count` keys begins in a sorted list of keys, and the end."""
+    """The start of each of `count` keys in a sorted list, and the end."""
     return np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=count))])

@@ -12,7 +12,7 @@ from cnn.ops.memory import empty
 from cnn.ops.reference import loss as reference
 
 MAX_LOGITS = 1 << 14
-"""Beyond so many, torch's exponential of many values at once wins over doing everything in one pass."""
+"""Above this, torch's vectorised exponential is faster than a single pass."""
 
 
 def cross_entropy(

@@ -19,7 +19,7 @@ def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, running: Running, *, tra
 def normalise(
     x: Tensor, weight: Tensor, bias: Tensor, running: Running, training: bool, rectify: bool
 ) -> tuple[Tensor, Tensor]:
-    """`batch_norm`, with a ReLU after it where `rectify` says so."""
+    """`batch_norm`, followed by a ReLU if `rectify`."""
     statistics = torch.empty((2, len(weight)), dtype=x.dtype)
     y = empty(tuple(x.shape), like=x)
     moments = flat(running.mean), flat(running.var), training, running.momentum, running.eps
@@ -36,7 +36,7 @@ def batch_norm_backward(
 def differentiate(
     dy: Tensor, y: Tensor | None, x: Tensor, statistics: Tensor, weight: Tensor, gradients: Gradients | None
 ) -> Tensor:
-    """`batch_norm_backward`; y, where there is one, is the output of a ReLU that dy comes through first."""
+    """`batch_norm_backward`; y, if given, is the output of a ReLU through which dy goes first."""
     dx = empty(tuple(x.shape), like=x)
     dy_rows = channels(dy)
     y_rows = dy_rows if y is None else channels(y)
@@ -48,7 +48,7 @@ def differentiate(
 
 
 def added(gradients: Gradients | None, like: Array) -> tuple[Array, Array]:
-    """dweight and dbias, or arrays that nobody looks at where they aren't wanted."""
+    """dweight and dbias, or scratch arrays if they aren't needed."""
     if gradients is None:
         return np.empty_like(like), np.empty_like(like)
     return flat(gradients[0]), flat(gradients[1])

@@ -1,4 +1,4 @@
 """The arithmetic in plain torch operations: the text to read, and what runs on any device.
 
-The functions are those of the fronts, by file and name, whose docstrings have their formulas and shapes.
+Files and functions have the names of the fronts, whose docstrings give formulas and shapes.
 """

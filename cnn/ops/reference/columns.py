@@ -1,4 +1,4 @@
-"""Columns in plain torch: a copy for each tap."""
+"""Columns in plain torch: one copy per tap."""
 
 from __future__ import annotations
 

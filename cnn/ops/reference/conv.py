@@ -1,7 +1,7 @@
-"""Convolution as matrix products on columns of input values, a product for each group.
+"""Convolution as a matrix product per group, on columns of input values.
 
-weight [O, C/G, *K] is seen as [G, O/G, C/G K], the columns as [G, C/G K, So N], y and dy as [G, O/G, So N].
-The columns come from whichever backend makes them for such tensors. Derived in docs/convolution.md.
+weight [O, C/G, *K] is viewed as [G, O/G, C/G K], the columns as [G, C/G K, So N], y and dy as [G, O/G, So N].
+The columns come from the fastest backend that makes them. Derived in docs/convolution.md.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups:
 
 
 def conv_backward_input(dy: Tensor, weight: Tensor, size: Sizes, window: Window, groups: int) -> Tensor:
-    """dx = col2im(weight^T @ dy): each output's gradient goes back along the taps that made it."""
+    """dx = col2im(weight^T @ dy)."""
     channels = groups * weight.shape[1]
     columns = empty((channels * window.tap_count, *dy.shape[1:]), like=dy)
     torch.bmm(_matrices(weight, groups).transpose(1, 2), _matrices(dy, groups), out=_matrices(columns, groups))
@@ -37,14 +37,14 @@ def conv_backward_input(dy: Tensor, weight: Tensor, size: Sizes, window: Window,
 def add_conv_backward_weight(
     x: Tensor, dy: Tensor, window: Window, dweight: Tensor, groups: int, dbias: Tensor | None
 ) -> None:
-    """dweight += dy @ im2col(x)^T. The columns are made again: to keep them takes up to prod(K) times x."""
+    """dweight += dy @ im2col(x)^T. The columns are made again: keeping them would take up to prod(K) times x."""
     _matrices(dweight, groups).baddbmm_(_matrices(dy, groups), _columns(x, window, groups).transpose(1, 2))
     if dbias is not None:
         dbias += dy.flatten(1).sum(1)
 
 
 def _columns(x: Tensor, window: Window, groups: int) -> Tensor:
-    """What every filter meets at every position, [G, C/G K, So N]; a view of x where that is one value."""
+    """The values under the window at every position, [G, C/G K, So N]; a view of x if that is a single value."""
     if window.is_pointwise:
         return _matrices(x, groups)
     columns = im2col(x, window)  # [C, *K, *So, N]
@@ -52,6 +52,6 @@ def _columns(x: Tensor, window: Window, groups: int) -> Tensor:
 
 
 def _matrices(tensor: Tensor, groups: int) -> Tensor:
-    """[R, ...] as [G, R/G, everything else]."""
+    """[R, ...] viewed as [G, R/G, everything else]."""
     rows = tensor.shape[0]
     return tensor.contiguous().view(groups, rows // groups, -1)

@@ -1,4 +1,4 @@
-"""What is done in one pass elsewhere, as the operations that it is made of, on whichever backend has these."""
+"""Fused operations, composed of the plain ones, each of which runs on the fastest backend that has it."""
 
 from __future__ import annotations
 

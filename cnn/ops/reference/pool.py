@@ -1,4 +1,4 @@
-"""Pools in plain torch: a pass over memory for each tap."""
+"""Pools in plain torch: one pass over memory per tap."""
 
 from __future__ import annotations
 

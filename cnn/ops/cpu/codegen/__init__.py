@@ -1,1 +1,1 @@
-"""How kernels are compiled, and what gives them vectors that stay in registers."""
+"""The compilation of kernels, and intrinsics for vectors that stay in registers."""

@@ -1,8 +1,8 @@
-"""How kernels are compiled: by numba, at first use, and kept on disk for later starts.
+"""Kernels are compiled by numba at first use, and cached on disk.
 
-Each `prange` of a kernel writes to places of its own: results don't depend on the number of threads. No fastmath: with
-it, code just compiled and the same code read from the disk differed in the last bit, so that the first start of a
-program was not repeated by the second. NaN and infinity go through as in torch for the same reason.
+Each iteration of a `prange` writes to its own places, so results don't depend on the number of threads. No fastmath:
+with it, freshly compiled code and the same code from the cache differed in the last bit, so that a program's second
+start didn't repeat its first. Without it, NaN and infinity propagate as in torch.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from numba.core.caching import FunctionCache
 from cnn.ops.cpu.codegen.emitter import REGISTERS, VECTOR_BYTES
 
 COMPILER = {"numba": numba.__version__}
-"""What makes the kernels: another version may give other last bits."""
+"""The compiler of the kernels: another version may change the last bits of results."""
 
 
 SOURCES = "cnn.ops.cpu."
-"""The modules that kernels are made from."""
+"""The modules that kernels are compiled from."""
 
 
 @functools.cache
 def _fingerprint(module: ModuleType) -> str:
-    """What identifies the source of a module of this package and of the ones that it takes something from."""
+    """A hash of a module's source and of those that it imports from, within the backend."""
     used = {inspect.getmodule(value) for value in vars(module).values()} - {module}
     ours = [other for other in used if other and other.__name__.startswith(SOURCES)]
     others = [_fingerprint(other) for other in sorted(ours, key=lambda other: other.__name__)]
@@ -39,7 +39,7 @@ def _fingerprint(module: ModuleType) -> str:
 
 
 class _Cache(FunctionCache):
-    """What was compiled from other sources is compiled anew: by itself numba looks at a kernel's own file only."""
+    """Recompiles kernels when any of their sources has changed: numba only looks at a kernel's own file."""
 
     def __init__(self, function: Any) -> None:
         super().__init__(function)  # type: ignore[no-untyped-call]
@@ -50,11 +50,11 @@ class _Cache(FunctionCache):
         machine = (
             REGISTERS,
             VECTOR_BYTES,
-        )  # numba's key has the processor too, unless somebody has set it to a generic one
+        )  # numba's key includes the processor, unless it is set to a generic one
         return super()._index_key(*args), machine, _fingerprint(self._module)  # type: ignore[no-untyped-call]
 
     def load_overload(self, *args: Any) -> Any:
-        """What was compiled earlier, or None; files that are cut short or damaged count as none."""
+        """The cached code, or None, also if the files are truncated or damaged."""
         try:
             return super().load_overload(*args)  # type: ignore[no-untyped-call]
         except Exception:
@@ -63,19 +63,19 @@ class _Cache(FunctionCache):
 
 
 def kernel(function: Any) -> Any:
-    """A compiled function that Python calls, and that may run on several threads."""
+    """A compiled function that is called from Python and may use several threads."""
     compiled: Any = numba.njit(nogil=True, parallel=True, error_model="numpy")(function)
-    with suppress(RuntimeError):  # no folder that can be written to: each process compiles for itself
+    with suppress(RuntimeError):  # no writable folder: every process compiles for itself
         compiled._cache = _Cache(function)
     return compiled
 
 
 helper: Any = numba.njit(nogil=True, error_model="numpy")
-"""A compiled function that kernels call: it becomes part of them."""
+"""A compiled function that is called by kernels, into which it is inlined."""
 
 
 class _First(event.Listener):
-    """Calls a function at the first event it hears of."""
+    """Calls a function at the first event."""
 
     def __init__(self, call: Callable[[], None]) -> None:
         self._waiting = [call]
@@ -85,9 +85,9 @@ class _First(event.Listener):
             self._waiting.pop()()
 
     def on_end(self, event: Any) -> None:
-        """Only beginnings count."""
+        """Only starts matter."""
 
 
-def before_compiling(tell: Callable[[], None]) -> None:
-    """Call `tell` once, before the first kernel that isn't on the disk: compiling takes seconds, and somebody waits."""
-    event.register("numba:compile", _First(tell))  # type: ignore[no-untyped-call]
+def before_compiling(call: Callable[[], None]) -> None:
+    """Call a function once, before the first kernel that isn't cached is compiled, which takes seconds."""
+    event.register("numba:compile", _First(call))  # type: ignore[no-untyped-call]

@@ -1,6 +1,6 @@
-"""LLVM instructions on blocks of vectors, from which `vectors.py` makes the words of compiled kernels.
+"""LLVM instructions on blocks of vectors, from which `vectors.py` makes intrinsics for kernels.
 
-A block is one value of the compiler's, rows times columns of vectors as wide as the machine's registers.
+A block is a single value for the compiler: rows times columns of vectors, each as wide as a register.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def vector_type(block: Block) -> ir.VectorType:
 
 
 class Emitter:
-    """Writes LLVM instructions that deal with blocks of one type."""
+    """Emits LLVM instructions for blocks of one type."""
 
     def __init__(self, context: Any, builder: Any, kind: Block) -> None:
         self.context, self.builder, self.kind = context, builder, kind
@@ -48,7 +48,7 @@ class Emitter:
         self.align = kind.dtype.bitwidth // 8
 
     def address(self, array_type: Any, array: Any, *steps: Any) -> Any:
-        """Where a flat array's value lies; steps, numbers or (number, stride) pairs, are added up."""
+        """The address of a value in a flat array, at the sum of the steps: numbers or (number, stride) pairs."""
         place = self.context.make_array(array_type)(self.context, self.builder, array).data
         return self.further(place, *steps)
 
@@ -63,7 +63,7 @@ class Emitter:
         return self.builder.load(self.builder.bitcast(place, self.vector.as_pointer()), align=self.align)
 
     def load_some(self, place: Any, count: Any) -> Any:
-        """The first `count` values, and zeros behind them."""
+        """The first `count` values, followed by zeros."""
         width, number = self.kind.lanes, ir.IntType(64)
         flags = ir.VectorType(ir.IntType(1), width)
         pointer = self.vector.as_pointer()
@@ -79,7 +79,7 @@ class Emitter:
         self.builder.store(value, self.builder.bitcast(place, self.vector.as_pointer())).align = self.align
 
     def spread(self, value: Any) -> Any:
-        """A vector of one number."""
+        """A vector with this number in every lane."""
         kind = ir.VectorType(value.type, self.kind.lanes)
         nothing = ir.Constant(kind, ir.Undefined)
         first = self.builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
@@ -113,7 +113,7 @@ class Emitter:
         ]
 
     def total(self, vector: Any) -> Any:
-        """The sum over the lanes, halves added to halves."""
+        """The sum over the lanes, by adding halves."""
         width, nothing = self.kind.lanes, ir.Undefined
         while width > 1:
             width //= 2

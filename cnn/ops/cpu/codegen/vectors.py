@@ -1,11 +1,11 @@
-"""Vectors that stay in registers, for compiled kernels: what numba has no words for.
+"""Intrinsics for vectors that stay in registers, which numba can't express.
 
-A loop over numbers leaves it to the compiler which of them stay in registers. A matrix product is fast only if all its
-running sums do, so here a block of vectors is one value: `rows` times `columns` of them, made by `zeros`, `repeated`
-or `load`, changed by arithmetic and the `add_...` functions, and written with `store` or `add_totals`. LLVM turns each
-into straight code for the machine at hand; machines with narrower vectors run the same program with more instructions.
+In a loop over numbers, the compiler decides which of them stay in registers. A matrix product is only fast if all of
+its running sums do, so here a block of vectors is a single value: `rows` times `columns` of them, made by `zeros`,
+`repeated` or `load`, changed by arithmetic and the `add_...` functions, and written by `store` or `add_totals`. LLVM
+turns each into straight-line code for the machine; with narrower registers it takes more instructions.
 
-Arrays are flat and contiguous, places in them are counted in values. Nothing checks bounds.
+Arrays are flat and contiguous, indices count values. Bounds aren't checked.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cnn.ops.cpu.codegen.emitter import VECTOR_BYTES, Block, Emitter, number
 
 @intrinsic(prefer_literal=True)
 def zeros(typing: Any, like: Any, rows: Any, columns: Any) -> Any:
-    """A block, all zero, of the type of the array `like`; rows and columns are constants."""
+    """A block of zeros with the dtype of the array `like`; rows and columns are constants."""
     block = Block(like.dtype, rows.literal_value, columns.literal_value)
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -34,7 +34,7 @@ def zeros(typing: Any, like: Any, rows: Any, columns: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def repeated(typing: Any, values: Any, at: Any, like: Any, rows: Any, columns: Any) -> Any:
-    """A block whose row r begins as values[at + r], everywhere."""
+    """A block whose row r is filled with values[at + r]."""
     block = Block(like.dtype, rows.literal_value, columns.literal_value)
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -48,7 +48,7 @@ def repeated(typing: Any, values: Any, at: Any, like: Any, rows: Any, columns: A
 
 @intrinsic
 def add_scaled(typing: Any, block: Any, scales: Any, scales_at: Any, x: Any, x_at: Any) -> Any:
-    """block[r, v] += scales[scales_at + r] * the v-th vector of x from x_at on."""
+    """block[r, v] += scales[scales_at + r] * the v-th vector of x from x_at."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         result, scales_array, first_scale, x_array, first = arguments
@@ -68,9 +68,9 @@ def add_scaled(typing: Any, block: Any, scales: Any, scales_at: Any, x: Any, x_a
 def add_products(
     typing: Any, block: Any, a: Any, a_at: Any, a_stride: Any, b: Any, b_at: Any, b_stride: Any, count: Any
 ) -> Any:
-    """block[r, v] += vector of a from a_at + r * a_stride on * vector of b from b_at + v * b_stride on, lane by lane.
+    """block[r, v] += the vector of a at a_at + r * a_stride * the vector of b at b_at + v * b_stride, lane by lane.
 
-    Only the first `count` lanes take part.
+    With a `count`, only the first `count` lanes are used.
     """
     whole = count == types.none
 
@@ -95,7 +95,7 @@ def add_products(
 
 @intrinsic
 def store(typing: Any, block: Any, y: Any, y_at: Any, stride: Any) -> Any:
-    """Write row r of the block into y from y_at + r * stride on."""
+    """Write row r of the block to y from y_at + r * stride."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         value, y_array, first, step = arguments
@@ -113,7 +113,7 @@ def add_totals(
 ) -> Any:
     """y[y_at + r * row_stride + v * column_stride] += the sum over the lanes of block[r, v].
 
-    The first `skip_rows` rows and `skip_columns` columns are left out.
+    Skips the first `skip_rows` rows and `skip_columns` columns.
     """
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -134,7 +134,7 @@ def add_totals(
 
 @intrinsic
 def width(typing: Any, like: Any) -> Any:
-    """How many values of this array make a vector, a constant."""
+    """The number of values of this array's dtype in a vector, a constant."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return number(VECTOR_BYTES * 8 // like.dtype.bitwidth)
@@ -144,7 +144,7 @@ def width(typing: Any, like: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def load(typing: Any, x: Any, x_at: Any, columns: Any) -> Any:
-    """A block of one row: what lies in x from x_at on."""
+    """A block of one row: the values of x from x_at."""
     block = Block(x.dtype, 1, columns.literal_value)
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -159,7 +159,7 @@ def load(typing: Any, x: Any, x_at: Any, columns: Any) -> Any:
 
 @intrinsic
 def sum_of(typing: Any, block: Any) -> Any:
-    """The sum of all values in a block."""
+    """The sum of all values of a block."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         emitter = Emitter(context, builder, block)
@@ -170,7 +170,7 @@ def sum_of(typing: Any, block: Any) -> Any:
 
 
 def _by_vectors(compute: Callable[..., Any]) -> Any:
-    """An intrinsic that computes each vector of a block from those of its arguments; numbers count as blocks of one."""
+    """An intrinsic that computes each vector of a block from those of its arguments; numbers are broadcast."""
 
     def define(typing: Any, block: Any, *others: Any) -> Any:
         def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

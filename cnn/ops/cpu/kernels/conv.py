@@ -1,6 +1,6 @@
-"""The loops of convolutions: products of weights with what a window meets, and no columns in between.
+"""The loops of convolutions: products of weights with the values under a window, without columns in between.
 
-Arrays are flat and contiguous, and of one type. The outer functions make the kernel for blocks of a given size.
+Arrays are flat and contiguous, and of one dtype. The outer functions make the kernel for blocks of a given size.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from cnn.ops.cpu.kernels.sums import total
 
 @functools.cache
 def gather_products(rows: int) -> Any:
-    """y[o, p, n] = bias[o] + sum over the meetings (p, s, k) and o's channels c of weight[o, c, k] * x[c, s, n].
+    """y[o, p, n] = bias[o] + sum over the listed (p, s, k) and o's channels c of weight[o, c, k] * x[c, s, n].
 
-    Outputs are computed in blocks of `rows`: a last block reaches back into the one before and repeats what that did.
-    So do the last examples where two vectors don't divide their number N, which is at least one vector.
+    Outputs are computed in blocks of `rows`; a last, partial block starts earlier and repeats some of the one before.
+    The same goes for the last examples if N, which is at least one vector, isn't divisible by two vectors.
     """
 
     @kernel
@@ -62,7 +62,7 @@ def gather_products(rows: int) -> Any:
 
 @helper
 def pack(weight, strides, start, C, K, packed, at, rows):
-    """Lay a block's weights out in the order of their use, [K, C, rows]."""
+    """Copy a block's weights in the order of their use, [K, C, rows]."""
     for k in range(K):
         for c in range(C):
             for r in range(rows):
@@ -72,7 +72,7 @@ def pack(weight, strides, start, C, K, packed, at, rows):
 
 @helper
 def add_gathered(sums, weights, met, first, end, x, x_at, x_step, N):
-    """Everything that one position meets, times the weights of a block of outputs, for some examples."""
+    """Add the products of all values under the window at one position with the weights of a block of outputs."""
     others, taps = met
     packed, weights_at, tap_step, channel_step = weights
     for m in range(first, end):
@@ -86,14 +86,14 @@ def add_gathered(sums, weights, met, first, end, x, x_at, x_step, N):
 
 @functools.cache
 def weight_gradient(rows: int, columns: int) -> Any:
-    """dweight[o, c, k] += sum over the meetings (p, s) of tap k and examples n of dy[o, p, n] * x[c, s, n].
+    """dweight[o, c, k] += sum over the listed (p, s) of tap k and examples n of dy[o, p, n] * x[c, s, n].
 
     And dbias[o] += sum over p, n of dy[o, p, n].
 
-    The chunks of positions are dealt out to the parts of `partial`: each part's sum is made in the order of its chunks,
-    and the parts are added in their order, whatever the number of threads. Where chunks are few, each part's blocks of
-    outputs are dealt out to `splits` tasks as well. `rows` and `columns` are the blocks of outputs and channels; a last
-    block that reaches back into the one before leaves out what that has.
+    Chunks of positions are distributed over the parts of `partial`. Each part sums its chunks in order, and the parts
+    are added in order, whatever the number of threads. If there are few chunks, each part's blocks of outputs are
+    distributed over `splits` tasks too. `rows` and `columns` are the sizes of blocks of outputs and channels; a last,
+    partial block starts earlier and skips what the one before has.
     """
 
     @kernel
@@ -133,7 +133,7 @@ def weight_gradient(rows: int, columns: int) -> Any:
 
 @helper
 def add_runs(sums, dy, dy_at, dy_step, x, x_at, x_step, runs, first, end, N):
-    """Some runs of one tap: dy of a block of outputs times x of a block of channels, lane by lane."""
+    """Add some runs of one tap: dy of a block of outputs times x of a block of channels, lane by lane."""
     positions, places, counts = runs
     lanes = width(x)
     for m in range(first, end):

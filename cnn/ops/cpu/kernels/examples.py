@@ -7,12 +7,12 @@ from numba import prange
 from cnn.ops.cpu.codegen.compiler import kernel
 
 STRIP = 32
-"""Values of each example that are moved at once: reading along examples and writing across them stays in cache."""
+"""Values of each example that are moved at once, so that reads along and writes across examples stay in cache."""
 
 
 @kernel
 def take_examples(rows, chosen, x):
-    """Whether some of the chosen are no examples, and nothing is done; rows [examples, P], chosen [N], x [P, N]."""
+    """Returns True, without doing anything, for unknown examples. rows [examples, P], chosen [N], x [P, N]."""
     P, N = x.shape
     for n in range(N):
         if not 0 <= chosen[n] < rows.shape[0]:

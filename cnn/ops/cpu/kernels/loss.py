@@ -8,12 +8,12 @@ from numba import prange
 from cnn.ops.cpu.codegen.compiler import helper, kernel
 
 COLUMNS = 256
-"""Columns of logits whose losses make one partial sum."""
+"""The number of columns of logits in one partial sum."""
 
 
 @kernel
 def cross_entropy(logits, target, weight, label_smoothing, gradient):
-    """The mean loss, and how many targets are no class; logits, gradient [K, L], target [L], weight [K]."""
+    """The mean loss, and the number of targets that aren't classes. logits, gradient [K, L], target [L], weight [K]."""
     K, L = logits.shape
     norm, all_weights, strays = 0.0, 0.0, 0
     for k in range(K):
@@ -40,7 +40,7 @@ def cross_entropy(logits, target, weight, label_smoothing, gradient):
 
 @helper
 def column_loss(logits, n, t, weight, hit, spread, share, all_weights, gradient):
-    """The loss of column n, and its gradient; its target t weighs `hit`, every class `spread` times its weight."""
+    """The loss of column n, and its gradient. The target t has weight `hit`, each class `spread` times its own."""
     K = logits.shape[0]
     largest = logits[0, n]
     for k in range(1, K):

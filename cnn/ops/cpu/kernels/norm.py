@@ -1,7 +1,7 @@
-"""The loops of batch normalisation, together with the max pool and the ReLU that may follow it.
+"""The loops of batch normalisation, with the max pool and the ReLU that may follow it.
 
-A channel is read twice, once for its statistics and once to be normalised; what is not normalised into y itself goes
-through a plane of memory per thread, which stays in cache unless it is large. Rows are [L] = [D H W N], one channel.
+A channel is read twice, for its statistics and to be normalised. With a pool, the normalised values go to a plane of
+memory per thread, which stays in cache unless it is large. Rows are [L] = [D H W N], one channel.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from cnn.ops.cpu.codegen.vectors import (
 from cnn.ops.cpu.kernels.window import clear, pool_row, unpool_row
 
 CHUNK = 16
-"""Blocks of four vectors whose sums are kept in the type of the values; further sums are float64."""
+"""The number of blocks of four vectors that are summed in the dtype of the values; further sums are float64."""
 
 
 @helper
 def moments(x):
     """Mean and (biased) variance of a row, [L], in one pass.
 
-    Sums of x - shift and of its square, shift being the mean of the first values: where these are not far from the
-    others, no digits of the variance are lost, however large the mean is.
+    Sums x - shift and its square, where shift is the mean of the first values: unless these are far from the others, no
+    digits of the variance are lost, however large the mean is.
     """
     step = 4 * width(x)
     whole = x.size // step * step
@@ -59,7 +59,7 @@ def moments(x):
 
 @helper
 def normalise(x, centre, scale, shift, rectify, y):
-    """y = (x - centre) * scale + shift, cut off below zero where `rectify` says so; rows [L]."""
+    """y = (x - centre) * scale + shift, followed by a ReLU if `rectify`; rows [L]."""
     zero = x.dtype.type(0)
     if rectify:
         for i in range(x.size):
@@ -72,7 +72,7 @@ def normalise(x, centre, scale, shift, rectify, y):
 
 @helper
 def rectify_and_mark(y, winner, nobody):
-    """y = max(y, 0); where that is 0 nobody has won. Rows of one size."""
+    """y = max(y, 0), and winner = nobody where that is 0; rows of one size."""
     zero = y.dtype.type(0)
     for i in range(y.size):
         cut = y[i] <= zero
@@ -82,7 +82,7 @@ def rectify_and_mark(y, winner, nobody):
 
 @helper
 def measure(x, c, running_mean, running_var, training, momentum, eps, statistics):
-    """Mean and 1 / sqrt(var + eps) of channel c, [L], into `statistics`, [2, C]."""
+    """Write mean and 1 / sqrt(var + eps) of channel c, [L], to `statistics`, [2, C]."""
     if training:
         mean, var = moments(x)
         running_mean[c] += momentum * (mean - running_mean[c])
@@ -137,7 +137,7 @@ def batch_norm_pool(
 
 @helper
 def sums_with(dy, y, rectified, x, centre, g):
-    """The sums of g and of g * (x - centre), where g is dy where y > 0, or dy itself; rows [L]."""
+    """The sums of g and of g * (x - centre), with g = dy, or dy where y > 0 if `rectified`; rows [L]."""
     step = 4 * width(x)
     whole = x.size // step * step
     total, products = 0.0, 0.0
@@ -164,7 +164,7 @@ def sums_with(dy, y, rectified, x, centre, g):
 
 @helper
 def centre_gradient(g, x, centre, offset, slope, scale, dx):
-    """dx = scale * (g - offset - (x - centre) * slope); rows [L], of which g and dx may be the same."""
+    """dx = scale * (g - offset - (x - centre) * slope); rows [L], g and dx may be the same."""
     step = 4 * width(x)
     whole = x.size // step * step
     for i in range(0, whole, step):
@@ -176,7 +176,7 @@ def centre_gradient(g, x, centre, offset, slope, scale, dx):
 
 @helper
 def backward_row(dy, y, rectified, x, c, statistics, weight, dx, dweight, dbias):
-    """Channel c's gradients; dx, [L], is where dy goes that passed the ReLU, and then dx."""
+    """The gradients of channel c; dx, [L], first holds the dy that passed the ReLU."""
     kind = x.dtype.type
     mean, rstd = statistics[0, c], statistics[1, c]
     total, product = sums_with(dy, y, rectified, x, mean, dx)
@@ -189,7 +189,7 @@ def backward_row(dy, y, rectified, x, c, statistics, weight, dx, dweight, dbias)
 
 @kernel
 def batch_norm_backward(dy, y, rectified, x, statistics, weight, dx, dweight, dbias):
-    """dy, x, dx [C, L], y likewise where there was a ReLU; statistics [2, C]; the others [C]."""
+    """dy, x, dx [C, L], and y if there was a ReLU; statistics [2, C]; the others [C]."""
     for c in prange(x.shape[0]):
         backward_row(dy[c], y[c], rectified, x[c], c, statistics, weight, dx[c], dweight, dbias)
 

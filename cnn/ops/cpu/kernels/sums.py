@@ -7,7 +7,7 @@ import numpy as np
 from cnn.ops.cpu.codegen.compiler import helper
 
 LANES = 64
-"""Partial sums of a row, so that they vectorise although the order of additions is written down."""
+"""The number of partial sums of a row: additions vectorise and still have a fixed order."""
 
 
 @helper

@@ -1,6 +1,6 @@
 """The loops of convolutions and pools: windows that move over the spatial axes.
 
-Along an axis, tap k at position p reads the input at p * stride + k * dilation - padding, `offset` being k * dilation.
+Along an axis, tap k at position p reads the input at p * stride + offset - padding, with offset = k * dilation.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from cnn.ops.cpu.codegen.compiler import helper, kernel
 
 @helper
 def first_inside(tap, stride, padding):
-    """The first output position whose input, position * stride + tap - padding, is not before the input's start."""
+    """The first output position at which the tap is not before the start of the input."""
     return max(0, -((tap - padding) // stride))
 
 
 @helper
 def end_inside(tap, stride, padding, size, count):
-    """One past the last output position whose input is not beyond the input's end."""
+    """One past the last output position at which the tap is not beyond the end of the input."""
     return max(0, min(count, (size - 1 - tap + padding) // stride + 1))
 
 
@@ -29,19 +29,19 @@ def clear(target):
     target[:] = 0
 
 
-# Loops count from 0 over slices: an index that might be negative is checked for wrap-around, and nothing vectorises.
+# Loops run from 0 over slices: numba checks indices that may be negative for wrap-around, which prevents vectorising.
 
 
 @helper
 def copy(source, target):
-    """target = the start of source; both flat."""
+    """target = the beginning of source; both flat."""
     for i in range(target.size):
         target[i] = source[i]
 
 
 @helper
 def add(source, target):
-    """The start of target += source; both flat."""
+    """The beginning of target += source; both flat."""
     for i in range(source.size):
         target[i] += source[i]
 
@@ -63,7 +63,7 @@ def gather(source, target, tap, stride, padding, N):
 
 @helper
 def scatter(source, target, tap, stride, padding, N):
-    """target[r * stride + tap - padding] += source[r] where that is inside; source [Wo N], target [W N], both flat."""
+    """target[r * stride + tap - padding] += source[r] if inside; source [Wo N], target [W N], both flat."""
     W, Wo = target.size // N, source.size // N
     first = min(first_inside(tap, stride, padding), Wo)
     end = max(end_inside(tap, stride, padding, W, Wo), first)
@@ -76,7 +76,7 @@ def scatter(source, target, tap, stride, padding, N):
 
 @helper
 def unfold_row(x, tap, stride, padding, N, columns):
-    """Everything that one tap meets: x [D, H, W N] -> columns [Do, Ho, Wo N]."""
+    """All values that one tap reads: x [D, H, W N] -> columns [Do, Ho, Wo N]."""
     D, H, _ = x.shape
     for p in range(columns.shape[0]):
         d = p * stride[0] + tap[0] - padding[0]
@@ -102,7 +102,7 @@ def fold_row(columns, tap, stride, padding, N, dx):
 
 @helper
 def offsets(k, kernel_size, dilation):
-    """How far the k-th tap lies from the window's start, along each axis."""
+    """The offset of the k-th tap from the start of the window along each axis."""
     _, Kh, Kw = kernel_size
     return k // (Kh * Kw) * dilation[0], k // Kw % Kh * dilation[1], k % Kw * dilation[2]
 
@@ -128,7 +128,7 @@ def col2im(columns, kernel_size, stride, dilation, padding, N, dx):
 
 @helper
 def keep_larger(candidate, tap, best, winner):
-    """best = max(best, the start of candidate), winner = tap where that changed it; all flat. NaN beats everything."""
+    """best = max(best, beginning of candidate), winner = tap where that is new; all flat. NaN always wins."""
     for n in range(best.size):
         a = candidate[n]
         better = a > best[n] or a != a
@@ -138,7 +138,7 @@ def keep_larger(candidate, tap, best, winner):
 
 @helper
 def add_where_won(gradient, winner, tap, target):
-    """The start of target += gradient where winner = tap; all flat."""
+    """The beginning of target += gradient where winner = tap; all flat."""
     zero = gradient.dtype.type(0)
     for n in range(gradient.size):
         target[n] += gradient[n] if winner[n] == tap else zero
@@ -146,7 +146,7 @@ def add_where_won(gradient, winner, tap, target):
 
 @helper
 def pool_line(line, offset, tap, stride, padding, N, best, winner):
-    """One tap along one output line: line [W N] -> best, winner [Wo N]."""
+    """Compare one tap along one output line: line [W N] -> best, winner [Wo N]."""
     W, Wo = line.size // N, best.size // N
     first = first_inside(offset, stride, padding)
     end = end_inside(offset, stride, padding, W, Wo)
@@ -176,14 +176,14 @@ def unpool_line(gradient, winner, offset, tap, stride, padding, N, line):
 
 @helper
 def first_tap(position, kernel_size, stride, dilation, padding):
-    """Along one axis, the first tap at this output position that lies on the input and not in the padding before it."""
+    """The first tap along one axis that, at this output position, is on the input and not in the padding before it."""
     before = padding - position * stride
     return min(max(0, -(-before // dilation)), kernel_size - 1)
 
 
 @helper
 def start_pool(p, q, kernel_size, stride, dilation, padding, N, best, winner):
-    """The state before any tap was seen: nothing is smaller than -inf, and where nothing else comes the first tap wins.
+    """The state before any tap: best is -inf, and the winner is the first tap on the input, if nothing is larger.
 
     best, winner [Wo N]."""
     best[:] = -np.inf
