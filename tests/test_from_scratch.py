@@ -1,7 +1,7 @@
 """What a linter can't see: which torch names are used at all, and who imports whom.
 
 `torch` gives tensors: creation, views, elementwise arithmetic, reductions, matrix products, devices, random numbers. A
-name is allowed by standing in the list below; operators that are ready made can't hide behind `x.relu()` either.
+name is allowed if it is in the list below; ready-made operators can't hide in `x.relu()` either.
 """
 
 from __future__ import annotations

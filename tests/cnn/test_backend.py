@@ -1,4 +1,4 @@
-"""Which backend computes: the fastest that has the function for such tensors, else the reference."""
+"""Which backend computes: the fastest one that has the function for such tensors, else the reference."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def registered(backend: ops.Backend) -> Iterator[None]:
 
 
 def test_a_third_backend_serves_one_operation_and_the_reference_the_rest() -> None:
-    """Of a fused operation that it lacks, it computes the part that it has."""
+    """It also computes its part of a fused operation that it lacks."""
     calls = []
 
     def relu(x: Tensor) -> Tensor:
@@ -89,6 +89,6 @@ def test_of_two_backends_the_one_with_the_higher_priority_computes() -> None:
     x = torch.ones(1)
     with registered(backend(3)), registered(backend(2)):
         assert ops.relu(x).item() == 3
-    with registered(backend(-1)):  # behind the CPU's
+    with registered(backend(-1)):  # lower than the CPU's
         assert ops.relu(x).item() == 1
         assert ops.relu(x.to(torch.bfloat16)).item() == -1

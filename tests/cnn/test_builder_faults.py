@@ -18,7 +18,7 @@ def problems(layers: object, input_shape: Sequence[int] = (1, 28, 28)) -> list[s
     return [str(fault) for fault in caught.value.faults]
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     layers: list[Any] = [
         {"conv2dd": CONV},
         {"conv2d": {"out_chanels": 4, "kernel_size": 0, "bias": 1}},
@@ -30,8 +30,8 @@ def test_all_faults_are_told_at_once() -> None:
         {"batch_norm": {"eps": float("nan"), "momentum": 1.5}},
         {"relu": {}, "flatten": {}},
     ]
-    told = problems(layers)
-    assert [line.split(":")[0] for line in told] == [
+    lines = problems(layers)
+    assert [line.split(":")[0] for line in lines] == [
         "layers.0",
         "layers.1.conv2d.kernel_size",
         "layers.1.conv2d.bias",
@@ -45,10 +45,10 @@ def test_all_faults_are_told_at_once() -> None:
         "layers.7.batch_norm.momentum",
         "layers.8",
     ]
-    assert "did you mean conv2d?" in told[0]
-    assert "did you mean out_channels?" in told[3]
-    assert told[4].endswith("true is not allowed, give a whole number >= 1")
-    assert told[7].endswith("[3, 3, 3] names 3 axes, give one number or 2")
+    assert "did you mean conv2d?" in lines[0]
+    assert "did you mean out_channels?" in lines[3]
+    assert lines[4].endswith("true is not allowed, give a whole number >= 1")
+    assert lines[7].endswith("[3, 3, 3] has 3 numbers, give one or 2")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_layers_must_be_a_list(layers: object) -> None:
 
 def test_a_name_stands_once() -> None:
     (line,) = problems([{"relu": {"name": "a"}}, {"sigmoid": {"name": "a"}}])
-    assert line == "layers.1.sigmoid.name: a is taken already"
+    assert line == "layers.1.sigmoid.name: a is already taken"
 
 
 def test_faults_inside_of_graphs_have_their_whole_place() -> None:
@@ -122,11 +122,11 @@ def test_faults_inside_of_graphs_have_their_whole_place() -> None:
         ),
         (
             [{"residual": {"body": ["flatten"]}}],
-            "layers.0.residual: residual_1 has a body that makes [36] of [1, 6, 6], and no stride of a 1x1 convolution",
+            "layers.0.residual: residual_1 has a body that turns [1, 6, 6] into [36], which no stride of a 1x1",
         ),
         (
             [{"residual": {"body": [{"upsample": {"scale_factor": 2}}]}}],
-            "layers.0.residual: residual_1 has a body that makes [1, 12, 12] of [1, 6, 6], and no stride",
+            "layers.0.residual: residual_1 has a body that turns [1, 6, 6] into [1, 12, 12], which no stride",
         ),
         (
             [{"concat": {"branches": [["relu"], [{"max_pool2d": {"kernel_size": 2}}]]}}],
@@ -147,7 +147,7 @@ def test_faults_inside_of_graphs_have_their_whole_place() -> None:
         ([{"conv2d": {**CONV, "groups": 2}}], "layers.0.conv2d: conv2d_1 has 2 groups, which don't divide"),
         (
             [{"reshape": {"shape": [36, 1]}}, {"max_pool1d": {"kernel_size": 2, "dilation": 2, "padding": 1}}],
-            "layers.1.max_pool1d: max_pool1d_1 has windows that lie in the padding alone on the input [36, 1]",
+            "layers.1.max_pool1d: max_pool1d_1 has windows that lie entirely in the padding on the input [36, 1]",
         ),
         ([{"group_norm": {"num_groups": 3}}], "layers.0.group_norm: group_norm_1 has 3 groups, which don't divide"),
         ([{"reshape": {"shape": [5, -1]}}], "layers.0.reshape: reshape_1 [5, -1] can't hold the 36 values"),
@@ -174,7 +174,7 @@ def test_shape_errors_of_graphs_and_new_layers(layers: list[Any], expected: str)
         ({"conv2d": {**CONV, "padding": "valid"}}, "each a whole number >= 0 or same"),
         ({"conv_transpose2d": {**CONV, "output_padding": 1}}, "output_padding: 1x1 has to be smaller than stride or"),
         ({"max_pool2d": {"kernel_size": 3, "padding": 2}}, "padding: 2x2 is more than half of the kernel, 3x3"),
-        ({"avg_pool2d": {"kernel_size": [2, 2, 2]}}, "kernel_size: [2, 2, 2] names 3 axes, give one number or 2"),
+        ({"avg_pool2d": {"kernel_size": [2, 2, 2]}}, "kernel_size: [2, 2, 2] has 3 numbers, give one or 2"),
         ({"reshape": {"shape": [-1, -1]}}, "shape: [-1, -1] is not allowed, give extents >= 1 and at most one -1"),
         ({"dropout": {"p": 1.5}}, "p: 1.5 is not allowed, give a number >= 0"),
         ({"gelu": {"approximate": "fast"}}, "give one of none, tanh"),

@@ -29,7 +29,7 @@ ABSURD: dict[str, tuple[list[Any], tuple[int, ...], str]] = {
     "padding": (
         [{"conv2d": {"out_channels": 1, "kernel_size": 1, "padding": 10**5}}],
         (1, 28, 28),
-        "layers.0.conv2d: conv2d_1 pads its input to [1, 200028, 200028], more than 268,435,456 values for one example",
+        "layers.0.conv2d: conv2d_1 pads its input to [1, 200028, 200028], more than 268,435,456 values per example",
     ),
     "padding, strided": (
         [{"conv2d": {"out_channels": 1, "kernel_size": 1, "padding": 10**5, "stride": 10**5}}],
@@ -39,7 +39,7 @@ ABSURD: dict[str, tuple[list[Any], tuple[int, ...], str]] = {
     "output": (
         ["flatten", {"linear": {"out_features": 2**29}}],
         (1, 2, 2),
-        "layers.1.linear: linear_1 gives [536870912], more than 268,435,456 values for one example",
+        "layers.1.linear: linear_1 gives [536870912], more than 268,435,456 values per example",
     ),
     "upsampled": (["relu", {"upsample": {"scale_factor": 2**20}}], (1, 28, 28), "layers.1.upsample: upsample_1 gives"),
     "transposed": (
@@ -50,12 +50,12 @@ ABSURD: dict[str, tuple[list[Any], tuple[int, ...], str]] = {
     "operations": (
         [{"max_pool2d": {"kernel_size": 2047, "padding": 1023, "stride": 1}}],
         (1, 2048, 2048),
-        "layers: 1.8e+13 operations for one example are more than 1.1e+12",
+        "layers: 1.8e+13 operations per example, at most 1.1e+12 are allowed",
     ),
     "a pool over a dilated kernel": (
         [{"max_pool1d": {"kernel_size": 2**26, "padding": 2**26 - 1, "stride": 2, "dilation": 2}}],
         (1, 1),
-        "layers.0.max_pool1d: max_pool1d_1 has windows that lie in the padding alone",
+        "layers.0.max_pool1d: max_pool1d_1 has windows that lie entirely in the padding",
     ),
     "list": (["relu"] * 300_000, (1,), "layers.10000: the model has more than 10,000 layers"),
     "repeats": (
@@ -83,7 +83,7 @@ def test_layers_may_be_nested_deep() -> None:
     assert y.item() == 21
 
 
-def test_of_many_mistakes_the_first_hundred_are_told() -> None:
+def test_of_many_mistakes_the_first_hundred_are_reported() -> None:
     with pytest.raises(ConfigError) as caught:
         plan_model({"layers": ["relu2"] * 100_000}, (1,))
     assert len(caught.value.faults) == 101

@@ -1,4 +1,4 @@
-"""Layers computed at once give what they give one by one."""
+"""Fused layers compute the same as the layers one by one."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_shipped_models(name: str, train: bool, kernel_set: str) -> None:
 
 @pytest.mark.parametrize("name", ["seed8", "blocks", "lenet", "resnet13"])
 def test_what_is_fused(name: str) -> None:
-    """Every batch_norm with a ReLU or a pool behind it; the network itself stays as it was."""
+    """Every batch_norm with a ReLU or a pool after it; the network itself isn't changed."""
     network = build_model({"layers": layers_of(name)}, (1, 28, 28))
     names = list(network.state())
     fused = fuse(network)

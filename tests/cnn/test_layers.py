@@ -204,7 +204,7 @@ def test_inputs_are_read_only_and_flags_are_obeyed(kind: str, kernels: Any, data
 
 def test_batch_norm_refuses_one_value_a_channel() -> None:
     network = bound(LAYERS["batch_norm"](), (3,))
-    with pytest.raises(ValueError, match="one value a channel"):
+    with pytest.raises(ValueError, match="one value per channel"):
         network.forward(normal((3, 1), 0), Mode(train=True))
 
 

@@ -55,7 +55,7 @@ def test_shapes_that_do_not_fit_are_refused(kernel_set: str) -> None:
         *(lambda vectors=vectors: adam(*vectors) for vectors in short_vectors()),
     ]
     for call in wrong:
-        with pytest.raises(ValueError, match="the other tensors call for"):
+        with pytest.raises(ValueError, match="shape mismatch"):
             call()
     with pytest.raises(IndexError):
         ops.take_examples(normal(8, 2), normal(3, 8), torch.tensor([0, 3]))
@@ -86,7 +86,7 @@ def test_types_that_differ_are_refused(kernel_set: str) -> None:
         lambda: ops.add_conv_backward_weight(x.float(), dy, window, weight),
         lambda: batch_norm(normal(3, 8), three, three, three, three),
     ):
-        with pytest.raises(ValueError, match="give one type"):
+        with pytest.raises(ValueError, match="use one dtype"):
             call()
 
 

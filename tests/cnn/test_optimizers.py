@@ -170,7 +170,7 @@ def test_descends_a_quadratic_along_finite_differences(kind: str) -> None:
 
 def test_nesterov_wants_momentum_and_no_dampening() -> None:
     for wrong in ({}, {"momentum": 0.9, "dampening": 0.1}):
-        with pytest.raises(ConfigError, match="nesterov: true wants a momentum above 0 and a dampening of 0"):
+        with pytest.raises(ConfigError, match="nesterov: true requires a momentum above 0 and a dampening of 0"):
             make("sgd", {"nesterov": True, **wrong})
 
 

@@ -78,7 +78,7 @@ def peer_of(kind: str, given: dict[str, Any], optimizer: torch.optim.Optimizer, 
 
 
 def rates(optimizer: torch.optim.Optimizer, scheduler: Any, count: int) -> Iterator[float]:
-    """The learning rates of so many ticks of torch's scheduler."""
+    """The learning rates of this many ticks of torch's scheduler."""
     for tick in range(count):
         yield float(optimizer.param_groups[0]["lr"])
         optimizer.step()

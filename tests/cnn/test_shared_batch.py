@@ -167,7 +167,7 @@ def test_gradients_of_parameters_are_those_of_the_part(kernel_set: str) -> None:
 
 def test_one_value_a_channel_in_the_whole_batch_is_refused() -> None:
     network = bound(LAYERS["batch_norm"](), (3,))
-    with pytest.raises(ValueError, match="one value a channel in the whole batch"):
+    with pytest.raises(ValueError, match="one value per channel in the whole batch"):
         network.forward(normal((3, 1), 0), Mode(train=True, reduce=lambda tensor: None))
     y, _ = network.forward(normal((3, 1), 0), Mode(train=True, reduce=twice))
     assert y.shape == (3, 1)
