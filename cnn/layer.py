@@ -181,7 +181,8 @@ class Layer:
     def entry(self, name: str | None = None) -> Any:
         """The layer's entry in a config's list of layers: its kind, or its kind with arguments and a name."""
         arguments = self.arguments() | ({} if name is None else {"name": name})
-        return {self.kind: arguments} if arguments else self.kind
+        kind = getattr(self, "kind", type(self).__name__)
+        return {kind: arguments} if arguments else kind
 
     def __repr__(self) -> str:
         return yaml(self.entry())

@@ -33,11 +33,10 @@ class Pool:
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """An uninitialised, contiguous CPU tensor."""
         nbytes = math.prod(shape) * dtype.itemsize
-        free = self._free.get(nbytes)
-        if free:
-            memory = free.pop()
+        try:  # and not first look, then take: another thread may take in between
+            memory = self._free[nbytes].pop()
             self.idle -= nbytes
-        else:
+        except (KeyError, IndexError):
             memory = torch.empty(nbytes, dtype=torch.uint8).numpy()  # aligned for vector instructions
         lease = np.ndarray(shape, numpy_dtype(dtype), buffer=memory)
         key = id(lease)

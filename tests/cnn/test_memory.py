@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 import pytest
@@ -47,6 +48,20 @@ def test_tensors_alive_at_once_never_overlap() -> None:
         if len(kept) > 5:
             kept.pop(round_number % 5)
         assert all((tensor == number).all() for number, tensor in kept)
+
+
+def test_threads_take_memory_of_their_own() -> None:
+    pool = Pool()
+
+    def fill(number: int) -> bool:
+        for _ in range(500):
+            tensor = pool.empty((100,), torch.float64).fill_(number)
+            if not (tensor == number).all():
+                return False
+        return True
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(fill, range(4)))
 
 
 def test_idle_memory_is_bounded() -> None:
