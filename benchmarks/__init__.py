@@ -1,1 +1,1 @@
-"""Speed, as commands: ratios measured in one run, against PyTorch as the peer."""
+"""Commands that measure speed: ratios to PyTorch, within one run."""

@@ -1,22 +1,21 @@
-"""run.py from end to end: its loop beside the bare step, its start, and the default experiment beside torch.nn.
+"""run.py from end to end: its loop next to the bare step, its start, and the default experiment next to torch.nn.
 
     python -m benchmarks.epoch [--models seed8] [--batches 32] [--threads 1,2] [--rounds 3] [--seconds 3] [--json]
                                [--examples 20000] [--epochs 4] [--parts loop,start]
     python -m benchmarks.epoch --default [--threads 2] [--rounds 3] [--json]
 
-loop: images per second of `python run.py`, the median of the epochs after the first as its metrics.csv has them, beside
-the same training step on one batch again and again for `--seconds`. Both run in processes of their own, in turn;
-printed are the medians of the rounds and the median of their ratios. What is missing to 1 is what data, schedule and
-totals cost.
+loop: images per second of `python run.py`, the median over epochs after the first in its metrics.csv, next to
+the same training step repeated on one batch for `--seconds`. Both run in their own processes, in turn; printed are the
+medians of the rounds and the median of their ratios. The difference to 1 is the cost of data, schedule and totals.
 
-start: seconds from starting the process until the first training step is done, of run.py's own code: once with an empty
-cache of compiled kernels (first), then with the one that this start has filled (second). Medians of the rounds.
+start: seconds from starting the process until the end of the first training step, in run.py's own code: once with an
+empty cache of compiled kernels (first), then with the cache that this start has filled (second). Medians of the rounds.
 
-default: seconds of the whole default experiment, `python run.py`, from starting the process to its end, beside
+default: seconds of the whole default experiment, `python run.py`, from starting the process to its end, next to
 `benchmarks.torch_loop`, which does the same work with torch.nn, in turn; medians of the rounds. `--examples` and
-`--epochs` are those of the experiment then (20000 and 10). Kernels are cached before. Both test accuracies are told.
+`--epochs` then default to the experiment's (20000 and 10). Kernels are cached before. Prints both test accuracies.
 
-Every row says its part; the table of a part has its own columns.
+Every row names its part; each part's table has its own columns.
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ def bare_speed(case: Case, threads: int, seconds: float) -> float:
 
 
 def in_turn(rounds: int, *measurements: Callable[[], Any]) -> list[list[Any]]:
-    """What each measurement gave in each round; a round makes all of them, one after the other."""
+    """The results of each measurement by round; a round makes all of them, one after another."""
     results = [[measure() for measure in measurements] for _ in tqdm(range(rounds), disable=None, leave=False)]
     return [list(values) for values in zip(*results, strict=True)]
 
@@ -137,7 +136,7 @@ def run_py(arguments: Sequence[str]) -> tuple[float, float]:
 
 
 def torch_loop(threads: int, examples: int, epochs: int) -> tuple[float, float]:
-    """The same of torch.nn's."""
+    """The same for torch.nn."""
     arguments = {"--threads": threads, "--examples": examples, "--epochs": epochs}
     begun = time.perf_counter()
     printed = run_quietly(["-m", "benchmarks.torch_loop", *(str(part) for pair in arguments.items() for part in pair)])
@@ -146,7 +145,7 @@ def torch_loop(threads: int, examples: int, epochs: int) -> tuple[float, float]:
 
 def default(threads: int, rounds: int, examples: int, epochs: int) -> Row:
     arguments = overrides(DEFAULT, threads, examples, epochs)
-    run_py([*arguments, "debug=fast"])  # caches every kernel
+    run_py([*arguments, "debug=fast"])  # fill the cache of kernels
     ours, theirs = in_turn(rounds, lambda: run_py(arguments), lambda: torch_loop(threads, examples, epochs))
     (our_seconds, our_accuracies), (their_seconds, their_accuracies) = (
         zip(*side, strict=True) for side in (ours, theirs)

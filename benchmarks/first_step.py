@@ -1,6 +1,6 @@
 """run.py up to the end of its first training step: `python -m benchmarks.first_step [key=value ...]`.
 
-The exit code is 0 when the step is done. The run directory is left as it is then.
+Exits with code 0 after the step, leaving the run directory as it is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from runners.tasks.task import Step
 
 
 class OneStep(Classification):
-    """Ends the process after a training step, without the interpreter's own farewell."""
+    """Ends the process after a training step, without the interpreter's shutdown."""
 
     def train_step(self, batches: Sequence[Batch], step: Step, sums: Sums) -> None:
         super().train_step(batches, step, sums)

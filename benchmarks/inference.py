@@ -1,12 +1,12 @@
-"""What a trained network takes to answer: ours beside torch.nn's, eager and under torch.compile.
+"""Inference time of a trained network: ours next to torch.nn's, eager and with torch.compile.
 
     python -m benchmarks.inference [--models seed8,blocks,lenet,resnet13] [--batches 1,256] [--threads 1,2]
                                    [--rounds 5] [--seconds 0.4] [--no-compile] [--json]
 
-One forward pass in evaluation mode that keeps nothing for a backward pass; torch's run under torch.inference_mode. Each
-round times all sides for a while, one after the other; printed are medians: milliseconds of a pass, which is the
-latency, images per second, and the rounds' ratios to eager and to the faster of the two peers. Above 1 ours is the
-faster one. Each number of threads is measured in a process of its own.
+One forward pass in evaluation mode that keeps nothing for a backward pass; torch's runs in torch.inference_mode. Each
+round times all sides for a while, one after another. Printed are medians: milliseconds per pass, which is the latency,
+images per second, and the rounds' ratios to eager and to the faster of the two peers; above 1, ours is faster. Each
+number of threads is measured in its own process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from benchmarks.sides import Case, batch_first, compile_anew, sides
 from benchmarks.timing import Row, Step, alone, compare, one_and_all, parser, report, take_turns
 from cnn import Mode, ops
-from cnn.fusion import fuse
+from cnn.graphs.fusion import fuse
 
 COLUMNS = {
     "model": ("model", ""),
@@ -38,7 +38,7 @@ COLUMNS = {
 
 def passes(case: Case, chosen: Sequence[str]) -> dict[str, Step]:
     """The forward pass of each side."""
-    network, peer, x = fuse(case.network()), case.peer().eval(), case.draw().x  # as evaluation and predictions do
+    network, peer, x = fuse(case.network()), case.peer().eval(), case.draw().x  # as evaluation and prediction do
     images, mode = batch_first(case.draw()), Mode(train=False, keep_cache=False)
     compiled = compile_anew(peer) if "compile" in chosen else peer
     every: dict[str, Step] = {

@@ -1,16 +1,16 @@
-"""Peak memory of a training step, ours beside torch.nn's, eager and under torch.compile.
+"""Peak memory of a training step, ours next to torch.nn's, eager and with torch.compile.
 
     python -m benchmarks.memory [--models lenet] [--batches 256] [--threads 2] [--no-compile] [--json]
 
-Each side is measured in a fresh process of its own. Steps at a tiny batch first import everything and load all kernels;
-the resident memory then is what the side starts from. Counted is how far the resident memory rises above that in some
-steps at the wanted batch, in MB (10^6 bytes): the batch, the network's weights, their gradients, Adam's moments, what
-the forward pass keeps and what the backward pass needs in between, on all sides alike. What the tiny steps left behind
-may be used again without being counted: at batches not much larger than theirs that is most of it.
+Each side is measured in a fresh process. Steps with a tiny batch first import everything and load all kernels; the
+resident memory at that point is the baseline. The result is how far resident memory rises above it in some steps with
+the full batch, in MB (10^6 bytes): the batch, the weights, their gradients, Adam's moments, what the forward pass keeps
+and what the backward pass needs, on all sides alike. Memory that the tiny steps used may be reused without being
+counted: for batches not much larger than theirs, that is most of it.
 
-Compiling isn't counted: kernels that are cached on disk come from there, after a process that only warms up, and
-torch.compile takes its first step before counting begins. Linux can reset the peak of a process; elsewhere it is that
-since the process started, so that the difference is a lower bound, and includes what torch.compile compiles with.
+Compilation isn't counted: kernels are cached on disk by a process that only warms up, and torch.compile takes its first
+step before counting begins. Linux can reset the peak of a process. Elsewhere it is the peak since the process started,
+so the difference is a lower bound and includes compilation by torch.compile.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from cnn import ops
 from cnn.ops.threads import available_threads
 
 TINY = 16
-"""As many images as one vector of the kernels holds: fewer might take other paths than a large batch."""
+"""The number of images in one vector of the kernels: fewer might take other paths than a large batch."""
 
 STEPS_COUNTED = 4
 PAGE = 4096
-"""The least that is told: memory is counted in pages, and a ratio needs more than none."""
+"""The least that is reported: memory is counted in pages, and a ratio can't be made with 0."""
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -48,17 +48,17 @@ COLUMNS = {
 
 
 def reset_peak() -> None:
-    """Let the peak begin anew at what is resident now, where the system can."""
+    """Reset the peak to what is resident now, if the system can."""
     if RESET.exists():
         RESET.write_text("5", encoding="ascii")
 
 
 def peak_bytes() -> int:
-    """The most that was resident at once since the peak was reset."""
+    """The peak of resident memory since the last reset."""
     if STATUS.exists():
         fields = dict(line.split(":", 1) for line in STATUS.read_text(encoding="ascii").splitlines())
         return int(fields["VmHWM"].split()[0]) * 1024
-    import resource  # Windows doesn't have it
+    import resource  # not available on Windows
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 

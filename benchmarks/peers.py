@@ -1,7 +1,7 @@
-"""The shipped models as `torch.nn` modules: what we are measured against.
+"""The shipped models as `torch.nn` modules, to be measured against.
 
 Each takes the `width` of its config and the height and width of square images, `size`; the defaults are the config's.
-Layers stand in the config's order, so that weights can be copied from one to the other.
+Layers are in the config's order, so that weights can be copied from one to the other.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def lenet(width: int = 32, size: int = 28) -> nn.Module:
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions beside the identity or, where the shape changes, a 1x1 convolution; ReLU after the sum."""
+    """Two 3x3 convolutions, plus the identity or, if the shape changes, a 1x1 convolution; then ReLU."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Residual(nn.Module):
 
 
 def resnet13(width: int = 16, size: int = 28) -> nn.Module:
-    """Takes images of any size: a global pool stands before its linear layer."""
+    """Takes images of any size: a global pool comes before its linear layer."""
     return nn.Sequential(
         nn.Conv2d(1, width, 3, padding=1, bias=False),
         nn.BatchNorm2d(width),
@@ -91,6 +91,6 @@ def resnet13(width: int = 16, size: int = 28) -> nn.Module:
 
 
 PEERS: dict[str, Callable[..., nn.Module]] = {"seed8": seed8, "blocks": blocks, "lenet": lenet}
-"""Those whose training tests follow closely; in single precision that of resnet13 drifts apart sooner."""
+"""The ones whose training the tests follow closely; in single precision resnet13's drifts apart sooner."""
 
 MODELS: dict[str, Callable[..., nn.Module]] = {**PEERS, "resnet13": resnet13}

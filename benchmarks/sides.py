@@ -1,4 +1,4 @@
-"""The sides that are compared: our training step, that of torch.nn, and the same under torch.compile."""
+"""The sides that are compared: our training step, torch.nn's, and that with torch.compile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.timing import alone
 from cnn import Mode, Sequential, build_model
 from cnn.losses import CrossEntropy
 from cnn.optimizers import Adam
-from cnn.schedules import Clock, Constant
+from cnn.schedules import Constant, RunLength
 from runners.config import overrides
 from runners.data.batches import Batch
 from runners.tasks.classification import Classification
@@ -29,7 +29,7 @@ LR = 0.01
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured: a shipped model, perhaps of another width, on a batch of square images."""
+    """What is measured: a shipped model, optionally of another width, on a batch of square images."""
 
     model: str
     batch: int
@@ -52,14 +52,14 @@ class Case:
         return MODELS[self.model](**chosen, size=self.size)
 
     def draw(self) -> Batch:
-        """The same random batch whenever it is asked for."""
+        """A random batch, the same on every call."""
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(*self.input_shape, self.batch, generator=generator)
         return Batch(x, torch.randint(0, CLASSES, (self.batch,), generator=generator))
 
 
 def batch_first(batch: Batch) -> Tensor:
-    """The images as torch.nn wants them, [N, C, H, W] and contiguous."""
+    """The images in torch.nn's layout, [N, C, H, W] and contiguous."""
     return batch.x.movedim(-1, 0).contiguous()
 
 
@@ -68,7 +68,7 @@ def our_step(case: Case) -> timing.Step:
     task, batch = Classification(), case.draw()
     task.build({"model": case.network()}, CrossEntropy())
     task.train_with({"model": (Adam(LR), Constant())})
-    only = Step(0, Clock(1, 1), Mode(train=True))
+    only = Step(0, RunLength(1, 1), Mode(train=True))
     return lambda: task.train_step([batch], only, Sums())
 
 
@@ -93,12 +93,12 @@ def eager_step(case: Case, *, compiled: bool = False) -> timing.Step:
 
 
 def compiled_step(case: Case) -> timing.Step:
-    """The eager step, its forward and backward pass made by torch.compile."""
+    """The eager step, with forward and backward pass compiled by torch.compile."""
     return eager_step(case, compiled=True)
 
 
 def compile_anew(function: Any) -> Any:
-    """torch.compile for exactly these shapes: after others of the same code it would compile for shapes of any size."""
+    """torch.compile for exactly these shapes: after other shapes of the same code it would compile for dynamic ones."""
     torch.compiler.reset()
     return torch.compile(function, dynamic=False)
 
@@ -107,7 +107,7 @@ STEPS = {"ours": our_step, "eager": eager_step, "compile": compiled_step}
 
 
 def sides(compiled: bool) -> list[str]:
-    """The names of the sides that can be measured here; says so where torch.compile can't."""
+    """The names of the sides that can be measured here; prints a line if torch.compile can't."""
     problem = alone(compile_problem) if compiled else ""
     if problem:
         print(f"torch.compile doesn't work here and is left out: {problem}", file=sys.stderr)
@@ -115,8 +115,8 @@ def sides(compiled: bool) -> list[str]:
 
 
 def compile_problem() -> str:
-    """Why torch.compile doesn't work, in one line; nothing where it does."""
-    logging.disable()  # it would say the same in many more
+    """Why torch.compile doesn't work, in one line; empty if it does."""
+    logging.disable()  # it would log many lines
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.ones(8))
     except Exception as error:  # a missing compiler, an unknown Python: whatever it is, the other sides are measured
@@ -127,8 +127,8 @@ def compile_problem() -> str:
 def step_flops(network: Sequential) -> int:
     """Floating-point operations for each image of a training step.
 
-    The backward pass takes as many for the gradients of the parameters and as many again for those of the inputs; only
-    the first layer's input gradient is computed by nobody.
+    The backward pass takes as many for the gradients of the parameters and as many again for those of the inputs,
+    except for the first layer's input gradient, which isn't computed.
     """
     first = next(iter(network.layers.values()))
     return 3 * network.flops(network.input_shape) - first.flops(network.input_shape)

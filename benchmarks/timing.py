@@ -1,4 +1,4 @@
-"""What the commands share: options, rounds that take turns, processes of their own, the matrix peak, and tables."""
+"""Common code of the commands: options, rounds, separate processes, the matrix peak, and tables."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ import torch
 
 from benchmarks.peers import MODELS
 from cnn.ops.threads import available_threads
+from cnn.text import columns as aligned
 
 ROOT = Path(__file__).parents[1]
 WARM_UP = 5
-"""Steps before any is timed: kernels are loaded or compiled, buffers allocated."""
+"""Steps before timing begins: kernels are loaded or compiled, buffers allocated."""
 
 MATRIX_SIZE = 1536
 Step = Callable[[], object]
 Row = dict[str, Any]
 Columns = Mapping[str, tuple[str, str]]
-"""Of each column of a table: the key in a row, the title and the format."""
+"""For each column of a table: the key in a row, the title and the format."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -94,18 +95,18 @@ def parser(name: str, documentation: str | None, **defaults: object) -> argparse
 
 
 def one_and_all() -> list[int]:
-    """The numbers of threads that are measured unless others are asked for."""
+    """The default numbers of threads."""
     return sorted({1, available_threads()})
 
 
 def alone(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """What the function returns in a fresh process: nothing of earlier measurements is left in it."""
+    """Call the function in a fresh process, without traces of earlier measurements."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *args, **kwargs).result()
 
 
 def run_quietly(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
-    """What a Python command prints; where it fails, its complaint ends this process."""
+    """The output of a Python command. If it fails, exit with its error output."""
     done = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
@@ -113,7 +114,7 @@ def run_quietly(command: Sequence[str], environment: Mapping[str, str] | None = 
 
 
 def seconds_a_step(step: Step, seconds: float) -> float:
-    """The mean time of a step, repeated for at least so many seconds."""
+    """The mean time of a step, repeated for at least this many seconds."""
     start, count = time.perf_counter(), 0
     while (passed := time.perf_counter() - start) < seconds or not count:
         step()
@@ -122,7 +123,7 @@ def seconds_a_step(step: Step, seconds: float) -> float:
 
 
 def take_turns(steps: Mapping[str, Step], rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Seconds a step of each side in each round; a round times all sides, one after the other."""
+    """Seconds per step of each side in each round; a round times all sides, one after another."""
     for step in steps.values():
         for _ in range(WARM_UP):
             step()
@@ -131,12 +132,12 @@ def take_turns(steps: Mapping[str, Step], rounds: int, seconds: float) -> dict[s
 
 
 def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
-    """The median of the rounds' ratios: what slows a whole round down cancels within it."""
+    """The median of the rounds' ratios: what slows down a whole round cancels out."""
     return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
 
 
 def compare(times: Mapping[str, Sequence[float]], images: int) -> Row:
-    """Images per second of each side, and how many times as fast ours is as eager and as the round's better peer."""
+    """Images per second of each side, and the speed of ours relative to eager and to the round's faster peer."""
     better = [min(both) for both in zip(*(seconds for side, seconds in times.items() if side != "ours"), strict=True)]
     return {
         **{side: images / statistics.median(seconds) for side, seconds in times.items()},
@@ -154,14 +155,11 @@ def matrix_peak() -> float:
 
 
 def table(rows: Sequence[Row], columns: Columns) -> str:
-    """The rows in columns of text; a column that the rows don't have is left out."""
+    """The rows as a text table; columns that the rows don't have are left out."""
     shown = {key: column for key, column in columns.items() if key in rows[0]}
     lines = [[title for title, _ in shown.values()]]
     lines += [[format(row[key], form) for key, (_, form) in shown.items()] for row in rows]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return "\n".join(aligned(lines, ">"))
 
 
 def report(rows: Sequence[Row], columns: Columns, as_json: bool) -> None:

@@ -2,7 +2,7 @@
 
 The work of `python run.py`: seed8, Adam with a learning rate that decays, batches of 32, validation after each epoch,
 the test at the end. Images are normalised once and kept in memory as NCHW tensors; batches are picked by shuffled
-indices. Imports nothing of ours but the peer. Prints the test accuracy.
+indices. Imports only the peer from this project. Prints the test accuracy.
 """
 
 from __future__ import annotations

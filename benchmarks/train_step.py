@@ -1,17 +1,16 @@
-"""A whole training step (forward, loss, backward, Adam) beside torch.nn's, eager and under torch.compile.
+"""A whole training step (forward, loss, backward, Adam) next to torch.nn's, eager and with torch.compile.
 
     python -m benchmarks.train_step [--models seed8,blocks,lenet,resnet13] [--batches 32,128,256] [--threads 1,2]
                                     [--rounds 5] [--seconds 0.4] [--no-compile] [--json]
 
-Each round times all sides for a while, one after the other; printed are the medians of images per second, and the
-medians of the rounds' ratios to eager and to the faster of the two peers. Above 1 ours is the faster one. Each number
-of threads is measured in a process of its own.
+Each round times all sides for a while, one after another. Printed are the medians of images per second, and the medians
+of the rounds' ratios to eager and to the faster of the two peers; above 1, ours is faster. Each number of threads is
+measured in its own process.
 
-The last columns: GFLOP/s of ours, and their share of what a large float32 matrix product (torch.mm) reaches in the same
-process. Operations are counted as `debug=summary` does for the forward pass, a multiplication and an addition being
-two, times three for a whole step, less the first layer's input gradient, which nobody computes. They are those of the
-formulas: an algorithm that needs fewer (Winograd's) may exceed the peak. Small layers' time goes into memory, not into
-products.
+The last columns: our GFLOP/s, and their share of what a large float32 matrix product (torch.mm) reaches in the same
+process. Operations are counted as by `debug=summary` for the forward pass, a multiply-add as two, times three for a
+whole step, minus the first layer's input gradient, which isn't computed. They are those of the formulas: an algorithm
+that needs fewer (Winograd's) may exceed the peak. Small layers are limited by memory, not by arithmetic.
 """
 
 from __future__ import annotations

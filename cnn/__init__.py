@@ -1,9 +1,11 @@
 """Convolutional networks from scratch: layers with hand-written forward and backward passes, on torch tensors."""
 
-from cnn.arguments import ConfigError
-from cnn.branches import Concat, Residual
 from cnn.builder import build_model, plan_model
-from cnn.graph import Graph, Repeat, Sequential
+from cnn.faults import ConfigError
+from cnn.graphs.concat import Concat
+from cnn.graphs.graph import Graph
+from cnn.graphs.residual import Residual
+from cnn.graphs.sequential import Repeat, Sequential
 from cnn.layer import Buffer, Cache, Layer, Mode, Parameter, ShapeError
 
 __all__ = [

@@ -1,15 +1,13 @@
-"""Arguments that come from configs: their types and ranges, and the check that names every mistake at once.
+"""Arguments from configs: their types and ranges, and a check that reports every mistake at once.
 
-A constructor's signature is the one place where arguments stand; `model_of` turns it into a pydantic model, and `check`
-turns what pydantic finds into faults that a person can act on.
+Arguments are defined in one place, the signature of a constructor. `model_of` turns it into a pydantic model, and
+`check` turns pydantic's errors into faults that a person can act on.
 """
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -25,15 +23,11 @@ from pydantic import (
     create_model,
 )
 
-LARGEST = 2**31 - 1
-"""No size, count or stride is larger; left unsaid in messages."""
+from cnn.faults import MAX_FAULTS, ConfigError, Fault, join
+from cnn.text import closest, nearest, show
 
-MOST_FAULTS = 100
-"""Nobody reads more of them at once."""
-LONGEST_LINE = 400
-"""Characters that are shown of what may be any text."""
-LONGEST_NAME = 60
-"""Longer names aren't compared with those that are known."""
+LARGEST = 2**31 - 1
+"""The largest size, count or stride. Messages don't mention it."""
 
 Positive = Annotated[int, Field(ge=1, le=LARGEST)]
 NonNegative = Annotated[int, Field(ge=0, le=LARGEST)]
@@ -47,12 +41,12 @@ PositivePerAxis = Positive | Annotated[Sequence[Positive], Field(min_length=1, m
 NonNegativePerAxis = NonNegative | Annotated[Sequence[NonNegative], Field(min_length=1, max_length=3)]
 
 STRICT = ConfigDict(strict=True, extra="forbid")
-OF_CONSTRUCTORS = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
+CONSTRUCTOR = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
 Checked = TypeVar("Checked", bound=BaseModel)
 
 
 def _without_nul(text: str) -> str:
-    """No file can be named with it."""
+    """File names can't contain NUL."""
     if "\0" in text:
         raise ValueError
     return text
@@ -61,64 +55,19 @@ def _without_nul(text: str) -> str:
 Text = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
 
 
-def printable(text: object) -> str:
-    """On one line, and in characters that a terminal shows: names that aren't ours may hold any others too."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
-
-
-def short(text: object) -> str:
-    """Printable, and cut in the middle where it is long."""
-    line = printable(text)
-    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]}...{line[-LONGEST_LINE // 2 :]}"
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One mistake: where it stands, as one would type it on the command line, and what to do about it."""
-
-    place: str
-    problem: str
-
-    def __str__(self) -> str:
-        return printable(f"{short(self.place)}: {self.problem}" if self.place else self.problem)
-
-    def inside(self, place: str) -> Fault:
-        """The same fault seen from one level further out."""
-        return Fault(join(place, self.place), self.problem)
-
-
-class ConfigError(ValueError):
-    """A config that can't be used: all of its faults."""
-
-    def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults = list(faults)
-        super().__init__("\n".join(map(str, self.faults)))
-
-    def __reduce__(self) -> tuple[type[ConfigError], tuple[list[Fault]]]:
-        return type(self), (self.faults,)  # BaseException would hand on the text, as if it were the faults
-
-    def inside(self, place: str) -> ConfigError:
-        return ConfigError(fault.inside(place) for fault in self.faults)
-
-
-def join(*places: str) -> str:
-    """Places put together with dots, empty ones left out."""
-    return ".".join(place for place in places if place)
-
-
 @cache
 def model_of(constructor: Callable[..., Any]) -> type[BaseModel]:
-    """A strict pydantic model with the arguments, annotations and defaults of a class's constructor."""
+    """A strict pydantic model of a constructor: its arguments, annotations and defaults."""
     hints = get_type_hints(constructor.__init__, include_extras=True)
     fields: dict[str, Any] = {
         name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
         for name, parameter in inspect.signature(constructor).parameters.items()
     }
-    return create_model(constructor.__name__, __config__=OF_CONSTRUCTORS, **fields)
+    return create_model(constructor.__name__, __config__=CONSTRUCTOR, **fields)
 
 
 def check(model: type[Checked], values: Mapping[str, Any], place: str = "") -> Checked:
-    """The values as an instance of the model. Raises ConfigError with every fault, one for each argument."""
+    """Validate values against a model. Raises ConfigError with one fault for each wrong argument."""
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
@@ -127,15 +76,15 @@ def check(model: type[Checked], values: Mapping[str, Any], place: str = "") -> C
 
 def _faults(model: type[BaseModel], values: Mapping[str, Any], place: str, error: ValidationError) -> Iterator[Fault]:
     for details in error.errors():
-        if not details["loc"]:  # what a model says of its values as a whole
+        if not details["loc"]:  # from a validator of the whole model
             yield Fault(place, str(details.get("ctx", {}).get("error", details["msg"])))
     wrong = (str(details["loc"][0]) for details in error.errors() if details["loc"])
-    names = [*islice(dict.fromkeys(wrong), MOST_FAULTS)]
+    names = [*islice(dict.fromkeys(wrong), MAX_FAULTS)]
     misspelled = {closest(name, model.model_fields) for name in names if name not in model.model_fields}
     for name in names:
         inner = _inner_model(model, name)
         if name in misspelled and name not in values:
-            continue  # of a slip one fault, not two
+            continue  # one mistake, one fault: not 'unknown' and 'missing'
         if inner and isinstance(values.get(name), Mapping):
             try:
                 check(inner, values[name], join(place, name))
@@ -146,13 +95,13 @@ def _faults(model: type[BaseModel], values: Mapping[str, Any], place: str, error
 
 
 def _inner_model(model: type[BaseModel], name: str) -> type[BaseModel] | None:
-    """The model that a field's values are checked by, if it has one."""
+    """The model of a field that is a model itself, else None."""
     annotation = model.model_fields[name].annotation if name in model.model_fields else None
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
 def construct(constructor: Callable[..., Any], values: Mapping[str, Any], place: str = "") -> Any:
-    """Call the constructor with checked arguments; a ValueError of its own becomes a fault of the place."""
+    """Call the constructor with checked arguments. A ValueError that it raises becomes a fault at `place`."""
     check(model_of(constructor), values, place)
     try:
         return constructor(**values)
@@ -182,31 +131,6 @@ def _problem(model: type[BaseModel], values: Mapping[str, Any], name: str) -> st
     return f"{show(values[name])} is not allowed, give {allowed}" if name in values else f"missing, give {allowed}"
 
 
-def closest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is probably meant, if one is similar."""
-    if len(str(name)) > LONGEST_NAME:
-        return None
-    lower = {candidate.lower(): candidate for candidate in sorted(known)}
-    close = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
-    return lower[close[0]] if close else None
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for an unknown name: the one that is probably meant, and all that are known."""
-    known = sorted(known)
-    likely = closest(name, known)
-    if likely:
-        return f"did you mean {likely}? (known: {', '.join(known)})"
-    return f"known: {', '.join(known)}" if known else "nothing is known here"
-
-
-def show(value: object) -> str:
-    """A value as one would write it in YAML, cut where it is long."""
-    names = {True: "true", False: "false", None: "null"}
-    text = names[value] if value is None or isinstance(value, bool) else repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
 def describe(model: type[BaseModel], name: str) -> str:
     """What a field accepts, in words."""
     if _inner_model(model, name):
@@ -216,22 +140,22 @@ def describe(model: type[BaseModel], name: str) -> str:
     for constraint in field.metadata:
         annotation = Annotated[annotation, constraint]
     try:
-        return _in_words(TypeAdapter(annotation, config=OF_CONSTRUCTORS).json_schema())
-    except PydanticUserError:  # a type that JSON doesn't know
+        return _describe_schema(TypeAdapter(annotation, config=CONSTRUCTOR).json_schema())
+    except PydanticUserError:  # a type without a JSON schema
         return str(getattr(annotation, "__name__", annotation))
 
 
-def _in_words(schema: Mapping[str, Any]) -> str:
+def _describe_schema(schema: Mapping[str, Any]) -> str:
     if "description" in schema:
         return str(schema["description"])
     if "anyOf" in schema:
-        return " or ".join(_in_words(option) for option in schema["anyOf"])
+        return " or ".join(_describe_schema(option) for option in schema["anyOf"])
     if "const" in schema:
         return str(schema["const"])
     if "enum" in schema:
         return "one of " + ", ".join(map(str, schema["enum"]))
     if schema.get("type") == "array":
-        return _list_in_words(schema)
+        return _describe_list(schema)
     words = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "null": "null"}
     text = words.get(schema.get("type", ""), "a text" if schema.get("type") == "string" else "a mapping")
     bounds = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
@@ -241,9 +165,9 @@ def _in_words(schema: Mapping[str, Any]) -> str:
     return f"{text} {' and '.join(limits)}".strip()
 
 
-def _list_in_words(schema: Mapping[str, Any]) -> str:
+def _describe_list(schema: Mapping[str, Any]) -> str:
     shortest, longest = schema.get("minItems"), schema.get("maxItems")
     count = str(shortest) if shortest == longest else f"{shortest} to {longest}" if longest else f"{shortest} or more"
     if shortest is None:
-        return f"a list of values, each {_in_words(schema.get('items', {}))}"
-    return f"a list of {count} values, each {_in_words(schema.get('items', {}))}"
+        return f"a list of values, each {_describe_schema(schema.get('items', {}))}"
+    return f"a list of {count} values, each {_describe_schema(schema.get('items', {}))}"

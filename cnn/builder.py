@@ -1,4 +1,4 @@
-"""From a config to a network: names become layers, shapes are inferred, and mistakes are told with their place."""
+"""From a config to a network: names become layers, shapes are inferred, mistakes are reported with their place."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from typing import Any, get_args, get_type_hints
 import torch
 from pydantic import BaseModel
 
-from cnn.arguments import MOST_FAULTS, STRICT, ConfigError, Fault, Name, check, construct, join, nearest, show
-from cnn.branches import GRAPHS, Branches
-from cnn.graph import MOST_LAYERS, Layers, Sequential, name_layers
+from cnn.arguments import STRICT, Name, check, construct
+from cnn.faults import MAX_FAULTS, ConfigError, Fault, join
+from cnn.graphs import GRAPHS
+from cnn.graphs.concat import Branches
+from cnn.graphs.graph import MAX_LAYERS, Layers, name_layers
+from cnn.graphs.sequential import Sequential
 from cnn.initializers import Scheme
-from cnn.layer import Layer, ShapeError, require_room
+from cnn.layer import Layer, ShapeError, check_size
 from cnn.layers import LAYERS
+from cnn.text import nearest, show
 
-MOST_NESTED = 20
-"""Graphs within graphs; what reads YAML files gives up soon beyond."""
-MOST_OPERATIONS = 2**40
-"""Of one example's forward pass: a minute or more."""
+MAX_DEPTH = 20
+"""Levels of graphs within graphs. YAML parsers give up not much later."""
+MAX_OPERATIONS = 2**40
+"""Of a forward pass of one example, which then takes a minute or more."""
 
 
 def build_model(
@@ -29,47 +33,47 @@ def build_model(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Sequential:
-    """The network that `model["layers"]` describes, for inputs [*input_shape, N], with its first weights drawn.
+    """The network that `model["layers"]` describes, for inputs [*input_shape, N], with initial weights.
 
-    Raises ConfigError as `plan_model` does, and where the parameters don't fit into memory.
+    Raises ConfigError as `plan_model` does, and if the parameters don't fit in memory.
     """
     network = plan_model(model, input_shape)
     count = sum(parameter.numel for _, parameter in network.named_parameters())
     try:
         network.bind(seed=seed, dtype=dtype, device=device)
     except (RuntimeError, MemoryError):
-        raise ConfigError([Fault("layers", f"{count:,} parameters don't fit into memory")]) from None
+        raise ConfigError([Fault("layers", f"{count:,} parameters don't fit in memory")]) from None
     return network
 
 
 def plan_model(model: Mapping[str, Any], input_shape: Sequence[int]) -> Sequential:
     """The network with all shapes known and nothing allocated.
 
-    Raises ConfigError with every wrong name and argument at once, or with the first layer whose input doesn't fit.
+    Raises ConfigError with every wrong name and argument at once, or with the first layer that can't take its input.
     """
     network = make_network(model)
     shape = tuple(input_shape)
     try:
-        require_room(shape, "the input has")
+        check_size(shape, "the input has")
         network.build(shape)
     except ShapeError as error:
         raise ConfigError([Fault(_place(network, error.path), f"{error.path} {error.reason}".strip())]) from None
     operations = network.flops(shape)
-    if operations > MOST_OPERATIONS:
-        problem = f"{operations:.1e} operations for one example are more than {MOST_OPERATIONS:.1e}"
+    if operations > MAX_OPERATIONS:
+        problem = f"{operations:.1e} operations per example, at most {MAX_OPERATIONS:.1e} are allowed"
         raise ConfigError([Fault("layers", problem)])
     return network
 
 
 class _Model(BaseModel):
-    """What a model says beside its layers."""
+    """The keys of a model other than its layers."""
 
     model_config = STRICT
     init: Scheme | None = None
 
 
 def make_network(model: Mapping[str, Any], place: str = "") -> Sequential:
-    """The layers of a model, not yet built. Raises ConfigError with all faults that show without an input."""
+    """The layers of a model, not built yet. Raises ConfigError with all faults that don't depend on the input."""
     faults: list[Fault] = []
     init = None
     try:
@@ -86,11 +90,11 @@ def make_network(model: Mapping[str, Any], place: str = "") -> Sequential:
 
 
 def _make_layers(entries: object, place: str, init: Scheme | None, depth: int = 0) -> dict[str, Layer]:
-    """The layers of a list, by name. Raises ConfigError with the faults of all of them."""
+    """The layers of a list, by name. Raises ConfigError with all of their faults."""
     if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
         raise ConfigError([Fault(place, f"{show(entries)} is not allowed, give a list of at least one layer")])
-    if depth > MOST_NESTED:
-        raise ConfigError([Fault(place, f"layers are nested more than {MOST_NESTED} deep")])
+    if depth > MAX_DEPTH:
+        raise ConfigError([Fault(place, f"layers are nested more than {MAX_DEPTH} deep")])
     layers: list[Layer] = []
     names: list[str | None] = []
     faults: list[Fault] = []
@@ -104,22 +108,22 @@ def _make_layers(entries: object, place: str, init: Scheme | None, depth: int = 
             faults += error.faults
         else:
             count += sum(1 for _ in layers[-1].named_layers())
-        if count > MOST_LAYERS:
-            faults.append(Fault(f"{place}.{index}", f"the model has more than {MOST_LAYERS:,} layers"))
-        if count > MOST_LAYERS or len(faults) > MOST_FAULTS:
+        if count > MAX_LAYERS:
+            faults.append(Fault(f"{place}.{index}", f"the model has more than {MAX_LAYERS:,} layers"))
+        if count > MAX_LAYERS or len(faults) > MAX_FAULTS:
             break
     if faults:
         raise ConfigError(faults)
     named: dict[str, Layer] = {}
     for layer, name, automatic in zip(layers, names, name_layers(layers), strict=True):
         if (name or automatic) in named:
-            raise ConfigError([Fault(f"{layer.place}.name", f"{name or automatic} is taken already")])
+            raise ConfigError([Fault(f"{layer.place}.name", f"{name or automatic} is already taken")])
         named[name or automatic] = layer
     return named
 
 
 def _make_layer(kind: str, arguments: Mapping[str, Any], place: str, init: Scheme | None, depth: int) -> Layer:
-    """One layer; those it is made of, where it is a graph, are made first."""
+    """One layer. If it is a graph, its own layers are made first."""
     constructor = known()[kind]
     hints = get_type_hints(constructor.__init__, include_extras=True)
     own = dict(arguments)
@@ -132,7 +136,7 @@ def _make_layer(kind: str, arguments: Mapping[str, Any], place: str, init: Schem
             return _make_layers(entries, where, init, depth + 1)
         except ConfigError as error:
             faults.extend(error.faults)
-            return {}  # the other arguments are checked all the same
+            return {}  # check the other arguments all the same
 
     for name, value in arguments.items():
         where, hint = f"{place}.{name}", hints.get(name)
@@ -151,12 +155,12 @@ def _make_layer(kind: str, arguments: Mapping[str, Any], place: str, init: Schem
 
 
 def known() -> dict[str, type[Layer]]:
-    """Everything that may stand in a list of layers."""
+    """Every name that a list of layers may use."""
     return {**LAYERS, **GRAPHS}
 
 
 class _Named(BaseModel):
-    """What any layer may be given beside its own arguments."""
+    """What any layer accepts besides its own arguments."""
 
     model_config = STRICT
     name: Name | None = None
@@ -183,7 +187,7 @@ def _parse(entry: object, place: str) -> tuple[str, dict[str, Any], str | None]:
 
 
 def _place(network: Sequential, path: str) -> str:
-    """Where in the config the layer with this path stands, or the nearest one around it that stands there."""
+    """The place in the config of the layer with this path, or of the nearest enclosing one that has a place."""
     layer: Layer = network
     place = "layers"
     for name in path.split(".") if path else ():

@@ -1,5 +1,5 @@
-"""How parameters begin: float64 tensors on the CPU, so that one seed gives the same numbers whatever the device and the
-precision of the network. Derived in docs/initialisation.md."""
+"""Initial values of parameters: float64 tensors on the CPU, so that a seed gives the same numbers on every device and
+in every precision. Derived in docs/initialisation.md."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Scheme = Literal["kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_u
 def weights(
     scheme: Scheme, shape: Shape, generator: torch.Generator, *, fan_in: float, fan_out: float, gain: float
 ) -> Tensor:
-    """Draw weights of mean 0 and deviation gain / sqrt(fan), so that activations keep their size through the layers.
+    """Draw weights with mean 0 and deviation gain / sqrt(fan), so that activations keep their size through the layers.
 
-    fan: `fan_in` for Kaiming, which keeps the forward pass; the mean of `fan_in` and `fan_out` for Xavier, which is
-    fair to both directions. A uniform distribution of this deviation reaches to sqrt(3) times it.
+    fan: `fan_in` for Kaiming, which preserves the forward pass; the mean of `fan_in` and `fan_out` for Xavier, a
+    compromise between both directions. A uniform distribution with this deviation extends to sqrt(3) times it.
     gain: 1 / sqrt(E f(z)^2), z ~ N(0, 1), for the activation f that follows; sqrt(2) for ReLU (see `gain_of`).
     Source: He et al. 2015, "Delving Deep into Rectifiers", eq. 10; Glorot & Bengio 2010, "Understanding the difficulty
     of training deep feedforward neural networks", eq. 12 and 16.
@@ -35,11 +35,11 @@ def weights(
 
 
 def gain_of(activation: Callable[[Tensor], Tensor]) -> float:
-    """1 / sqrt(E f(z)^2) for z ~ N(0, 1): what weights must be scaled by for weights @ f(z) to be as large as z.
+    """1 / sqrt(E f(z)^2) for z ~ N(0, 1): scales weights so that weights @ f(z) is as large as z.
 
-    The expectation is a sum over a fine grid. In a stack of one f this is a balance in which sizes stay: at once where
-    f(a z) = a f(z) for a > 0, as for ReLU; else they drift towards it, or for GELU and SiLU, where it is unstable, away
-    from it: very deep nets of them want a normalisation.
+    The expectation is a sum over a fine grid. In a deep stack of one f this is an equilibrium. If f(a z) = a f(z) for
+    a > 0, as for ReLU, every size is preserved; other functions drift towards it, but GELU and SiLU away from it: very
+    deep networks of these need a normalisation.
     """
     z = torch.arange(-8, 8, 1 / 256, dtype=torch.float64) + 1 / 512
     density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
@@ -47,10 +47,10 @@ def gain_of(activation: Callable[[Tensor], Tensor]) -> float:
 
 
 def zeros(shape: Shape, generator: torch.Generator) -> Tensor:
-    """All zeros: the start of every bias."""
+    """All zeros: the initial value of every bias."""
     return torch.zeros(shape, dtype=torch.float64)
 
 
 def ones(shape: Shape, generator: torch.Generator) -> Tensor:
-    """All ones: the start of a normalisation's scale."""
+    """All ones: the initial value of a normalisation's scale."""
     return torch.ones(shape, dtype=torch.float64)

@@ -1,11 +1,11 @@
-"""The contract of a layer: Parameter, Buffer, Mode, Cache, Layer. Everything else in `cnn/` obeys this page.
+"""The contract of a layer: Parameter, Buffer, Mode, Cache, Layer. Everything else in `cnn/` follows this page.
 
     forward(x, mode) -> (y, cache)
     backward(dy, cache, *, need_dx=True, need_dparams=True) -> dx
 
-A layer owns parameters and buffers, never activations: what backward needs travels in the cache. So one layer can stand
-twice in a network, and several forward passes can wait for their backward. `x` and `dy` are read-only; gradients of
-parameters are added to `Parameter.grad`, never assigned.
+A layer owns parameters and buffers, never activations: what backward needs travels in the cache. So a layer can be used
+twice in a network, and several forward passes can be in flight. `x` and `dy` are read-only; gradients of parameters are
+added to `Parameter.grad`, never assigned.
 
 Activations are [C, *spatial, N]: features first, the batch last and contiguous. docs/how-a-batch-flows.md follows one
 batch through a whole training step.
@@ -13,6 +13,8 @@ batch through a whole training step.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,15 +23,17 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from cnn.text import yaml
+
 Shape = tuple[int, ...]
 Initializer = Callable[[Shape, torch.Generator], Tensor]
 
-MOST_VALUES = 2**28
-"""Of one example, wherever they stand together: in float32 a gigabyte."""
+MAX_VALUES = 2**28
+"""Largest tensor per example (1 GiB in float32)."""
 
 
 class Tensors:
-    """Something with a shape whose tensors come later, when the root of the graph binds them."""
+    """Something with a shape, whose tensors are allocated later, when the root of the graph is bound."""
 
     shape: Shape
 
@@ -40,7 +44,7 @@ class Tensors:
 class Parameter(Tensors):
     """A trained tensor and its gradient: two views into the flat vectors that the root of the graph owns.
 
-    `decay` says whether weight decay concerns it (weights yes, biases and norms no).
+    `decay`: whether weight decay applies to it (to weights, not to biases and norms).
     """
 
     data: Tensor
@@ -54,7 +58,7 @@ class Parameter(Tensors):
 
 
 class Buffer(Tensors):
-    """A tensor that belongs to the state of a layer and is not trained, such as a running mean."""
+    """A tensor that is part of a layer's state but not trained, such as a running mean."""
 
     data: Tensor
 
@@ -64,14 +68,14 @@ class Buffer(Tensors):
 
 
 class Cache:
-    """What one forward pass keeps for its backward pass; given out once, and freed as it is used."""
+    """What a forward pass keeps for its backward pass. It can be taken once, and is freed as it is used."""
 
     def __init__(self, values: tuple[Any, ...] | None) -> None:
         self._values = values
         self._missing = "this forward pass kept no cache: it ran with Mode(keep_cache=False)"
 
     def take(self) -> tuple[Any, ...]:
-        """The values kept; a second call raises RuntimeError, as does a cache that was never kept."""
+        """The values. Raises RuntimeError on a second call, and if nothing was kept."""
         if self._values is None:
             raise RuntimeError(self._missing)
         values, self._values = self._values, None
@@ -79,11 +83,11 @@ class Cache:
         return values
 
     def inner(self) -> list[Cache]:
-        """The caches kept in this one: those of a graph's layers, in their order."""
+        """The caches inside this one: those of a graph's layers, in their order."""
         return [value for value in self._values or () if isinstance(value, Cache)]
 
     def tensors(self) -> Iterator[Tensor]:
-        """Every tensor kept, those of inner caches included."""
+        """Every tensor, including those of inner caches."""
         for value in self._values or ():
             if isinstance(value, Cache):
                 yield from value.tensors()
@@ -92,21 +96,22 @@ class Cache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes kept, a storage that several tensors share counted once."""
+        """Bytes in use; a storage shared by several tensors counts once."""
         return sum(self.storages().values())
 
     def storages(self) -> dict[int, int]:
-        """The bytes of each storage kept, by its address."""
+        """The bytes of each storage, by its address."""
         storages = [tensor.untyped_storage() for tensor in self.tensors()]
         return {storage.data_ptr(): storage.nbytes() for storage in storages}
 
 
 @dataclass(frozen=True)
 class Mode:
-    """How a forward pass runs. `train` chooses batch statistics and noise; `keep_cache` whether backward may follow.
+    """How a forward pass runs: `train` turns on batch statistics and noise, `keep_cache` allows a backward pass.
 
-    Noise is drawn from `generator`, which is on the device of x, or from torch's own. `reduce` adds up a tensor over
-    all processes, in place; None where there is one process.
+    Noise is drawn from `generator`, which is on the device of x, or else from torch's default. If several processes
+    share a batch, `reduce` sums a tensor over all of them in place, and batch statistics are those of the whole batch;
+    for a single process it is None.
     """
 
     train: bool
@@ -115,12 +120,12 @@ class Mode:
     reduce: Callable[[Tensor], None] | None = None
 
     def keep(self, *values: Any) -> Cache:
-        """The cache that holds these values, or an empty one where no backward will follow."""
+        """A cache with these values, or an empty one if no backward pass follows."""
         return Cache(values if self.keep_cache else None)
 
 
 class ShapeError(ValueError):
-    """A layer can't work on its input. `path` names the layer from the root on, as in `residual_2.body.conv2d_1`."""
+    """A layer can't take its input. `path` is the layer's name from the root, as in `residual_2.body.conv2d_1`."""
 
     def __init__(self, reason: str, path: str = "") -> None:
         super().__init__(f"{path}: {reason}" if path else reason)
@@ -128,47 +133,82 @@ class ShapeError(ValueError):
         self.path = path
 
     def inside(self, name: str) -> ShapeError:
-        """The same error seen from one level further out."""
+        """The same error, with its path relative to the next outer level."""
         return ShapeError(self.reason, f"{name}.{self.path}" if self.path else name)
 
 
-def require_room(shape: Shape, verb: str) -> None:
-    """Raise ShapeError where one example of this shape has more values than any that is meant."""
-    if math.prod(shape) > MOST_VALUES:
-        raise ShapeError(f"{verb} {list(shape)}, more than {MOST_VALUES:,} values for one example")
+def check_size(shape: Shape, verb: str) -> None:
+    """Raise ShapeError if an example of this shape has more than MAX_VALUES values."""
+    if math.prod(shape) > MAX_VALUES:
+        raise ShapeError(f"{verb} {list(shape)}, more than {MAX_VALUES:,} values per example")
+
+
+def _remembering(constructor: Callable[..., None]) -> Callable[..., None]:
+    """Wrap a constructor so that the layer remembers its arguments, those of the outermost of nested calls."""
+
+    @functools.wraps(constructor)
+    def remember(self: Layer, *args: Any, **kwargs: Any) -> None:
+        vars(self).setdefault("_given", (args, kwargs))
+        constructor(self, *args, **kwargs)
+
+    return remember
 
 
 class Layer:
-    """The base of every layer. The constructor takes the arguments a config may give; the input's shape comes later."""
+    """The base of every layer. The constructor takes the arguments of a config; the input's shape follows in `build`.
+
+    `print(layer)` shows the layer as it would be written in a config.
+    """
 
     kind: ClassVar[str]
-    """The name in configs, and the stem of the automatic names: `conv2d` gives `conv2d_1`, `conv2d_2`."""
+    """The name in configs, and the stem of automatic names: `conv2d` gives `conv2d_1`, `conv2d_2`."""
 
     place: str = ""
-    """Where a config describes this layer, as in `layers.3.conv2d`; empty for layers that no config names."""
+    """The place in the config, such as `layers.3.conv2d`; empty for layers that aren't in one."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = _remembering(cls.__init__)  # type: ignore[method-assign]
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments that differ from its defaults."""
+        args, kwargs = vars(self).get("_given", ((), {}))
+        signature = inspect.signature(type(self).__init__)
+        given = [*signature.bind(self, *args, **kwargs).arguments.items()][1:]
+        return {name: value for name, value in given if value != signature.parameters[name].default}
+
+    def entry(self, name: str | None = None) -> Any:
+        """The layer's entry in a config's list of layers: its kind, or its kind with arguments and a name."""
+        arguments = self.arguments() | ({} if name is None else {"name": name})
+        kind = getattr(self, "kind", type(self).__name__)
+        return {kind: arguments} if arguments else kind
+
+    def __repr__(self) -> str:
+        return yaml(self.entry())
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The output's shape for inputs of this shape, both without the batch. Raises ShapeError for unfit inputs."""
+        """The output's shape for this input shape, both without the batch. Raises ShapeError for an unfit input."""
         return input_shape
 
     def declare(self, input_shape: Shape) -> dict[str, Parameter | Buffer]:
-        """The parameters and buffers, by attribute name, that inputs of this shape call for."""
+        """The parameters and buffers that this input shape requires, by attribute name."""
         return {}
 
     def build(self, input_shape: Shape) -> Shape:
-        """Give the layer what it declares for such inputs, and return the output's shape.
+        """Create the parameters and buffers for this input shape, and return the output's shape.
 
-        A layer that stands twice in a network is built twice: it keeps what it has, and raises ShapeError where the
-        second place calls for other shapes.
+        A layer that is used twice in a network is built twice: it keeps its parameters, and raises ShapeError if the
+        second use requires other shapes.
         """
         shape = self.output_shape(input_shape)
-        require_room(shape, "gives")
+        check_size(shape, "gives")
         for name, declared in self.declare(input_shape).items():
             own = vars(self).setdefault(name, declared)
             if own.shape != declared.shape:
                 raise ShapeError(
-                    f"has a {name} of shape {list(own.shape)} from its first place in the network, "
-                    f"and input {list(input_shape)} calls for {list(declared.shape)}"
+                    f"has a {name} of shape {list(own.shape)} from its first use in the network, "
+                    f"but input {list(input_shape)} requires {list(declared.shape)}"
                 )
         return shape
 
@@ -176,22 +216,22 @@ class Layer:
         raise NotImplementedError
 
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        """dL/dx from dL/dy, or None where `need_dx` is false. Adds dL/dparameters where `need_dparams` is true."""
+        """dL/dx from dL/dy, or None unless `need_dx`. Adds the gradients of parameters to theirs if `need_dparams`."""
         raise NotImplementedError
 
-    def precede(self, gain: float) -> float:
-        """Be told the gain of the activation that follows, and return the one that this layer's own input meets.
+    def propagate_gain(self, gain: float) -> float:
+        """Take the gain of the activation after this layer, and return the gain for the layer before it.
 
-        Weights are drawn with the gain that follows them. Layers that neither weigh nor bend pass on what they hear.
+        Weights are drawn with the gain that follows them. Layers without weights and nonlinearity pass it on.
         """
         return gain
 
     def flops(self, input_shape: Shape) -> int:
-        """Floating-point operations of one example's forward pass, a multiplication and an addition counting two."""
+        """Floating-point operations of a forward pass per example; a multiply-add counts as two."""
         return math.prod(self.output_shape(input_shape))
 
-    def rehearse(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        """A forward pass after which buffers and the mode's generator are as they were before."""
+    def dry_run(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        """A forward pass that leaves buffers and the mode's generator as they were."""
         buffers = [(buffer.data, buffer.data.clone()) for _, buffer in self.named_buffers()]
         noise = None if mode.generator is None else mode.generator.get_state()
         try:
@@ -203,11 +243,11 @@ class Layer:
                 mode.generator.set_state(noise)
 
     def children(self) -> dict[str, Layer]:
-        """The layers this one is made of, by name."""
+        """The layers that this one is made of, by name."""
         return {}
 
     def named_layers(self, path: str = "") -> Iterator[tuple[str, Layer]]:
-        """This layer and all below it, depth first, with dotted paths; the root's own path is empty."""
+        """This layer and all layers in it, depth first, with dotted paths; the root's own path is empty."""
         yield path, self
         for name, child in self.children().items():
             yield from child.named_layers(f"{path}.{name}" if path else name)

@@ -1,9 +1,9 @@
-"""Losses: one number that says how far predictions are from targets, and its gradient.
+"""Losses: one number for how far predictions are from targets, and its gradient.
 
     forward(prediction, target) -> (value, cache)        value: a tensor without axes
     backward(cache) -> dL/dprediction
 
-Values are means, as PyTorch's with `reduction="mean"`: over all targets where these are classes, else over all values.
+Values are means, as in PyTorch with `reduction="mean"`: over all targets if these are classes, else over all values.
 The gradients are derived in docs/losses.md.
 """
 
@@ -17,25 +17,26 @@ from pydantic import Field
 from torch import Tensor
 
 from cnn import ops
-from cnn.arguments import ConfigError, Fault, NonNegativeFloat, PositiveFloat, UnitInterval
+from cnn.arguments import NonNegativeFloat, PositiveFloat, UnitInterval
+from cnn.faults import ConfigError, Fault
 from cnn.layer import Cache
 
 PerClass = Annotated[Sequence[NonNegativeFloat], Field(min_length=1)]
 
 
 class Loss:
-    """The base of every loss. `targets`: what it compares with, class numbers or values like the prediction."""
+    """The base of every loss. `targets`: what it takes, class indices or values of the prediction's shape."""
 
     kind: ClassVar[str]
     targets: ClassVar[Literal["classes", "values"]]
     contains: ClassVar[str | None] = None
-    """The kind of layer that the loss applies itself: a network that ends in one is trained on what goes into it."""
+    """The kind of layer that is part of the loss: a network that ends in one is trained on the input of that layer."""
 
-    def require_classes(self, count: int) -> None:
-        """Raise ConfigError, with the argument as its place, where an argument doesn't fit so many outputs."""
+    def check_classes(self, count: int) -> None:
+        """Raise ConfigError if an argument, which is the fault's place, doesn't fit this number of outputs."""
 
     def share(self, labels: Tensor) -> Tensor | int:
-        """How much a batch with these classes [N] counts in the mean over several batches."""
+        """The weight of a batch with these classes [N] in the mean over several batches."""
         return len(labels)
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
@@ -48,14 +49,14 @@ class Loss:
 class CrossEntropy(Loss):
     """The negative log-likelihood of the right class under the softmax of the logits, as `torch.nn.CrossEntropyLoss`.
 
-    With w the class weights (1 if none are given), s the label smoothing, t_n the target at n and
+    With class weights w (1 by default), label smoothing s, target t_n at n and
     q_nc = (1 - s) w_c [c = t_n] + s / K w_c:
 
     Forward:  L = sum over n, c of q_nc (log sum over k of exp(z_nk) - z_nc) / W,   W = sum over n of w_(t_n)
     Backward: dz_nc = (Q_n softmax(z_n)_c - q_nc) / W,   Q_n = sum over c of q_nc
 
-    Computed from z - max z: no overflow, no log 0. Where all targets have weight 0 there is no mean: L and dz are 0, so
-    that such a batch teaches nothing (torch has NaN).
+    Computed from z - max z: no overflow, no log 0. If all targets have weight 0 there is no mean: L and dz are then 0,
+    and the batch has no effect (torch gives NaN).
 
     Shapes: logits z [K, *S, N], target [*S, N] of integers in [0, K), weight [K].
     Source: Goodfellow, Bengio & Courville 2016, "Deep Learning", section 6.2.2.3; label smoothing: Szegedy et al. 2016,
@@ -68,12 +69,12 @@ class CrossEntropy(Loss):
 
     def __init__(self, weight: PerClass | None = None, label_smoothing: UnitInterval = 0.0) -> None:
         if weight is not None and not any(weight):
-            raise ConfigError([Fault("weight", "every weight is 0, give at least one above")])
+            raise ConfigError([Fault("weight", "every weight is 0, give at least one greater than 0")])
         self.weight = weight
         self.label_smoothing = label_smoothing
 
-    def require_classes(self, count: int) -> None:
-        _require_length("weight", self.weight, count)
+    def check_classes(self, count: int) -> None:
+        _check_length("weight", self.weight, count)
 
     def share(self, labels: Tensor) -> Tensor | int:
         if self.weight is None:
@@ -92,14 +93,14 @@ class CrossEntropy(Loss):
 
 
 class BCEWithLogits(Loss):
-    """The binary cross entropy of targets and the sigmoid of the logits, each value on its own, as
+    """The binary cross entropy of targets and the sigmoid of the logits, for each value separately, as
     `torch.nn.BCEWithLogitsLoss`.
 
     Forward:  L = mean of (1 - t) z + a log(1 + exp(-z)),   a = 1 + (pos_weight - 1) t,
               log(1 + exp(-z)) = log(1 + exp(-|z|)) + max(-z, 0), so that nothing overflows
-    Backward: dz = ((1 - t) - a / (1 + exp(z))) / M, M being the number of values; without weights (sigmoid(z) - t) / M
+    Backward: dz = ((1 - t) - a / (1 + exp(z))) / M for M values; without weights (sigmoid(z) - t) / M
 
-    Shapes: logits z and t [K, *S, N], t in [0, 1]; pos_weight [K], by which positive targets of a class count more.
+    Shapes: logits z and t [K, *S, N], t in [0, 1]; pos_weight [K], the weight of a class's positive targets.
     Source: Goodfellow, Bengio & Courville 2016, "Deep Learning", section 6.2.2.2.
     """
 
@@ -110,11 +111,11 @@ class BCEWithLogits(Loss):
     def __init__(self, pos_weight: PerClass | None = None) -> None:
         self.pos_weight = pos_weight
 
-    def require_classes(self, count: int) -> None:
-        _require_length("pos_weight", self.pos_weight, count)
+    def check_classes(self, count: int) -> None:
+        _check_length("pos_weight", self.pos_weight, count)
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
-        _require_shape(prediction, target)
+        _check_shape(prediction, target)
         factor = self._factor(target)
         value = ((1 - target) * prediction + factor * minus_log_sigmoid(prediction)).mean()
         return value, Cache((prediction, target, factor))
@@ -137,9 +138,9 @@ class L2(Loss):
     """The mean squared error, as `torch.nn.MSELoss`.
 
     Forward:  L = mean of (y - t)^2
-    Backward: dy = 2 (y - t) / M, M being the number of values
+    Backward: dy = 2 (y - t) / M for M values
 
-    Shapes: y, t any, both alike. Source: Bishop 2006, "Pattern recognition and machine learning", section 5.2.
+    Shapes: y and t of the same shape. Source: Bishop 2006, "Pattern recognition and machine learning", section 5.2.
     """
 
     kind = "l2"
@@ -159,9 +160,9 @@ class L1(Loss):
     """The mean absolute error, as `torch.nn.L1Loss`.
 
     Forward:  L = mean of |y - t|
-    Backward: dy = sign(y - t) / M, M being the number of values; 0 where y = t
+    Backward: dy = sign(y - t) / M for M values; 0 where y = t
 
-    Shapes: y, t any, both alike. Source: Bishop 2006, "Pattern recognition and machine learning", section 1.5.5.
+    Shapes: y and t of the same shape. Source: Bishop 2006, "Pattern recognition and machine learning", section 1.5.5.
     """
 
     kind = "l1"
@@ -180,12 +181,12 @@ class L1(Loss):
 class Huber(Loss):
     """Squared for small errors, linear for large ones, as `torch.nn.HuberLoss`.
 
-    With d = y - t and c = d cut off at -delta and delta:
+    With d = y - t and c = d clamped to [-delta, delta]:
 
     Forward:  L = mean of c (d - c / 2), which is d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2)
-    Backward: dy = c / M, M being the number of values
+    Backward: dy = c / M for M values
 
-    Shapes: y, t any, both alike; delta in the unit of y.
+    Shapes: y and t of the same shape; delta in the unit of y.
     Source: Huber 1964, "Robust estimation of a location parameter".
     """
 
@@ -207,23 +208,23 @@ class Huber(Loss):
 
 
 def _difference(prediction: Tensor, target: Tensor) -> Tensor:
-    _require_shape(prediction, target)
+    _check_shape(prediction, target)
     return prediction - target
 
 
-def _require_shape(prediction: Tensor, target: Tensor) -> None:
+def _check_shape(prediction: Tensor, target: Tensor) -> None:
     if prediction.shape != target.shape:
         raise ValueError(f"the prediction is {list(prediction.shape)}, the target {list(target.shape)}")
 
 
-def _require_length(argument: str, values: Sequence[float] | None, count: int) -> None:
+def _check_length(argument: str, values: Sequence[float] | None, count: int) -> None:
     if values is not None and len(values) != count:
-        problem = f"{len(values)} numbers for {count} classes, give {count}, one for each"
+        problem = f"{len(values)} numbers for {count} classes, give {count}, one per class"
         raise ConfigError([Fault(argument, problem)])
 
 
 def _per_class(values: Sequence[float] | None, like: Tensor) -> Tensor:
-    """One number for each class, 1 if none are given, in a shape that broadcasts with `like` [K, *S, N]."""
+    """One number per class, 1 by default, in a shape that broadcasts with `like` [K, *S, N]."""
     numbers = [1.0] * len(like) if values is None else list(values)
     return torch.tensor(numbers, dtype=like.dtype, device=like.device).view(-1, *[1] * (like.ndim - 1))
 

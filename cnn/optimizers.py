@@ -1,9 +1,9 @@
 """Optimizers: one step on the flat vector of all parameters, whatever the depth of the network.
 
-step(flat, lr)        flat.data [P] changes in place, flat.grad [P] stays as it is
+step(flat, lr)        changes flat.data [P] in place, leaves flat.grad [P] as it is
 
-Weight decay concerns `flat.data[:flat.decayed]`, the weights; with `decay_all` biases and norms as well. Vectors for
-the time of one step come from the pool, so that a step allocates nothing. Explained in docs/optimizers.md.
+Weight decay applies to `flat.data[:flat.decayed]`, the weights; with `decay_all` also to biases and norms. Temporary
+vectors come from the pool, so a step allocates nothing. Explained in docs/optimizers.md.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from pydantic import Field
 from torch import Tensor
 
 from cnn import ops
-from cnn.arguments import ConfigError, Fault, Fraction, NonNegativeFloat, PositiveFloat
-from cnn.graph import FlatParameters
+from cnn.arguments import Fraction, NonNegativeFloat, PositiveFloat
+from cnn.faults import ConfigError, Fault
+from cnn.graphs.graph import FlatParameters
 
 Betas = Annotated[Sequence[Fraction], Field(min_length=2, max_length=2)]
 
@@ -26,7 +27,7 @@ Betas = Annotated[Sequence[Fraction], Field(min_length=2, max_length=2)]
 class Optimizer:
     """The base of every optimizer. `lr` is the learning rate that the schedule starts from.
 
-    `vectors`: the names of the vectors [P] that the rule keeps from step to step, with what each of them starts as.
+    `vectors`: the names of the vectors [P] that the rule keeps between steps, with their initial values.
     """
 
     kind: ClassVar[str]
@@ -51,7 +52,7 @@ class Optimizer:
         raise NotImplementedError
 
     def _decay(self, flat: FlatParameters, lr: float) -> Tensor:
-        """The gradient of the loss and an L2 penalty, g + weight_decay * p; `flat.grad` itself where there is none."""
+        """The gradient with that of an L2 penalty, g + weight_decay * p; `flat.grad` itself without weight decay."""
         if not self.weight_decay:
             return flat.grad
         decayed = self._decayed(flat)
@@ -63,11 +64,11 @@ class Optimizer:
         return flat.data if self.decay_all else flat.data[: flat.decayed]
 
     def state(self) -> dict[str, Tensor | int]:
-        """What the next step depends on, beside the arguments (no copies)."""
+        """What the next step depends on besides the arguments (no copies)."""
         return {"steps": self.steps, **self.kept}
 
     def load_state(self, state: Mapping[str, Tensor | int]) -> None:
-        """Go on from a saved state, whose tensors are copied. Raises ValueError where it isn't one of this rule."""
+        """Continue from a saved state, whose tensors are copied. Raises ValueError if it is another rule's."""
         steps = state.get("steps")
         kept = {name: value.clone() for name, value in state.items() if isinstance(value, Tensor)}
         fits = kept.keys() == (self.vectors.keys() if steps else set()) and len(state) == len(kept) + 1
@@ -77,7 +78,7 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum if asked for.
+    """Stochastic gradient descent, optionally with momentum.
 
     Step t = 1, 2, ...:  g <- g + weight_decay * p
                          v <- momentum * v + (1 - dampening) g,   v = g in the first step
@@ -100,7 +101,7 @@ class SGD(Optimizer):
         decay_all: bool = False,
     ) -> None:
         if nesterov and (not momentum or dampening):
-            raise ConfigError([Fault("nesterov", "true wants a momentum above 0 and a dampening of 0")])
+            raise ConfigError([Fault("nesterov", "true requires a momentum above 0 and a dampening of 0")])
         super().__init__(lr, weight_decay, decay_all, {"velocity": 0.0} if momentum else {})
         self.momentum = momentum
         self.dampening = dampening
@@ -119,7 +120,7 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Steps of about lr in each coordinate, from running means of the gradient and of its square.
+    """Steps of about lr in each coordinate, from running means of the gradient and its square.
 
     Step t = 1, 2, ...:  g <- g + weight_decay * p
                          m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) g^2,
@@ -149,7 +150,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with a weight decay that stays out of the running means.
+    """Adam with a weight decay that doesn't enter the running means.
 
     Step: p <- p - lr * weight_decay * p, then Adam's without weight decay
 
@@ -205,7 +206,7 @@ class Adagrad(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """The gradient over the root of the running mean of its square.
+    """The gradient divided by the root of the running mean of its square.
 
     Step: g <- g + weight_decay * p,   s <- alpha s + (1 - alpha) g^2
           centered: m <- alpha m + (1 - alpha) g,   d = sqrt(s - m^2) + eps,   else d = sqrt(s) + eps
@@ -239,7 +240,7 @@ class RMSprop(Optimizer):
         deviation = _scratch(square).copy_(square)
         if self.centered:
             mean = self.kept["mean"].lerp_(gradient, 1 - self.alpha)
-            deviation.addcmul_(mean, mean, value=-1).clamp_(min=0)  # rounding may leave it below zero
+            deviation.addcmul_(mean, mean, value=-1).clamp_(min=0)  # rounding may make it negative
         deviation.sqrt_().add_(self.eps)
         if self.momentum:
             velocity = self.kept["velocity"].mul_(self.momentum).addcdiv_(gradient, deviation)
@@ -253,7 +254,7 @@ def _scratch(like: Tensor) -> Tensor:
 
 
 def clip_grad_norm(gradient: Tensor, max_norm: float) -> Tensor:
-    """Shorten a gradient in place to at most this Euclidean norm, and return the norm it had.
+    """Scale a gradient in place to at most this Euclidean norm, and return its norm before.
 
     g <- g * min(1, max_norm / (|g| + 1e-6)), as `torch.nn.utils.clip_grad_norm_`.
 

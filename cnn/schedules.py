@@ -1,12 +1,12 @@
-"""Schedules: the learning rate of each optimizer step, from the one that the optimizer is given.
+"""Schedules: the learning rate of each optimizer step, starting from the optimizer's.
 
-schedule(lr, step, clock) -> learning rate        step = 0, 1, ..., clock.steps - 1
+schedule(lr, step, run) -> learning rate        step = 0, 1, ..., run.steps - 1
 
-Formulas are in t, what has gone by of the schedule's unit, steps or whole epochs, and T, what there is of it in all.
-With `warmup_steps` W the rate first rises in a line, lr(0) (step + 1) / (W + 1) for step < W, as torch's `LinearLR`
-with start_factor 1 / (W + 1); then t starts at 0, and T is what is left, as in torch's `SequentialLR`.
+Formulas use t, the elapsed steps or whole epochs, in the schedule's unit, and T, their total. With `warmup_steps` W the
+rate first rises linearly, lr(0) (step + 1) / (W + 1) for step < W, as torch's `LinearLR` with start_factor 1 / (W + 1);
+then t starts at 0, and T is what remains, as in torch's `SequentialLR`.
 Source of warm-up: Goyal et al. 2017, "Accurate, large minibatch SGD: training ImageNet in 1 hour", section 2.2.
-All of them side by side: docs/optimizers.md.
+docs/optimizers.md compares all schedules.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Shrinking = Annotated[float, Field(gt=0, lt=1)]
 
 
 @dataclass(frozen=True)
-class Clock:
-    """How long a run is."""
+class RunLength:
+    """The length of a run."""
 
     steps_per_epoch: int
     epochs: int
@@ -37,7 +37,7 @@ class Clock:
 
 
 class Schedule:
-    """The base of every schedule. `unit` is what it counts."""
+    """The base of every schedule. `unit`: what it counts."""
 
     kind: ClassVar[str]
     unit: Unit = "steps"
@@ -45,12 +45,12 @@ class Schedule:
     def __init__(self, warmup_steps: NonNegative = 0) -> None:
         self.warmup_steps = warmup_steps
 
-    def __call__(self, lr: float, step: int, clock: Clock) -> float:
-        """The learning rate of a step, counted from 0; infinity where it is beyond all bounds."""
-        length = clock.steps_per_epoch if self.unit == "epochs" else 1
+    def __call__(self, lr: float, step: int, run: RunLength) -> float:
+        """The learning rate of a step, counted from 0; infinity if it overflows."""
+        length = run.steps_per_epoch if self.unit == "epochs" else 1
         elapsed = max(0, step - self.warmup_steps) // length
         try:
-            value = self.at(lr, elapsed, (clock.steps - self.warmup_steps) / length)
+            value = self.at(lr, elapsed, (run.steps - self.warmup_steps) / length)
         except OverflowError:
             return math.inf
         return value * (step + 1) / (self.warmup_steps + 1) if step < self.warmup_steps else value
@@ -60,14 +60,14 @@ class Schedule:
         raise NotImplementedError
 
     def observe(self, value: float) -> None:
-        """Take note of an epoch's validation loss; most schedules don't care."""
+        """Receive an epoch's validation loss; most schedules ignore it."""
 
     def state(self) -> dict[str, float]:
-        """What the next learning rate depends on, beside the arguments and the step."""
+        """What the next learning rate depends on besides the arguments and the step."""
         return {}
 
     def load_state(self, state: Mapping[str, float]) -> None:
-        """Go on from a saved state. Raises ValueError where it isn't one of this schedule."""
+        """Continue from a saved state. Raises ValueError if it is another schedule's."""
         if state.keys() != self.state().keys():
             raise ValueError(f"a saved state with {sorted(state)} doesn't fit {self.kind}")
 
@@ -82,7 +82,7 @@ class Constant(Schedule):
 
 
 class Exponential(Schedule):
-    """lr(t) = max(min_lr, lr * exp(rate * t)); a negative rate makes it fall. The unit of `rate` is 1 / unit.
+    """lr(t) = max(min_lr, lr * exp(rate * t)); it decays for a negative rate, which is per unit.
 
     Counts epochs, or steps with unit: steps. As `torch.optim.lr_scheduler.ExponentialLR` with gamma = exp(rate).
     """
@@ -130,7 +130,7 @@ class Step(Schedule):
 
 
 class MultiStep(Schedule):
-    """lr(t) = lr * gamma^(how many milestones are <= t), as `torch.optim.lr_scheduler.MultiStepLR`.
+    """lr(t) = lr * gamma^(number of milestones <= t), as `torch.optim.lr_scheduler.MultiStepLR`.
 
     Counts epochs, or steps with unit: steps; milestones are in that unit.
     """
@@ -216,11 +216,11 @@ class OneCycle(Schedule):
 
 
 class ReduceOnPlateau(Schedule):
-    """lr times factor, but not below min_lr, whenever the validation loss has not fallen for more than `patience`
-    epochs; as `torch.optim.lr_scheduler.ReduceLROnPlateau` with mode="min", threshold_mode="rel" and eps=0.
+    """Multiply lr by factor, down to min_lr, whenever the validation loss hasn't improved for more than `patience`
+    epochs, as `torch.optim.lr_scheduler.ReduceLROnPlateau` with mode="min", threshold_mode="rel" and eps=0.
 
-    A loss has fallen where it is below best * (1 - threshold). For `cooldown` epochs after a reduction none is counted
-    as bad. Counts epochs, those of warm-up included.
+    A loss below best * (1 - threshold) is an improvement. For `cooldown` epochs after a reduction, no epoch counts as
+    bad. Counts epochs, including those of warm-up.
     """
 
     kind = "reduce_on_plateau"

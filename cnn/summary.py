@@ -1,4 +1,4 @@
-"""What a network consists of and what it costs: shapes, parameters, operations and memory, layer by layer."""
+"""A network layer by layer: shapes, parameters, operations and memory."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from dataclasses import dataclass
 
 import torch
 
-from cnn.graph import Graph
+from cnn.graphs.graph import Graph
 from cnn.layer import Cache, Layer, Mode, Parameter, Shape
+from cnn.text import columns
 
-EXAMPLES = 2  # a batch norm can't train on one
+EXAMPLES = 2  # batch norm can't train on one
 
 
 @dataclass(frozen=True)
 class Row:
-    """A layer: its dotted name, its output's shape, its own parameters, and what one example costs.
+    """A layer: its dotted name, its output's shape, its own parameters, and its cost per example.
 
     `flops`: floating-point operations of a forward pass. `cache_bytes`: what training keeps for the backward pass; a
-    tensor that several layers keep is counted at the first.
+    tensor that several layers keep counts for the first one.
     """
 
     name: str
@@ -29,15 +30,15 @@ class Row:
 
 
 def summarise(network: Graph) -> list[Row]:
-    """A row for each layer in the order of the forward pass, after a trial on two examples of zeros.
+    """A row for each layer in the order of the forward pass, measured on two examples of zeros.
 
-    The network has to be bound. Graphs that compute something of their own, such as a residual's sum, follow their
-    layers.
+    The network has to be bound. Graphs that compute something themselves, such as a residual's sum, have a row after
+    those of their layers.
     """
     device, dtype = network.flat.data.device, network.flat.data.dtype
     x = torch.zeros(*network.input_shape, EXAMPLES, device=device, dtype=dtype)
     generator = torch.Generator(device).manual_seed(0)
-    _, cache = network.rehearse(x, Mode(train=True, generator=generator))
+    _, cache = network.dry_run(x, Mode(train=True, generator=generator))
     return list(_rows("", network, network.input_shape, cache, _Counted()))
 
 
@@ -66,7 +67,7 @@ def _rows(path: str, layer: Layer, input_shape: Shape, cache: Cache, counted: _C
 
 
 class _Counted:
-    """What was counted already: a parameter or a tensor that stands in several places counts at the first."""
+    """What has been counted: a parameter or tensor that is used several times counts for its first use."""
 
     def __init__(self) -> None:
         self.parameters: set[Parameter] = set()
@@ -84,7 +85,7 @@ class _Counted:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows and their totals as text, columns aligned."""
+    """The rows and their totals as a text table."""
     parameters, flops, cache_bytes = (
         sum(getattr(row, key) for row in rows) for key in ("parameters", "flops", "cache_bytes")
     )
@@ -93,18 +94,8 @@ def table(rows: Sequence[Row]) -> str:
         (row.name, str(list(row.output_shape)), f"{row.parameters:,}", f"{row.flops:,}", _size(row.cache_bytes))
         for row in rows
     ]
-    cells.append(("total, an example", "", f"{parameters:,}", f"{flops:,}", _size(cache_bytes)))
-    widths = [max(len(line[column]) for line in cells) for column in range(5)]
-    lines = [
-        "  ".join(
-            [
-                line[0].ljust(widths[0]),
-                line[1].ljust(widths[1]),
-                *(c.rjust(w) for c, w in zip(line[2:], widths[2:], strict=True)),
-            ]
-        )
-        for line in cells
-    ]
+    cells.append(("total per example", "", f"{parameters:,}", f"{flops:,}", _size(cache_bytes)))
+    lines = columns(cells, "<<>")
     rule = "-" * len(lines[0])
     return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 

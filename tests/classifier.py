@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from cnn import Mode, Sequential
 from cnn.losses import Loss
 from cnn.optimizers import SGD, Optimizer
-from cnn.schedules import Clock, Constant
+from cnn.schedules import Constant, RunLength
 from runners.data.batches import Batch
 from runners.tasks.classification import Classification
 from runners.tasks.sums import Sums
 from runners.tasks.task import Step
 
-ONLY = Step(0, Clock(1, 1), Mode(train=True))
+ONLY = Step(0, RunLength(1, 1), Mode(train=True))
 """The only step of a run."""
 
 

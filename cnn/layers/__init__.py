@@ -1,4 +1,4 @@
-"""Every layer that a config may name. A layer of one's own joins with one line: `LAYERS["swish"] = Swish`."""
+"""Every layer that a config may use. To add your own: `LAYERS["swish"] = Swish`."""
 
 from cnn.layer import Layer
 from cnn.layers import activation, conv, conv_transpose, dropout, linear, norm, pool, shape

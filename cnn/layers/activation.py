@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,16 +15,36 @@ from cnn.layer import Cache, Layer, Mode, Shape
 
 
 class Activation(Layer):
-    """A function of each value alone; it tells the weights before it how large to begin."""
+    """The base of layers without parameters: a subclass writes `function`, which is y, and `gradient`, which is dx.
 
-    def precede(self, gain: float) -> float:
+    `gradient` gets dy and one tensor, the output y, or the input x for `keeps = "x"`. The gain for the weights before
+    the layer is computed from its forward pass.
+    """
+
+    keeps: ClassVar[Literal["x", "y"]] = "y"
+
+    def function(self, x: Tensor, /) -> Tensor:
+        raise NotImplementedError
+
+    def gradient(self, dy: Tensor, kept: Tensor, /) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        y = self.function(x)
+        return y, mode.keep(y if self.keeps == "y" else x)
+
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
+        (kept,) = cache.take()
+        return self.gradient(dy, kept) if need_dx else None
+
+    def propagate_gain(self, gain: float) -> float:
         quiet = Mode(train=False, keep_cache=False)
-        with ops.kernels("reference"):  # nothing is compiled for this one number
+        with ops.kernels("reference"):  # don't compile anything for this one number
             return gain_of(lambda z: self.forward(z[None], quiet)[0][0])
 
 
 class ReLU(Activation):
-    """Cut off below zero.
+    """Set negative values to zero.
 
     Forward:  y = max(x, 0)
     Backward: dx = dy where y > 0, else 0
@@ -34,17 +54,15 @@ class ReLU(Activation):
 
     kind = "relu"
 
-    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        y = ops.relu(x)
-        return y, mode.keep(y)
+    def function(self, x: Tensor, /) -> Tensor:
+        return ops.relu(x)
 
-    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        (y,) = cache.take()
-        return ops.relu_backward(dy, y) if need_dx else None
+    def gradient(self, dy: Tensor, y: Tensor, /) -> Tensor:
+        return ops.relu_backward(dy, y)
 
 
 class LeakyReLU(Activation):
-    """Let a little through below zero.
+    """Scale negative values down.
 
     Forward:  y = x where x > 0, else negative_slope * x
     Backward: dx = dy where x > 0, else negative_slope * dy
@@ -54,20 +72,20 @@ class LeakyReLU(Activation):
     """
 
     kind = "leaky_relu"
+    keeps = "x"
 
     def __init__(self, negative_slope: FiniteFloat = 0.01) -> None:
         self.negative_slope = negative_slope
 
-    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        return torch.where(x > 0, x, x * self.negative_slope), mode.keep(x)
+    def function(self, x: Tensor, /) -> Tensor:
+        return torch.where(x > 0, x, x * self.negative_slope)
 
-    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        (x,) = cache.take()
-        return torch.where(x > 0, dy, dy * self.negative_slope) if need_dx else None
+    def gradient(self, dy: Tensor, x: Tensor, /) -> Tensor:
+        return torch.where(x > 0, dy, dy * self.negative_slope)
 
 
 class ELU(Activation):
-    """Approach -alpha below zero, smoothly.
+    """Approach -alpha smoothly below zero.
 
     Forward:  y = x where x > 0, else alpha * (exp(x) - 1)
     Backward: dx = dy where x > 0, else dy * (y + alpha), which is dy * alpha * exp(x)
@@ -81,13 +99,11 @@ class ELU(Activation):
     def __init__(self, alpha: PositiveFloat = 1.0) -> None:
         self.alpha = alpha
 
-    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        y = torch.where(x > 0, x, self.alpha * torch.expm1(x))
-        return y, mode.keep(y)
+    def function(self, x: Tensor, /) -> Tensor:
+        return torch.where(x > 0, x, self.alpha * torch.expm1(x))
 
-    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        (y,) = cache.take()
-        return torch.where(y > 0, dy, dy * (y + self.alpha)) if need_dx else None
+    def gradient(self, dy: Tensor, y: Tensor, /) -> Tensor:
+        return torch.where(y > 0, dy, dy * (y + self.alpha))
 
 
 class Sigmoid(Activation):
@@ -102,13 +118,11 @@ class Sigmoid(Activation):
 
     kind = "sigmoid"
 
-    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        y = logistic(x)
-        return y, mode.keep(y)
+    def function(self, x: Tensor, /) -> Tensor:
+        return logistic(x)
 
-    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        (y,) = cache.take()
-        return dy * y * (1 - y) if need_dx else None
+    def gradient(self, dy: Tensor, y: Tensor, /) -> Tensor:
+        return dy * y * (1 - y)
 
 
 class Tanh(Activation):
@@ -122,17 +136,15 @@ class Tanh(Activation):
 
     kind = "tanh"
 
-    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        y = hyperbolic_tangent(x)
-        return y, mode.keep(y)
+    def function(self, x: Tensor, /) -> Tensor:
+        return hyperbolic_tangent(x)
 
-    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        (y,) = cache.take()
-        return dy * (1 - y * y) if need_dx else None
+    def gradient(self, dy: Tensor, y: Tensor, /) -> Tensor:
+        return dy * (1 - y * y)
 
 
 class SiLU(Activation):
-    """Weigh each value by its own sigmoid; also called swish.
+    """Multiply each value by its own sigmoid; also called swish.
 
     Forward:  y = x * s,  s = 1 / (1 + exp(-x))
     Backward: dx = dy * s * (1 + x * (1 - s))
@@ -141,18 +153,18 @@ class SiLU(Activation):
     """
 
     kind = "silu"
+    keeps = "x"
 
-    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        return x * logistic(x), mode.keep(x)
+    def function(self, x: Tensor, /) -> Tensor:
+        return x * logistic(x)
 
-    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        (x,) = cache.take()
+    def gradient(self, dy: Tensor, x: Tensor, /) -> Tensor:
         s = logistic(x)
-        return dy * s * (1 + x * (1 - s)) if need_dx else None
+        return dy * s * (1 + x * (1 - s))
 
 
 class GELU(Activation):
-    """Weigh each value by the probability that a standard normal one is smaller.
+    """Multiply each value by the probability that a standard normal variable is smaller.
 
     Forward:  y = x * P,  P = (1 + erf(x / sqrt(2))) / 2;
               with `approximate: tanh`, P = (1 + tanh u) / 2,  u = sqrt(2 / pi) * (x + 0.044715 x^3)
@@ -163,18 +175,16 @@ class GELU(Activation):
     """
 
     kind = "gelu"
+    keeps = "x"
     SCALE, CUBIC = math.sqrt(2 / math.pi), 0.044715
 
     def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
         self.approximate = approximate
 
-    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        return x * self._probability(x), mode.keep(x)
+    def function(self, x: Tensor, /) -> Tensor:
+        return x * self._probability(x)
 
-    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        (x,) = cache.take()
-        if not need_dx:
-            return None
+    def gradient(self, dy: Tensor, x: Tensor, /) -> Tensor:
         dx: Tensor = dy * (self._probability(x) + x * self._density(x))
         return dx
 
@@ -193,10 +203,10 @@ class GELU(Activation):
         return hyperbolic_tangent(self.SCALE * (x + self.CUBIC * x**3))
 
 
-class Softmax(Layer):
-    """Turn the features of each example (and position) into probabilities: positive, and 1 in sum.
+class Softmax(Activation):
+    """Turn the features of each example (and position) into probabilities: positive, with sum 1.
 
-    Forward:  y_c = exp(x_c) / sum over k of exp(x_k), computed from x - max x, which changes nothing and can't overflow
+    Forward:  y_c = exp(x_c) / sum over k of exp(x_k), computed from x - max x, which is the same and can't overflow
     Backward: dx_c = y_c * (dy_c - sum over k of dy_k * y_k)
 
     Shapes: x, y [C, *S, N]; the sums run over C. Source: Bridle 1990, "Probabilistic interpretation of feedforward
@@ -205,24 +215,23 @@ class Softmax(Layer):
 
     kind = "softmax"
 
-    def precede(self, gain: float) -> float:
+    def propagate_gain(self, gain: float) -> float:
         return 1.0
 
     def flops(self, input_shape: Shape) -> int:
         return 4 * math.prod(input_shape)
 
-    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+    def function(self, x: Tensor, /) -> Tensor:
         y = torch.exp(x - x.amax(0))
         y /= y.sum(0)
-        return y, mode.keep(y)
+        return y
 
-    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        (y,) = cache.take()
-        return y * (dy - (dy * y).sum(0)) if need_dx else None
+    def gradient(self, dy: Tensor, y: Tensor, /) -> Tensor:
+        return y * (dy - (dy * y).sum(0))
 
 
-class LogSoftmax(Layer):
-    """The logarithm of softmax, without the detour that could take the logarithm of 0.
+class LogSoftmax(Activation):
+    """The logarithm of softmax, computed directly, without taking the logarithm of 0.
 
     Forward:  y_c = x_c - max x - log sum over k of exp(x_k - max x)
     Backward: dx_c = dy_c - exp(y_c) * sum over k of dy_k
@@ -233,20 +242,19 @@ class LogSoftmax(Layer):
 
     kind = "log_softmax"
 
-    def precede(self, gain: float) -> float:
+    def propagate_gain(self, gain: float) -> float:
         return 1.0
 
     def flops(self, input_shape: Shape) -> int:
         return 4 * math.prod(input_shape)
 
-    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+    def function(self, x: Tensor, /) -> Tensor:
         y = x - x.amax(0)
         y -= torch.log(torch.exp(y).sum(0))
-        return y, mode.keep(y)
+        return y
 
-    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        (y,) = cache.take()
-        return dy - torch.exp(y) * dy.sum(0) if need_dx else None
+    def gradient(self, dy: Tensor, y: Tensor, /) -> Tensor:
+        return dy - torch.exp(y) * dy.sum(0)
 
 
 def logistic(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Convolutions. One implementation serves any number of spatial axes; the classes only name it.
+"""Convolutions. One implementation serves any number of spatial axes; the classes only set it.
 
 The backward pass is derived in docs/convolution.md.
 """
@@ -12,7 +12,8 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from cnn import ops
-from cnn.arguments import ConfigError, Fault, NonNegativePerAxis, Positive, PositivePerAxis
+from cnn.arguments import NonNegativePerAxis, Positive, PositivePerAxis
+from cnn.faults import ConfigError, Fault
 from cnn.initializers import Scheme
 from cnn.layer import Buffer, Cache, Mode, Parameter, Shape, ShapeError
 from cnn.layers.weighted import Weighted
@@ -30,13 +31,13 @@ class Conv(Weighted):
               dweight[o, c, k] = sum over p, n of dy[o, p, n] * x[c, p * stride + k * dilation - padding, n],
               dbias[o] = sum over p, n of dy[o, p, n]
 
-    With `groups` G, c runs over the C / G channels of o's group. Outside of x there are zeros, or x continued as
-    `padding_mode` says: mirrored without the border (reflect), the border repeated (replicate), or from the other side
-    (circular). `padding: same` keeps the size.
+    With `groups` G, c runs over the C / G channels of o's group. Outside x there are zeros, or x is extended according
+    to `padding_mode`: mirrored without the border (reflect), with the border repeated (replicate), or wrapped around
+    (circular). `padding: same` preserves the size.
     Shapes: x [C, *S, N], weight [O, C / G, *K], bias [O],
             y [O, *So, N] with So = (S + 2 padding - dilation (K - 1) - 1) // stride + 1.
-    Sizes, strides, dilations and paddings are one number, or one for each axis.
-    Raises ShapeError where the input has other axes, is smaller than the kernel, or has channels that G doesn't divide.
+    Sizes, strides, dilations and paddings are one number, or one per axis.
+    Raises ShapeError if the input has other axes, is smaller than the kernel, or has channels that G doesn't divide.
     Source: Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning", sections 2, 4 and 5.1.
     """
 
@@ -55,7 +56,7 @@ class Conv(Weighted):
         init: Scheme = "kaiming_normal",
     ) -> None:
         super().__init__(bias, init)
-        require_divisible(out_channels, groups)
+        check_divisible(out_channels, groups)
         self.out_channels = out_channels
         self.groups = groups
         self.padding_mode = padding_mode
@@ -65,11 +66,11 @@ class Conv(Weighted):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         size = slide(self.window, input_shape)
-        require_groups(input_shape[0], self.groups)
-        self._require_continuable(input_shape)
+        check_groups(input_shape[0], self.groups)
+        self._check_padding_mode(input_shape)
         return self.out_channels, *size
 
-    def _require_continuable(self, input_shape: Shape) -> None:
+    def _check_padding_mode(self, input_shape: Shape) -> None:
         if self.padding_mode in ("zeros", "replicate"):
             return
         room = min(
@@ -97,7 +98,7 @@ class Conv(Weighted):
         return ops.conv(self._padded(x), self.weight.data, bias, self._bare, self.groups), mode.keep(x)
 
     def _padded(self, x: Tensor) -> Tensor:
-        """x as the window without padding sees it."""
+        """x with its border, for the window without padding."""
         if self.padding_mode == "zeros":
             return x
         return ops.continued(x, self.window.before, self.window.after, self.padding_mode)
@@ -116,12 +117,12 @@ class Conv(Weighted):
         return ops.continued_backward(dx, size, self.window.before, self.window.after, self.padding_mode)
 
 
-def require_divisible(out_channels: int, groups: int) -> None:
+def check_divisible(out_channels: int, groups: int) -> None:
     if out_channels % groups:
         raise ConfigError([Fault("groups", f"{groups} doesn't divide out_channels {out_channels}")])
 
 
-def require_groups(channels: int, groups: int) -> None:
+def check_groups(channels: int, groups: int) -> None:
     if channels % groups:
         raise ShapeError(f"has {groups} groups, which don't divide the input's {channels} channels")
 

@@ -1,4 +1,4 @@
-"""Transposed convolutions: the adjoint of a convolution, and so its code with forward and backward exchanged.
+"""Transposed convolutions: the adjoint of a convolution, so its code with forward and backward swapped.
 
 Derived in docs/convolution.md.
 """
@@ -12,16 +12,17 @@ from typing import ClassVar
 from torch import Tensor
 
 from cnn import ops
-from cnn.arguments import ConfigError, Fault, NonNegativePerAxis, Positive, PositivePerAxis
+from cnn.arguments import NonNegativePerAxis, Positive, PositivePerAxis
+from cnn.faults import ConfigError, Fault
 from cnn.initializers import Scheme
-from cnn.layer import Buffer, Cache, Mode, Parameter, Shape, ShapeError, require_room
-from cnn.layers.conv import require_divisible, require_groups
+from cnn.layer import Buffer, Cache, Mode, Parameter, Shape, ShapeError, check_size
+from cnn.layers.conv import check_divisible, check_groups
 from cnn.layers.weighted import Weighted
-from cnn.layers.windowed import make_window, per_axis, require_axes, show_sizes
+from cnn.layers.windowed import check_axes, make_window, per_axis, show_sizes
 
 
 class ConvTranspose(Weighted):
-    """Spread each input value over the output with a learned stamp, as `torch.nn.ConvTranspose*d` does.
+    """Spread each input value over the output with a learned filter, as `torch.nn.ConvTranspose*d` does.
 
     Forward:  y[o, i, n] = bias[o] + sum over c and all p, k with p * stride + k * dilation - padding = i
                            of weight[c, o, k] * x[c, p, n]
@@ -29,11 +30,11 @@ class ConvTranspose(Weighted):
               dweight[c, o, k] = sum over p, n of x[c, p, n] * dy[o, p * stride + k * dilation - padding, n],
               dbias[o] = sum over i, n of dy[o, i, n]
 
-    So y is the input gradient of the convolution that leads from y's shape to x's, and dx is that convolution of dy.
-    `output_padding` adds places at the end of y that the convolution's stride would leave out.
+    So y is the input gradient of the convolution from y's shape to x's, and dx is that convolution of dy.
+    `output_padding` adds places at the end of y that the convolution's stride would skip.
     Shapes: x [C, *S, N], weight [C, O / groups, *K], bias [O],
             y [O, *So, N] with So = (S - 1) stride - 2 padding + dilation (K - 1) + output_padding + 1.
-    Raises ShapeError where the input has other axes or the output would be empty.
+    Raises ShapeError if the input has other axes or the output would be empty.
     Source: Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning", section 4.
     """
 
@@ -52,7 +53,7 @@ class ConvTranspose(Weighted):
         init: Scheme = "kaiming_normal",
     ) -> None:
         super().__init__(bias, init)
-        require_divisible(out_channels, groups)
+        check_divisible(out_channels, groups)
         self.out_channels = out_channels
         self.groups = groups
         window = make_window(self.axes, kernel_size, stride, padding, dilation)
@@ -64,16 +65,16 @@ class ConvTranspose(Weighted):
         self.window = replace(window, after=tuple(a - e for a, e in zip(window.after, extra, strict=True)))
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        require_axes(self.axes, input_shape)
-        require_groups(input_shape[0], self.groups)
+        check_axes(self.axes, input_shape)
+        check_groups(input_shape[0], self.groups)
         size = self._size(input_shape[1:])
         if min(size) < 1:
             raise ShapeError(f"padding leaves an output of {show_sizes(size)} of the input {list(input_shape)}")
-        require_room((self.out_channels, *self.window.padded(size)), "pads its output to")
+        check_size((self.out_channels, *self.window.padded(size)), "pads its output to")
         return self.out_channels, *size
 
     def _size(self, size: Shape) -> Shape:
-        """The size that the convolution with this window takes to `size`."""
+        """The input size from which the convolution with this window makes `size`."""
         window = self.window
         return tuple(
             (s - 1) * step + span - b - a
@@ -82,17 +83,17 @@ class ConvTranspose(Weighted):
 
     def declare(self, input_shape: Shape) -> dict[str, Parameter | Buffer]:
         shape = (input_shape[0], self.out_channels // self.groups, *self.window.kernel)
-        meetings = self.window.tap_count / math.prod(self.window.stride)  # how many stamps overlap in a place of y
+        overlaps = self.window.tap_count / math.prod(self.window.stride)  # filters that overlap in a place of y
         return self._declare(
             shape,
             self.out_channels,
-            fan_in=input_shape[0] // self.groups * meetings,
+            fan_in=input_shape[0] // self.groups * overlaps,
             fan_out=shape[1] * self.window.tap_count,
         )
 
     def flops(self, input_shape: Shape) -> int:
-        stamp = self.out_channels // self.groups * self.window.tap_count
-        return 2 * stamp * math.prod(input_shape) + self.has_bias * math.prod(self.output_shape(input_shape))
+        taps = self.out_channels // self.groups * self.window.tap_count
+        return 2 * taps * math.prod(input_shape) + self.has_bias * math.prod(self.output_shape(input_shape))
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
         y = ops.conv_backward_input(x, self.weight.data, self._size(tuple(x.shape[1:-1])), self.window, self.groups)

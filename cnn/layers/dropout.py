@@ -1,4 +1,4 @@
-"""Dropout: noise in training, nothing in evaluation. Derived in docs/dropout.md."""
+"""Dropout: noise in training, the identity in evaluation. Derived in docs/dropout.md."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from cnn.layer import Cache, Layer, Mode, Shape, ShapeError
 
 
 class Dropout(Layer):
-    """In training, set each value to zero with probability p and scale the others up, so that the mean stays.
+    """In training, set each value to zero with probability p and scale the others up to preserve the mean.
 
     Forward:  y = x * m / (1 - p),  m = 0 with probability p, else 1; in evaluation y = x
     Backward: dx = dy * m / (1 - p); in evaluation dx = dy
 
-    As `torch.nn.Dropout`. m is drawn from the mode's generator, or torch's own where it has none.
+    As `torch.nn.Dropout`. m is drawn from the mode's generator, or from torch's default if it has none.
     Shapes: x, y, m [C, *S, N]. Source: Srivastava et al. 2014, "Dropout", section 4, scaled in training (section 10).
     """
 
@@ -48,7 +48,7 @@ class Dropout(Layer):
 
 
 class Dropout2d(Dropout):
-    """In training, set whole channels to zero with probability p and scale the others up, so that the mean stays.
+    """In training, set whole channels to zero with probability p and scale the others up to preserve the mean.
 
     Forward:  y[c, p, n] = x[c, p, n] * m[c, n] / (1 - p),  m = 0 with probability p, else 1; in evaluation y = x
     Backward: dx[c, p, n] = dy[c, p, n] * m[c, n] / (1 - p); in evaluation dx = dy

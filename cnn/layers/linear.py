@@ -13,13 +13,13 @@ from cnn.layers.weighted import Weighted
 
 
 class Linear(Weighted):
-    """Connect every input feature with every output feature, as `torch.nn.Linear` does.
+    """Connect every input feature to every output feature, as `torch.nn.Linear` does.
 
     Forward:  y = weight @ x + bias
     Backward: dx = weight^T @ dy,  dweight = dy @ x^T,  dbias = sum over n of dy[:, n]
 
     Shapes: x [I, N], weight [O, I], bias [O], y [O, N]. Raises ShapeError for inputs with spatial axes.
-    `init` is the distribution that the weight is drawn from.
+    `init` is the distribution of the initial weight.
     Source: Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors", eq. 1 and 6-7.
     """
 

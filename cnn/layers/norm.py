@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from torch import Tensor
 
 from cnn import initializers, ops
 from cnn.arguments import Positive, PositiveFloat, UnitInterval
 from cnn.layer import Buffer, Cache, Layer, Mode, Parameter, Shape, ShapeError
-from cnn.ops import Window
 
 
 class BatchNorm(Layer):
-    """Give each channel mean 0 and variance 1 over the batch, then a learned scale and shift: `torch.nn.BatchNorm*d`.
+    """Normalise each channel to mean 0 and variance 1 over the batch, then scale and shift: `torch.nn.BatchNorm*d`.
 
-    Forward:  y = weight * xhat + bias,  xhat = (x - mean) / sqrt(var + eps), for each channel. In training mean and
+    Forward:  y = weight * xhat + bias,  xhat = (x - mean) / sqrt(var + eps), for each channel. In training, mean and
               (biased) variance are the batch's, over all L = prod(S) * N values of a channel, and the running ones
-              move: running = (1 - momentum) * running + momentum * batch, with the unbiased variance. In evaluation
-              they are the running ones, constants.
+              are updated: running = (1 - momentum) * running + momentum * batch, with the unbiased variance. In
+              evaluation, they are the running ones, which are constants.
     Backward: dbias = sum dy,  dweight = sum dy * xhat,
               in training    dx = weight / sqrt(var + eps) * (dy - dbias / L - xhat * dweight / L),
               in evaluation  dx = weight / sqrt(var + eps) * dy
 
-    Without `affine` there are no weight and bias: they count as 1 and 0.
+    Without `affine` there are no weight and bias: they are taken as 1 and 0. If several processes share a batch
+    (`mode.reduce`), mean, variance, L and the sums in dx are the whole batch's, but dbias and dweight the part's.
     Shapes: x, y [C, *S, N]; weight, bias, running_mean, running_var [C].
-    Raises ValueError in training for a single value a channel, which has no variance.
+    Raises ValueError in training for a single value per channel, which has no variance.
     Source: Ioffe & Szegedy 2015, "Batch normalization", algorithm 1 and section 3.
     """
 
@@ -53,66 +52,72 @@ class BatchNorm(Layer):
             "running_var": Buffer(channels, fill=1.0),
         }
 
-    def _scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """weight and bias, or 1 and 0 where nothing is learned; [C] each."""
+    def scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """weight and bias, or 1 and 0 without `affine`; [C] each."""
         if self.affine:
             return self.weight.data, self.bias.data
         return x.new_ones(x.shape[0]), x.new_zeros(x.shape[0])
 
     def flops(self, input_shape: Shape) -> int:
-        return 2 * math.prod(input_shape)  # in evaluation, where all but a scale and a shift is constant
+        return 2 * math.prod(input_shape)  # in evaluation: a scale and a shift, all else is constant
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        y, statistics, _ = self.normalise(x, mode)
-        return y, mode.keep(x, statistics, mode.train)
+        running, training = self.running(x, mode)
+        y, statistics = ops.batch_norm(x, *self.scale_and_shift(x), running, training=training)
+        return y, mode.keep(x, statistics, mode)
 
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        x, statistics, batch_statistics = cache.take()
-        if batch_statistics:
-            dx = self.differentiate(dy, x, statistics, need_dparams=need_dparams)
+        x, statistics, mode = cache.take()
+        if mode.train:
+            dx = self.differentiate(dy, x, statistics, mode, need_dparams=need_dparams)
         else:
-            mean, rstd = statistics[0], statistics[1]
-            weight, _ = self._scale_and_shift(dy)
-            rows, gradient = x.flatten(1), dy.flatten(1)
-            if need_dparams and self.affine:
-                self.weight.grad += (gradient * (rows - mean[:, None])).sum(1) * rstd
-                self.bias.grad += gradient.sum(1)
-            dx = (gradient * (weight * rstd)[:, None]).view(dy.shape)
+            dx = self._differentiate_constants(dy, x, statistics, need_dparams=need_dparams)
         return dx if need_dx else None
 
-    def normalise(
-        self, x: Tensor, mode: Mode, window: Window | None = None, rectify: bool = False
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """y, mean and 1 / sqrt(var + eps) [2, C], and the way back through a max pool and a ReLU that may follow."""
+    def running(self, x: Tensor, mode: Mode) -> tuple[ops.Running, bool]:
+        """The statistics for a forward pass, and whether the batch's are still to be measured.
+
+        If several processes share the batch, they are measured here, and then are constants for `batch_norm`.
+        """
+        running = ops.Running(self.running_mean.data, self.running_var.data, self.momentum, self.eps)
+        if mode.train and mode.reduce is not None:
+            return ops.shared_moments(x, running, mode.reduce), False
         if mode.train and math.prod(x.shape[1:]) < 2:
-            raise ValueError("batch_norm has one value a channel in this batch, and no variance: give it more examples")
-        running = self.running_mean.data, self.running_var.data
-        how: dict[str, Any] = {"training": mode.train, "momentum": self.momentum, "eps": self.eps}
-        return ops.batch_norm(x, *self._scale_and_shift(x), *running, **how, window=window, rectify=rectify)
+            raise ValueError(
+                "batch_norm has one value per channel in this batch, which has no variance: give it more examples"
+            )
+        return running, mode.train
 
-    def differentiate(
-        self,
-        dy: Tensor,
-        x: Tensor,
-        statistics: Tensor,
-        route: Tensor | None = None,
-        window: Window | None = None,
-        *,
-        need_dparams: bool,
-    ) -> Tensor:
-        """dx of a normalisation with the batch's own statistics, and of the max pool and the ReLU that may follow."""
-        weight, _ = self._scale_and_shift(x)
-        dweight, dbias = (self.weight.grad, self.bias.grad) if need_dparams and self.affine else (None, None)
-        return ops.batch_norm_backward(dy, x, statistics, weight, dweight, dbias, route, window)
+    def differentiate(self, dy: Tensor, x: Tensor, statistics: Tensor, mode: Mode, *, need_dparams: bool) -> Tensor:
+        """dx with the batch's own statistics, which depend on x."""
+        weight, _ = self.scale_and_shift(x)
+        gradients = self.gradients(need_dparams)
+        if mode.reduce is not None:
+            return ops.shared_batch_norm_backward(dy, x, statistics, weight, gradients, mode.reduce)
+        return ops.batch_norm_backward(dy, x, statistics, weight, gradients)
+
+    def gradients(self, need_dparams: bool) -> ops.Gradients | None:
+        """The gradients that dweight and dbias are added to, or None."""
+        return (self.weight.grad, self.bias.grad) if need_dparams and self.affine else None
+
+    def _differentiate_constants(self, dy: Tensor, x: Tensor, statistics: Tensor, *, need_dparams: bool) -> Tensor:
+        """dx with the running statistics, which are constants."""
+        mean, rstd = statistics[0], statistics[1]
+        weight, _ = self.scale_and_shift(dy)
+        rows, gradient = x.flatten(1), dy.flatten(1)
+        if need_dparams and self.affine:
+            self.weight.grad += (gradient * (rows - mean[:, None])).sum(1) * rstd
+            self.bias.grad += gradient.sum(1)
+        return (gradient * (weight * rstd)[:, None]).view(dy.shape)
 
 
-class StandardisedExamples(Layer):
-    """What norms share that look at one example at a time, with statistics over the features of a group.
+class ExampleNorm(Layer):
+    """The base of norms within an example: statistics over the features of a group.
 
-    With x seen as [G, M, N], M features in each of G groups, and everything for each group and example:
+    With x viewed as [G, M, N], M features in each of G groups, and everything per group and example:
     Forward:  xhat = (x - mean) * rstd,  rstd = 1 / sqrt(var + eps),  y = weight * xhat + bias
     Backward: dxhat = weight * dy,  dx = rstd * (dxhat - mean of dxhat - xhat * mean of dxhat * xhat),
-              dbias = sum of dy, dweight = sum of dy * xhat, each over what shares the parameter
+              dbias = sum of dy, dweight = sum of dy * xhat, each over all values that share the parameter
     """
 
     groups: int
@@ -161,19 +166,19 @@ class StandardisedExamples(Layer):
         return dx.reshape(x.shape)
 
     def _spread(self, parameter: Parameter, x: Tensor) -> Tensor:
-        """A parameter over the axes of x that it doesn't have."""
+        """A parameter in a shape that broadcasts with x."""
         return parameter.data.view(*parameter.shape, *(1,) * (x.dim() - len(parameter.shape)))
 
 
-class GroupNorm(StandardisedExamples):
-    """Give each group of channels of each example mean 0 and variance 1, then scale and shift each channel.
+class GroupNorm(ExampleNorm):
+    """Normalise each group of channels of each example to mean 0 and variance 1, then scale and shift each channel.
 
     Forward:  y = weight * xhat + bias,  xhat = (x - mean) / sqrt(var + eps), with mean and (biased) variance of the
               M = C / num_groups * prod(S) values of a group in one example; the same in training and evaluation
     Backward: dbias = sum over S, n of dy,  dweight = sum over S, n of dy * xhat,
               dx = (dxhat - mean of dxhat - xhat * mean of (dxhat * xhat)) / sqrt(var + eps),  dxhat = weight * dy
 
-    As `torch.nn.GroupNorm`. Shapes: x, y [C, *S, N]; weight, bias [C]. Raises ShapeError where num_groups doesn't
+    As `torch.nn.GroupNorm`. Shapes: x, y [C, *S, N]; weight, bias [C]. Raises ShapeError if num_groups doesn't
     divide C. Source: Wu & He 2018, "Group normalization", eq. 1, 2, 6 and 7.
     """
 
@@ -193,8 +198,8 @@ class GroupNorm(StandardisedExamples):
         return input_shape[:1]
 
 
-class LayerNorm(StandardisedExamples):
-    """Give each example mean 0 and variance 1 over all of its features, then scale and shift each feature.
+class LayerNorm(ExampleNorm):
+    """Normalise each example to mean 0 and variance 1 over all of its features, then scale and shift each feature.
 
     Forward:  y = weight * xhat + bias,  xhat = (x - mean) / sqrt(var + eps), with mean and (biased) variance of the
               M = C * prod(S) values of one example; the same in training and evaluation

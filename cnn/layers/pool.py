@@ -1,4 +1,4 @@
-"""Pooling. One implementation serves any number of spatial axes; the classes only name it.
+"""Pooling. One implementation serves any number of spatial axes; the classes only set it.
 
 The backward passes are derived in docs/pooling.md.
 """
@@ -12,47 +12,48 @@ import torch
 from torch import Tensor
 
 from cnn import ops
-from cnn.arguments import ConfigError, Fault, NonNegativePerAxis, PositivePerAxis
+from cnn.arguments import NonNegativePerAxis, PositivePerAxis
+from cnn.faults import ConfigError, Fault
 from cnn.layer import Cache, Layer, Mode, Shape, ShapeError
-from cnn.layers.windowed import make_window, require_axes, show_sizes, slide
+from cnn.layers.windowed import check_axes, make_window, show_sizes, slide
 from cnn.ops import Window
 
 
 class Pool(Layer):
-    """What pools share: a window, whose last position may reach beyond the input where `ceil_mode` is set."""
+    """The base of pools: a window, whose last position may extend beyond the input with `ceil_mode`."""
 
     axes: ClassVar[int]
     window: Window
     ceil_mode: bool
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        require_axes(self.axes, input_shape)
+        check_axes(self.axes, input_shape)
         return input_shape[0], *slide(self.window_on(input_shape[1:]), input_shape)
 
     def window_on(self, size: Shape) -> Window:
-        """The window that moves over inputs of this size."""
+        """The window for inputs of this size."""
         return self.window.rounded_up(size) if self.ceil_mode else self.window
 
     def flops(self, input_shape: Shape) -> int:
         return self.window.tap_count * math.prod(self.output_shape(input_shape))
 
 
-def require_half(window: Window) -> None:
-    """Raise ConfigError where padding is so wide that a window could miss the input, as PyTorch does."""
+def check_padding(window: Window) -> None:
+    """Raise ConfigError if padding is so wide that a window could miss the input, as PyTorch does."""
     if any(2 * before > span for before, span in zip(window.before, window.span, strict=True)):
         problem = f"{show_sizes(window.before)} is more than half of the kernel, {show_sizes(window.span)}"
         raise ConfigError([Fault("padding", problem)])
 
 
 class MaxPool(Pool):
-    """Take the largest value in each window, as `torch.nn.MaxPool*d` does; `stride` is the kernel's size by default.
+    """Take the largest value in each window, as `torch.nn.MaxPool*d` does; `stride` defaults to the kernel's size.
 
     Forward:  y[c, p, n] = max over k of x[c, p * stride + k * dilation - padding, n], and k* the k that wins (the first
               of equals); padding never wins
     Backward: dx[c, i, n] = sum over all p with p * stride + k*[c, p, n] * dilation - padding = i of dy[c, p, n]
 
     Shapes: x [C, *S, N], y [C, *So, N] with So = (S + 2 padding - dilation (K - 1) - 1) // stride + 1, rounded up
-    with `ceil_mode`. A NaN wins its window. Raises ShapeError where the input has other axes or is smaller than the
+    with `ceil_mode`. A NaN wins its window. Raises ShapeError if the input has other axes or is smaller than the
     kernel.
     Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition", section II; in its form with a
     maximum, Ranzato et al. 2007, "Unsupervised learning of invariant feature hierarchies", section 2.
@@ -68,13 +69,13 @@ class MaxPool(Pool):
     ) -> None:
         self.window = make_window(self.axes, kernel_size, stride, padding, dilation)
         self.ceil_mode = ceil_mode
-        require_half(self.window)
+        check_padding(self.window)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         shape = super().output_shape(input_shape)
-        if not self.window_on(input_shape[1:]).always_meets(input_shape[1:]):
+        if not self.window_on(input_shape[1:]).always_covers(input_shape[1:]):
             raise ShapeError(
-                f"has windows that lie in the padding alone on the input {list(input_shape)}: "
+                f"has windows that lie entirely in the padding on the input {list(input_shape)}: "
                 "use less padding or dilation"
             )
         return shape
@@ -90,14 +91,14 @@ class MaxPool(Pool):
 
 
 class AvgPool(Pool):
-    """Take the mean of each window, as `torch.nn.AvgPool*d` does; `stride` is the kernel's size by default.
+    """Take the mean of each window, as `torch.nn.AvgPool*d` does; `stride` defaults to the kernel's size.
 
-    Forward:  y[c, p, n] = 1 / m[p] * sum over k of x[c, p * stride + k - padding, n], zero outside of x
+    Forward:  y[c, p, n] = 1 / m[p] * sum over k of x[c, p * stride + k - padding, n], zero outside x
     Backward: dx[c, i, n] = sum over all p, k with p * stride + k - padding = i of dy[c, p, n] / m[p]
 
-    m[p] is the number of places in the window: padding counts with `count_include_pad`, places behind it never do.
+    m[p] is the number of places in the window: padding counts with `count_include_pad`, places beyond it never do.
     Shapes: x [C, *S, N], y [C, *So, N] with So = (S + 2 padding - K) // stride + 1, rounded up with `ceil_mode`.
-    Raises ShapeError where the input has other axes or is smaller than the kernel.
+    Raises ShapeError if the input has other axes or is smaller than the kernel.
     Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition", section II.
     """
 
@@ -112,7 +113,7 @@ class AvgPool(Pool):
         self.window = make_window(self.axes, kernel_size, stride, padding)
         self.ceil_mode = ceil_mode
         self.count_include_pad = count_include_pad
-        require_half(self.window)
+        check_padding(self.window)
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
         size = tuple(x.shape[1:-1])
@@ -128,7 +129,7 @@ class AvgPool(Pool):
         return ops.window_sum_backward(share, size, self.window_on(size))
 
     def _places(self, size: Shape, like: Tensor) -> Tensor:
-        """How many places each window has: the product of those along each axis, [*So, 1]."""
+        """The number of places in each window: the product over the axes, [*So, 1]."""
         places = like.new_ones(())
         window = self.window
         output_size = self.window_on(size).output_size(size)

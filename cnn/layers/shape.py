@@ -1,4 +1,4 @@
-"""Layers that change shapes and no values. The backward of upsampling is derived in docs/shapes.md."""
+"""Layers that change shapes, not values. The backward pass of upsampling is derived in docs/shapes.md."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from pydantic import Field
 from torch import Tensor
 
 from cnn import ops
-from cnn.arguments import LARGEST, ConfigError, Fault, PositivePerAxis
+from cnn.arguments import LARGEST, PositivePerAxis
+from cnn.faults import ConfigError, Fault
 from cnn.layer import Cache, Layer, Mode, Shape, ShapeError
 
 Extent = Annotated[int, Field(ge=-1, le=LARGEST)]
 
 
 class Identity(Layer):
-    """Do nothing: y = x, dx = dy. The branch of a concatenation that passes its input on.
+    """Do nothing: y = x, dx = dy. As a branch of concat it passes the input on.
 
     Shapes: x, y [C, *S, N].
     """
@@ -36,12 +37,12 @@ class Identity(Layer):
 
 
 class Reshape(Layer):
-    """Give the features of each example another shape, in the order of `torch.reshape`; a view, as the batch is last.
+    """Reshape the features of each example, in the order of `torch.reshape`; a view, since the batch is last.
 
-    Forward:  y = x seen as [*shape, N]; one extent of the shape may be -1, for whatever is left
-    Backward: dx = dy seen as [C, *S, N]
+    Forward:  y = x viewed as [*shape, N]; one extent of the shape may be -1, which is inferred
+    Backward: dx = dy viewed as [C, *S, N]
 
-    Shapes: x [C, *S, N], y [*shape, N]. Raises ShapeError where the counts of values differ.
+    Shapes: x [C, *S, N], y [*shape, N]. Raises ShapeError if the numbers of values differ.
     """
 
     kind = "reshape"
@@ -71,10 +72,10 @@ class Reshape(Layer):
 
 
 class Flatten(Reshape):
-    """Put all features of an example into one axis, in the order of `torch.nn.Flatten`; a view, as the batch is last.
+    """Put all features of an example on one axis, in the order of `torch.nn.Flatten`; a view, since the batch is last.
 
-    Forward:  y = x seen as [C * prod(S), N]
-    Backward: dx = dy seen as [C, *S, N]
+    Forward:  y = x viewed as [C * prod(S), N]
+    Backward: dx = dy viewed as [C, *S, N]
 
     Shapes: x [C, *S, N], y [C * prod(S), N].
     """
@@ -91,8 +92,8 @@ class Upsample(Layer):
     Forward:  y[c, i, n] = x[c, i // scale, n]
     Backward: dx[c, p, n] = sum over all i with i // scale = p of dy[c, i, n]
 
-    Shapes: x [C, *S, N], y [C, *(S * scale), N]; the scale is one number, or one for each axis.
-    Raises ShapeError for inputs without spatial axes, or with another number of them.
+    Shapes: x [C, *S, N], y [C, *(S * scale), N]; the scale is one number, or one per axis.
+    Raises ShapeError for inputs with no spatial axes or another number of them.
     """
 
     kind = "upsample"
@@ -129,6 +130,6 @@ class Upsample(Layer):
         return self._by_repeats(dy.contiguous(), size).sum([2 * axis + 2 for axis in range(len(size))])
 
     def _by_repeats(self, y: Tensor, size: Shape) -> Tensor:
-        """The output with an axis of its own for the repeats along each axis."""
+        """The output with a separate axis for the repeats along each axis."""
         pairs = zip(size, self._scale(len(size), size), strict=True)
         return y.view(y.shape[0], *(part for pair in pairs for part in pair), y.shape[-1])

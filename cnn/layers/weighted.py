@@ -1,4 +1,4 @@
-"""What layers with a weight and a bias share: how they are declared, and how the weight is drawn."""
+"""The base of layers with a weight and a bias: how these are declared and initialised."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cnn.layer import Buffer, Layer, Parameter, Shape
 
 
 class Weighted(Layer):
-    """A layer with a weight, drawn for the activation that follows it, and a bias that starts at zero."""
+    """A layer with a weight, scaled for the activation that follows it, and a bias that starts at zero."""
 
     weight: Parameter
     bias: Parameter | None = None
@@ -21,7 +21,7 @@ class Weighted(Layer):
         self.has_bias = bias
         self.init = init
 
-    def precede(self, gain: float) -> float:
+    def propagate_gain(self, gain: float) -> float:
         self.gain = gain
         return 1.0
 
@@ -31,7 +31,7 @@ class Weighted(Layer):
             self.bias.grad += dy.flatten(1).sum(1)
 
     def _declare(self, shape: Shape, outputs: int, fan_in: float, fan_out: float) -> dict[str, Parameter | Buffer]:
-        """A weight of this shape, and a bias for the outputs where there is one."""
+        """A weight of this shape, and a bias for the outputs if the layer has one."""
 
         def draw(shape: Shape, generator: torch.Generator) -> Tensor:
             return initializers.weights(self.init, shape, generator, fan_in=fan_in, fan_out=fan_out, gain=self.gain)

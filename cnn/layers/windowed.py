@@ -1,12 +1,12 @@
-"""What layers with a moving window share: arguments for each axis, and the check of the input's shape."""
+"""Common code of layers with a moving window: arguments per axis, and checks of the input's shape."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Literal
 
-from cnn.arguments import ConfigError, Fault
-from cnn.layer import Shape, ShapeError, require_room
+from cnn.faults import ConfigError, Fault
+from cnn.layer import Shape, ShapeError, check_size
 from cnn.ops import Window
 
 PerAxis = int | Sequence[int]
@@ -20,10 +20,10 @@ def make_window(
     padding: PerAxis | Literal["same"] = 0,
     dilation: PerAxis = 1,
 ) -> Window:
-    """A window over `axes` spatial axes; one number stands for every axis, and no stride for the kernel's size.
+    """A window over `axes` spatial axes. One number applies to every axis; the stride defaults to the kernel's size.
 
-    `padding: same` keeps the input's size; where that takes an odd number of places, the extra one is behind, as in
-    PyTorch. Raises ConfigError for a wrong count of numbers, and for `same` with strides.
+    `padding: same` preserves the input's size; if that takes an odd number of places, the extra one is at the end, as
+    in PyTorch. Raises ConfigError for a wrong number of values, and for `same` with strides.
     """
     given: dict[str, PerAxis] = {"kernel_size": kernel_size, "dilation": dilation}
     if stride is not None:
@@ -43,9 +43,9 @@ def make_window(
 
 
 def per_axis(axes: int, **given: PerAxis) -> dict[str, Shape]:
-    """Each argument as one number per axis. Raises ConfigError with every argument that names another count."""
+    """Each argument as one number per axis. Raises ConfigError with every argument of another length."""
     faults = [
-        Fault(name, f"{list(value)} names {len(value)} axes, give one number{f' or {axes}' if axes > 1 else ''}")
+        Fault(name, f"{list(value)} has {len(value)} numbers, give one{f' or {axes}' if axes > 1 else ''}")
         for name, value in given.items()
         if isinstance(value, Sequence) and len(value) != axes
     ]
@@ -55,8 +55,8 @@ def per_axis(axes: int, **given: PerAxis) -> dict[str, Shape]:
 
 
 def slide(window: Window, input_shape: Shape) -> Shape:
-    """The spatial size of the output. Raises ShapeError for other axes, and for a kernel larger than the input."""
-    require_axes(len(window.kernel), input_shape)
+    """The spatial size of the output. Raises ShapeError for other axes, or if the kernel is larger than the input."""
+    check_axes(len(window.kernel), input_shape)
     size = window.output_size(input_shape[1:])
     if min(size) < 1:
         dilated = f" dilated to {show_sizes(window.span)}" if window.span != window.kernel else ""
@@ -65,12 +65,12 @@ def slide(window: Window, input_shape: Shape) -> Shape:
             f"kernel {show_sizes(window.kernel)}{dilated} is larger than the input {list(input_shape)}{padded}: "
             "use a smaller kernel_size, more padding, or fewer strides and pools before it"
         )
-    require_room((input_shape[0], *window.padded(input_shape[1:])), "pads its input to")
+    check_size((input_shape[0], *window.padded(input_shape[1:])), "pads its input to")
     return size
 
 
-def require_axes(axes: int, input_shape: Shape) -> None:
-    """Raise ShapeError unless the input has channels and this many spatial axes."""
+def check_axes(axes: int, input_shape: Shape) -> None:
+    """Raise ShapeError unless the input has channels and this number of spatial axes."""
     if len(input_shape) != axes + 1:
         raise ShapeError(f"takes [channels, {', '.join(AXES[axes])}], got input {list(input_shape)}")
 

@@ -1,41 +1,50 @@
-"""The arithmetic that layers share: pure functions on tensors, on torch operations or compiled CPU kernels alike."""
+"""The arithmetic that layers share: pure functions on tensors, computed by the fastest backend or by the reference.
 
-from cnn.ops import convolution, direct
-from cnn.ops.compiler import before_compiling
-from cnn.ops.dispatch import (
-    KernelSet,
-    adam,
+The functions of this package are fronts: formula, shapes and checks, once. `backend.py` chooses what computes.
+"""
+
+from cnn.ops import cpu
+from cnn.ops.activation import relu, relu_backward
+from cnn.ops.backend import Backend, KernelSet, kernels, register, remove, use_kernels
+from cnn.ops.columns import col2im, im2col
+from cnn.ops.conv import add_conv_backward_weight, conv, conv_backward_input
+from cnn.ops.cpu.codegen.compiler import before_compiling
+from cnn.ops.examples import take_examples
+from cnn.ops.fused import norm_pool_relu, norm_pool_relu_backward, pool_relu_backward
+from cnn.ops.loss import cross_entropy
+from cnn.ops.memory import empty
+from cnn.ops.norm import (
     batch_norm,
     batch_norm_backward,
-    choose,
-    col2im,
-    cross_entropy,
-    im2col,
-    kernels,
-    max_pool,
-    max_pool_backward,
-    relu,
-    relu_backward,
-    take_examples,
-    use_kernels,
+    batch_norm_dx,
+    batch_norm_sums,
+    shared_batch_norm_backward,
+    shared_moments,
 )
-from cnn.ops.memory import empty
+from cnn.ops.optimizer import adam
 from cnn.ops.padding import continued, continued_backward
+from cnn.ops.pool import max_pool, max_pool_backward, window_sum, window_sum_backward
 from cnn.ops.threads import set_threads
+from cnn.ops.values import Gradients, PoolReLU, Reduce, Route, Running
 from cnn.ops.window import Window
-from cnn.ops.window_sum import window_sum, window_sum_backward
 
-conv = choose(convolution.conv, direct.conv)
-conv_backward_input = choose(convolution.conv_backward_input, direct.conv_backward_input)
-add_conv_backward_weight = choose(convolution.add_conv_backward_weight, direct.add_conv_backward_weight)
+register(cpu.BACKEND)
 
 __all__ = [
+    "Backend",
+    "Gradients",
     "KernelSet",
+    "PoolReLU",
+    "Reduce",
+    "Route",
+    "Running",
     "Window",
     "adam",
     "add_conv_backward_weight",
     "batch_norm",
     "batch_norm_backward",
+    "batch_norm_dx",
+    "batch_norm_sums",
     "before_compiling",
     "col2im",
     "continued",
@@ -48,9 +57,16 @@ __all__ = [
     "kernels",
     "max_pool",
     "max_pool_backward",
+    "norm_pool_relu",
+    "norm_pool_relu_backward",
+    "pool_relu_backward",
+    "register",
     "relu",
     "relu_backward",
+    "remove",
     "set_threads",
+    "shared_batch_norm_backward",
+    "shared_moments",
     "take_examples",
     "use_kernels",
     "window_sum",

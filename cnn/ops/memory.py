@@ -1,8 +1,8 @@
-"""Large buffers are used again instead of being allocated afresh.
+"""A pool of large buffers, which are reused instead of being allocated again.
 
-Fresh memory costs a page fault every 4 KiB: copying 64 MB into it takes several times as long as into used memory.
-The pool hands out CPU memory as tensors and takes it back by itself when the last view of such a tensor dies: torch
-holds the numpy array that it was made from for exactly as long as its storage lives. Other devices have caching
+Fresh memory costs a page fault every 4 KiB: copying 64 MB into it takes several times as long as into used memory. The
+pool hands out CPU memory as tensors and reclaims it when the last view of such a tensor is deleted: torch holds the
+numpy array that the tensor was made from for exactly as long as the storage lives. Other devices have caching
 allocators.
 """
 
@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 SMALL = 1 << 16
-"""Below this many bytes malloc is as fast as the pool."""
+"""Bytes below which malloc is as fast as the pool."""
 
 
 class Pool:
-    """Free memory by size in bytes. At most `limit` bytes lie idle; then the sizes longest unused go first."""
+    """Free memory by size in bytes. At most `limit` bytes are idle; the least recently used sizes are freed first."""
 
     def __init__(self, limit: int = 2 << 30) -> None:
         self.limit = limit
@@ -33,18 +33,17 @@ class Pool:
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """An uninitialised, contiguous CPU tensor."""
         nbytes = math.prod(shape) * dtype.itemsize
-        free = self._free.get(nbytes)
-        if free:
-            memory = free.pop()
+        try:  # and not first look, then take: another thread may take in between
+            memory = self._free[nbytes].pop()
             self.idle -= nbytes
-        else:
+        except (KeyError, IndexError):
             memory = torch.empty(nbytes, dtype=torch.uint8).numpy()  # aligned for vector instructions
         lease = np.ndarray(shape, numpy_dtype(dtype), buffer=memory)
         key = id(lease)
-        self._leases[key] = weakref.ref(lease, lambda _: self._give_back(key, memory))
+        self._leases[key] = weakref.ref(lease, lambda _: self._release(key, memory))
         return torch.from_numpy(lease)
 
-    def _give_back(self, key: int, memory: np.ndarray) -> None:
+    def _release(self, key: int, memory: np.ndarray) -> None:
         del self._leases[key]
         if not self._make_room(memory.nbytes):
             return
@@ -54,7 +53,7 @@ class Pool:
         self.idle += memory.nbytes
 
     def _make_room(self, nbytes: int) -> bool:
-        """Let go of the sizes longest unused, unless even that is not enough; whether there is room."""
+        """Free the least recently used sizes until this many bytes fit; returns whether they do."""
         if nbytes > self.limit:
             return False
         for size in list(self._free) if self.idle + nbytes > self.limit else ():
@@ -66,7 +65,7 @@ class Pool:
 
 @functools.cache
 def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
-    """The type that numpy gives the values of such a tensor."""
+    """The numpy dtype of a tensor's values."""
     return torch.empty(0, dtype=dtype).numpy().dtype
 
 
@@ -74,31 +73,8 @@ _POOL = Pool()
 
 
 def empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """An uninitialised tensor on the device of `like`, and of its type unless `dtype` is given."""
+    """An uninitialised tensor with the device of `like`, and its dtype unless `dtype` is given."""
     dtype = dtype or like.dtype
     if like.device.type == "cpu" and math.prod(shape) * dtype.itemsize >= SMALL:
         return _POOL.empty(shape, dtype)
     return torch.empty(shape, dtype=dtype, device=like.device)
-
-
-Array = np.ndarray[Any, Any]
-
-
-def array(tensor: Tensor) -> Array:
-    """The tensor's memory as a numpy array; a copy where it isn't contiguous, as kernels are compiled for that."""
-    return tensor.contiguous().numpy()
-
-
-def flat(tensor: Tensor) -> Array:
-    """As `array`, everything in one axis: [L]."""
-    return array(tensor).reshape(-1)
-
-
-def own(tensor: Tensor, name: str) -> Array:
-    """The memory of a tensor that is written to, everything in one axis: [L].
-
-    Raises ValueError where the tensor isn't contiguous: what is written to a copy would be lost.
-    """
-    if not tensor.is_contiguous():
-        raise ValueError(f"{name} is changed in place and has to be contiguous")
-    return tensor.numpy().reshape(-1)

@@ -1,4 +1,4 @@
-"""What lies outside of an image: a constant, or the image itself continued."""
+"""Padding: a constant around an image, or the image itself, extended."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from cnn.ops.window import Sizes, Window
 Continuation = Literal["reflect", "replicate", "circular"]
 
 CHANNELS = (slice(None),)
-"""All channels: the first part of an index whose rest is one slice per spatial axis."""
+"""The first part of an index: all channels. One slice per spatial axis follows."""
 
 
 def pad(x: Tensor, window: Window, fill: float) -> Tensor:
-    """x with the window's padding on both sides of each spatial axis, filled with a constant."""
+    """x with the window's padding at both ends of each spatial axis, filled with a constant."""
     if not any(window.before) and all(after <= 0 for after in window.after):
         return x
     channels, *size, batch = x.shape
-    padded = empty((channels, *room(tuple(size), window), batch), like=x).fill_(fill)
+    padded = empty((channels, *padded_size(tuple(size), window), batch), like=x).fill_(fill)
     padded[CHANNELS + inside(tuple(size), window)] = x
     return padded
 
 
-def room(size: Sizes, window: Window) -> Sizes:
-    """The size of the padded input; what a negative padding leaves unseen is there all the same."""
+def padded_size(size: Sizes, window: Window) -> Sizes:
+    """The size of the padded input. Negative padding doesn't crop it."""
     return tuple(s + b + max(a, 0) for s, b, a in zip(size, window.before, window.after, strict=True))
 
 
 def inside(size: Sizes, window: Window) -> tuple[slice, ...]:
-    """Where the unpadded input lies within the padded one."""
+    """The index of the unpadded input within the padded one."""
     return tuple(slice(before, before + extent) for extent, before in zip(size, window.before, strict=True))
 
 
 def continued(x: Tensor, before: Sizes, after: Sizes, mode: Continuation) -> Tensor:
-    """x continued beyond its borders: y[c, i, n] = x[c, source(i), n], one axis after the other.
+    """x extended beyond its borders: y[c, i, n] = x[c, source(i), n], one axis after another.
 
     x [C, *S, N] -> y [C, *(S + before + after), N].
     """
@@ -48,7 +48,7 @@ def continued(x: Tensor, before: Sizes, after: Sizes, mode: Continuation) -> Ten
 
 
 def continued_backward(dy: Tensor, size: Sizes, before: Sizes, after: Sizes, mode: Continuation) -> Tensor:
-    """dx: each place of x gets the gradients of all places that repeat it.
+    """dx: each place of x gets the sum of the gradients of all places that repeat it.
 
     dy [C, *(S + before + after), N] -> dx [C, *S, N], S being `size`.
     """
@@ -60,11 +60,11 @@ def continued_backward(dy: Tensor, size: Sizes, before: Sizes, after: Sizes, mod
 
 
 def _sources(size: int, before: int, after: int, mode: Continuation, device: torch.device) -> Tensor:
-    """Which place of an axis each place of the padded axis repeats."""
+    """The place of an axis that each place of the padded axis repeats."""
     place = torch.arange(-before, size + after, device=device)
     if mode == "replicate":
         return place.clamp(0, size - 1)
     if mode == "circular":
         return place % size
     last = size - 1
-    return last - (last - place.abs()).abs()  # mirrored at both ends, which aren't repeated
+    return last - (last - place.abs()).abs()  # mirror at both ends, without repeating them

@@ -1,4 +1,4 @@
-"""Threads of every kind that computes here."""
+"""The number of threads, of torch and of compiled kernels."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import torch
 
 
 def available_threads() -> int:
-    """The cores this process may use."""
+    """The number of cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return min(cores, int(numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
 
 
 def set_threads(count: int) -> None:
-    """Let torch and the compiled kernels run on `count` threads each; they take turns.
+    """Let torch and the compiled kernels use `count` threads each; they take turns.
 
-    Raises ValueError where this process may not use so many.
+    Raises ValueError if this process may not use this many.
     """
     if not 1 <= count <= available_threads():
         raise ValueError(f"{count} threads were asked for; this process may use 1 to {available_threads()}")

@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from cnn import ConfigError
-from cnn.arguments import Fault
+from cnn.faults import Fault
 from runners.config import composition, overrides, schema, yaml_files
 from runners.config.overrides import Command
 from runners.errors import DebugFailed, InputError, RunFailed

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cnn import Sequential, plan_model
-from cnn.arguments import ConfigError, Fault
+from cnn.faults import ConfigError, Fault
 from cnn.losses import Loss
 from cnn.optimizers import Optimizer
-from cnn.schedules import Clock, Schedule
+from cnn.schedules import RunLength, Schedule
 from runners.data import Description
 from runners.files.checkpoint import PRECISIONS
 from runners.tasks.task import Task
@@ -128,7 +128,7 @@ def learning_rate(rule: Rule, dtype: torch.dtype) -> list[Fault]:
     return []
 
 
-def rates(rule: Rule, clock: Clock, dtype: torch.dtype) -> list[Fault]:
+def rates(rule: Rule, clock: RunLength, dtype: torch.dtype) -> list[Fault]:
     """A warm-up that never ends, and a learning rate that overflows at the end of warm-up or of the run."""
     if rule.optimizer is None or rule.schedule is None:
         return []

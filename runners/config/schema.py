@@ -11,24 +11,14 @@ from typing import Annotated, Any, Literal, TypeVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from cnn.arguments import (
-    ConfigError,
-    Fault,
-    Positive,
-    PositiveFloat,
-    Text,
-    check,
-    closest,
-    construct,
-    construct_named,
-    nearest,
-    show,
-)
+from cnn.arguments import Positive, PositiveFloat, Text, check, construct, construct_named
 from cnn.builder import make_network
+from cnn.faults import ConfigError, Fault
 from cnn.losses import LOSSES, Loss
 from cnn.ops.threads import available_threads
 from cnn.optimizers import OPTIMIZERS, Optimizer
-from cnn.schedules import SCHEDULES, Clock, Schedule
+from cnn.schedules import SCHEDULES, RunLength, Schedule
+from cnn.text import closest, nearest, show
 from runners.config import compatibility
 from runners.config.compatibility import Parts, Rule
 from runners.data import Source
@@ -74,9 +64,9 @@ class Settings(BaseModel):
 
     extensions: Sequence[Text] = ()
 
-    def clock(self, examples: int) -> Clock:
+    def clock(self, examples: int) -> RunLength:
         """How many steps the run has with this many training examples."""
-        return Clock(-(-examples // (self.batch_size * self.accumulate)), self.epochs)
+        return RunLength(-(-examples // (self.batch_size * self.accumulate)), self.epochs)
 
 
 @dataclass(frozen=True)

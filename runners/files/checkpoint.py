@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from cnn import ConfigError, Sequential, plan_model
-from cnn.arguments import LARGEST, Fault, FiniteFloat, NonNegative, Positive, check, join
+from cnn.arguments import LARGEST, FiniteFloat, NonNegative, Positive, check
+from cnn.faults import Fault, join
 from runners.errors import CheckpointError, short
 from runners.files import plain_pickle, version_1
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cnn.arguments import ConfigError, Fault
+from cnn.faults import ConfigError, Fault
 
 OF_THE_NETWORK = ("model", "input_shape", "weights", "optimizer", "schedule")
 OF_THE_DATA = ("preparation", "mean", "std", "class_names")

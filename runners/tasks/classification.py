@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from cnn import Graph, Sequential
-from cnn.arguments import ConfigError, Fault, printable
-from cnn.fusion import fuse
+from cnn.faults import ConfigError, Fault
+from cnn.graphs.fusion import fuse
 from cnn.layers.activation import Softmax
 from cnn.layers.conv import Conv
 from cnn.losses import Loss, minus_log_sigmoid
+from cnn.text import printable
 from runners.data.batches import Batch
 from runners.data.dataset import Dataset, Description
 from runners.tasks.sums import Sums
@@ -43,7 +44,7 @@ class Classification(Task):
         faults: list[Fault] = []
         if loss and data.classes:
             try:
-                loss.require_classes(data.classes)
+                loss.check_classes(data.classes)
             except ConfigError as error:
                 faults += error.inside("loss").faults
         network = graphs.get("model")

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from cnn import Graph, Mode, Sequential
-from cnn.arguments import Fault
+from cnn.faults import Fault
 from cnn.losses import L2, Loss
 from cnn.optimizers import Optimizer, clip_grad_norm
-from cnn.schedules import Clock, Schedule
+from cnn.schedules import RunLength, Schedule
 from runners.data.batches import Batch
 from runners.data.dataset import Dataset, Description
 from runners.tasks.divergence import NotFinite, Report, WatchedLoss, finite, watch
@@ -57,7 +57,7 @@ class Step:
     """
 
     index: int
-    clock: Clock
+    clock: RunLength
     mode: Mode
     max_norm: float | None = None
 
@@ -70,7 +70,7 @@ class Trained:
     optimizer: Optimizer
     schedule: Schedule
 
-    def lr(self, index: int, clock: Clock) -> float:
+    def lr(self, index: int, clock: RunLength) -> float:
         """The learning rate of a step."""
         return self.schedule(self.optimizer.lr, index, clock)
 
@@ -205,7 +205,7 @@ class Task:
         """The column of each network's learning rate: `lr`, or `lr/NETWORK` where there are several."""
         return {name: "lr" if len(cls.networks) == 1 else f"lr/{name}" for name in cls.networks}
 
-    def learning_rates(self, index: int, clock: Clock) -> dict[str, float]:
+    def learning_rates(self, index: int, clock: RunLength) -> dict[str, float]:
         """The learning rates of a step by their columns."""
         return {column: self.trained[name].lr(index, clock) for name, column in self.rate_columns().items()}
 

@@ -13,9 +13,9 @@ import torch
 from tqdm import tqdm
 
 from cnn import Mode
-from cnn.arguments import ConfigError, Fault
-from cnn.diagnosis import EXAMPLES, DiagnosisFailed, Finding, diagnose
-from cnn.schedules import Clock
+from cnn.faults import ConfigError, Fault
+from cnn.gradients.network import EXAMPLES, DiagnosisFailed, Finding, diagnose
+from cnn.schedules import RunLength
 from cnn.summary import summarise, table
 from runners.config.schema import OF_NETWORKS, Config
 from runners.data import Description
@@ -129,7 +129,7 @@ def _losses(task: Task, batch: Batch, config: Config) -> Iterator[float]:
     for index in range(MOST_STEPS):
         sums = Sums()
         try:
-            task.train_step([batch], Step(index, Clock(MOST_STEPS, 1), mode), sums)
+            task.train_step([batch], Step(index, RunLength(MOST_STEPS, 1), mode), sums)
         except NotFinite:
             yield math.inf
             return

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnn.ops.compiler import COMPILER
+from cnn.ops.cpu.codegen.compiler import COMPILER
 from cnn.summary import summarise, table
 from runners.config.schema import Config
 from runners.data import Dataset

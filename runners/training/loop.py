@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cnn import Mode
-from cnn.schedules import Clock
+from cnn.schedules import RunLength
 from runners.data.batches import Batch, Batches
 from runners.files.metrics_csv import Row
 from runners.signals import Interrupted, SignalWatch
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 class Plan:
     """What a training loop needs to know beside task and data."""
 
-    clock: Clock
+    clock: RunLength
     seed: int
     accumulate: int = 1
     """Batches of one optimizer step."""

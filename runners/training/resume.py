@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
-from cnn.arguments import ConfigError, Fault, show
-from cnn.schedules import Clock, Schedule
+from cnn.faults import ConfigError, Fault
+from cnn.schedules import RunLength, Schedule
+from cnn.text import show
 from runners.config.saved import flat, with_typed
 from runners.config.schema import Config
 from runners.data import Dataset
@@ -174,7 +175,7 @@ def _rates_differ(saved: Checkpoint, config: Config) -> bool:
 
 def _depends_on_epochs(schedule: Schedule, few: int, many: int) -> bool:
     length = schedule.warmup_steps + 100  # of an epoch: whatever it is, rates depend on the number or they don't
-    before, after = Clock(length, few), Clock(length, many)
+    before, after = RunLength(length, few), RunLength(length, many)
     shorter = min(before.steps, after.steps)
     steps = {*range(0, shorter, -(-shorter // MOST_COMPARED)), shorter - 1}
     return any(schedule(1.0, step, before) != schedule(1.0, step, after) for step in steps)

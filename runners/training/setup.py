@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cnn import Mode, Sequential, build_model, ops
-from cnn.arguments import ConfigError, Fault
+from cnn.faults import ConfigError, Fault
 from runners.config import compatibility
 from runners.config.schema import Config, parse, parts_of
 from runners.data import Dataset, Examples
@@ -135,7 +135,7 @@ def _check_last_batch(config: Config, task: Task, dataset: Dataset) -> None:
     for name, shape in task.input_shapes(dataset.input_shape).items():
         x = torch.zeros(*shape, 1, dtype=config.dtype, device=config.device)
         try:
-            task.graphs[name].rehearse(x, Mode(train=True, keep_cache=False))
+            task.graphs[name].dry_run(x, Mode(train=True, keep_cache=False))
         except ValueError as error:
             raise ConfigError([Fault("batch_size", f"{size} leaves a last batch of one example: {error}")]) from None
 

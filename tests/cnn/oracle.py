@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cnn import Buffer, Graph, Layer, Mode, Parameter, Sequential
-from cnn.gradcheck import relative_error
+from cnn.gradients.finite_differences import relative_error
 
 Entry = str | Mapping[str, Any]
 AXES = (1, 2, 3)

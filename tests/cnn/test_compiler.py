@@ -1,8 +1,7 @@
-"""What is compiled from other sources is compiled anew, and so is what the disk has lost."""
+"""Kernels are compiled again if their sources change, or if files on the disk are lost or damaged."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
 import subprocess
@@ -12,19 +11,18 @@ from types import ModuleType
 
 import pytest
 
-from cnn.ops import compiler, emitter, norm_kernels, window_kernels
-
-kernels = importlib.import_module("cnn.ops.kernels")  # as an attribute, `ops.kernels` is a function
+from cnn.ops.cpu.codegen import compiler, emitter
+from cnn.ops.cpu.kernels import activation, norm, window
 
 
 @pytest.mark.parametrize(
     ("changed", "stale", "good"),
     [
-        (emitter, [emitter, norm_kernels], [kernels, window_kernels]),
-        (window_kernels, [window_kernels, norm_kernels], [kernels]),
+        (emitter, [emitter, norm], [activation, window]),
+        (window, [window, norm], [activation]),
     ],
 )
-def test_what_is_made_of_other_sources_is_compiled_anew(
+def test_kernels_of_changed_sources_are_compiled_again(
     changed: ModuleType, stale: list[ModuleType], good: list[ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fingerprint = compiler._fingerprint.__wrapped__
@@ -36,7 +34,7 @@ def test_what_is_made_of_other_sources_is_compiled_anew(
     assert all(fingerprint(module) == before[module] for module in good)
 
 
-def test_damaged_files_of_compiled_kernels_are_made_anew(tmp_path: Path) -> None:
+def test_damaged_files_of_compiled_kernels_are_made_again(tmp_path: Path) -> None:
     script = "import torch; from cnn import ops; print(ops.relu(torch.tensor([-1.0, 2.0])).tolist())"
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     for damage in (None, lambda content: content[: len(content) // 2], lambda content: b""):

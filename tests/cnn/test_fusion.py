@@ -1,4 +1,4 @@
-"""Layers computed at once give what they give one by one."""
+"""Fused layers compute the same as the layers one by one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnn import Mode, Sequential, build_model, ops
-from cnn.fusion import NormPoolReLU, fuse
-from cnn.gradcheck import relative_error
+from cnn.gradients.finite_differences import relative_error
+from cnn.graphs.fusion import NormPoolReLU, fuse
 from cnn.layers.activation import ReLU
 from cnn.layers.norm import BatchNorm
 from tests.cnn.cases import distinct, normal
@@ -71,7 +71,7 @@ def test_shipped_models(name: str, train: bool, kernel_set: str) -> None:
 
 @pytest.mark.parametrize("name", ["seed8", "blocks", "lenet", "resnet13"])
 def test_what_is_fused(name: str) -> None:
-    """Every batch_norm with a ReLU or a pool behind it; the network itself stays as it was."""
+    """Every batch_norm with a ReLU or a pool after it; the network itself isn't changed."""
     network = build_model({"layers": layers_of(name)}, (1, 28, 28))
     names = list(network.state())
     fused = fuse(network)

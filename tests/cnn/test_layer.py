@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cnn import Cache, Mode, Parameter, Sequential, ShapeError, build_model
-from cnn.gradcheck import gradcheck, relative_error
+from cnn.gradients.finite_differences import gradcheck, relative_error
 from cnn.initializers import zeros
 from cnn.layers import LAYERS
 from tests.cnn.oracle import ours, theirs
@@ -80,7 +80,7 @@ def test_a_layer_used_twice_gives_right_gradients(kernel_set: str) -> None:
 
 def test_a_layer_used_twice_on_unfit_inputs_says_so() -> None:
     conv = LAYERS["conv2d"](3, 3, padding=1)  # type: ignore[call-arg]
-    with pytest.raises(ShapeError, match=r"conv2d_2: has a weight of shape \[3, 2, 3, 3\] from its first place"):
+    with pytest.raises(ShapeError, match=r"conv2d_2: has a weight of shape \[3, 2, 3, 3\] from its first use"):
         Sequential([conv, conv]).build((2, 5, 5))
 
 

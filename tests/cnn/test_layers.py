@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from cnn import Mode, Sequential, build_model, ops
-from cnn.branches import GRAPHS
-from cnn.gradcheck import directional, gradcheck
+from cnn.gradients.finite_differences import directional, gradcheck
+from cnn.graphs import GRAPHS
 from cnn.layers import LAYERS
 from tests.cnn import ledger
 from tests.cnn.cases import FAMILIES, Case, normal
@@ -111,7 +111,7 @@ def test_tensors_in_any_layout_of_memory(kind: str, kernels: Any, data: st.DataO
         dx = network.backward(dy, cache)
         once = network.flat.grad.clone()
         network.flat.grad.zero_()
-        again, cache = network.rehearse(scattered, mode_of(case))
+        again, cache = network.dry_run(scattered, mode_of(case))
         back = network.backward(dy.movedim(-1, 0).contiguous().movedim(0, -1), cache)
     assert dx is not None
     assert back is not None
@@ -204,7 +204,7 @@ def test_inputs_are_read_only_and_flags_are_obeyed(kind: str, kernels: Any, data
 
 def test_batch_norm_refuses_one_value_a_channel() -> None:
     network = bound(LAYERS["batch_norm"](), (3,))
-    with pytest.raises(ValueError, match="one value a channel"):
+    with pytest.raises(ValueError, match="one value per channel"):
         network.forward(normal((3, 1), 0), Mode(train=True))
 
 
@@ -215,9 +215,8 @@ def test_batch_norm_of_large_means_stays_exact() -> None:
         with ops.kernels(kernels):
             y, _ = bound(LAYERS["batch_norm"](), (2,), torch.float32).layers["layer"].forward(x, Mode(train=True))
             assert not y.isnan().any()
-            ones, zeros = torch.ones(2), torch.zeros(2)
-            how: dict[str, Any] = {"training": True, "momentum": 0.1, "eps": 0.0}
-            _, (_, rstd), _ = ops.batch_norm(x, ones, zeros, zeros.clone(), ones.clone(), **how)
+            running = ops.Running(torch.zeros(2), torch.ones(2), momentum=0.1, eps=0.0)
+            _, (_, rstd) = ops.batch_norm(x, torch.ones(2), torch.zeros(2), running, training=True)
         assert torch.allclose(rstd, x.double().var(1, correction=0).rsqrt().float(), rtol=1e-4)
 
 

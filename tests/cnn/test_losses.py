@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from cnn.arguments import ConfigError, construct
-from cnn.gradcheck import finite_differences, relative_error
+from cnn.arguments import construct
+from cnn.faults import ConfigError
+from cnn.gradients.finite_differences import finite_differences, relative_error
 from cnn.losses import LOSSES, Loss
 from tests.cnn import ledger
 from tests.cnn.oracle import ours, theirs
@@ -28,7 +29,7 @@ Case = tuple[Tensor, Tensor, dict[str, Any]]
 
 @st.composite
 def cases(draw: st.DrawFn, kind: str) -> Case:
-    """A prediction, a target and arguments; no difference lies at a kink of l1 or huber."""
+    """A prediction, a target and arguments; no difference is at a kink of l1 or huber."""
     shape = (draw(st.integers(2, 6)), *draw(st.lists(st.integers(1, 3), max_size=2)), draw(st.integers(1, 5)))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 1000)))
     prediction = torch.randn(shape, generator=generator, dtype=torch.float64) * draw(st.sampled_from([0.1, 3.0]))
@@ -132,10 +133,10 @@ def test_other_shapes_are_refused(kind: str) -> None:
 @pytest.mark.parametrize(("kind", "argument"), [("cross_entropy", "weight"), ("bce_with_logits", "pos_weight")])
 def test_another_number_of_classes_is_refused(kind: str, argument: str) -> None:
     loss = make(kind, {argument: [1.0, 2.0]})
-    loss.require_classes(2)
-    with pytest.raises(ConfigError, match=f"{argument}: 2 numbers for 3 classes, give 3, one for each"):
-        loss.require_classes(3)
-    LOSSES[kind]().require_classes(3)
+    loss.check_classes(2)
+    with pytest.raises(ConfigError, match=f"{argument}: 2 numbers for 3 classes, give 3, one per class"):
+        loss.check_classes(3)
+    LOSSES[kind]().check_classes(3)
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
-from cnn import Cache, Layer, Mode, build_model
+from cnn import Cache, Concat, Layer, Mode, Repeat, Residual, build_model
 from cnn.arguments import construct
-from cnn.layers import LAYERS
 from cnn.losses import CrossEntropy
 from cnn.ops.memory import SMALL, Pool
 from cnn.optimizers import OPTIMIZERS
@@ -47,6 +47,20 @@ def test_tensors_alive_at_once_never_overlap() -> None:
         if len(kept) > 5:
             kept.pop(round_number % 5)
         assert all((tensor == number).all() for number, tensor in kept)
+
+
+def test_threads_take_memory_of_their_own() -> None:
+    pool = Pool()
+
+    def fill(number: int) -> bool:
+        for _ in range(500):
+            tensor = pool.empty((100,), torch.float64).fill_(number)
+            if not (tensor == number).all():
+                return False
+        return True
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(fill, range(4)))
 
 
 def test_idle_memory_is_bounded() -> None:
@@ -101,10 +115,11 @@ class Witness(Layer):
 
 def test_values_are_freed_after_their_last_use(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a deep net few values live at a time, forward and backward: one for each graph that is being run."""
-    monkeypatch.setitem(LAYERS, "witness", Witness)
-    block = {"residual": {"body": ["witness", "witness"], "shortcut": ["witness"]}}
-    branches = {"concat": {"branches": [["witness"], ["witness", "witness"]]}}
-    network = build_model({"layers": [{"repeat": {"times": 10, "layers": [block, branches, "witness"]}}]}, (1, 2))
+    block = Residual([Witness(), Witness()], shortcut=[Witness()])
+    branches = Concat([[Witness()], [Witness(), Witness()]])
+    network = Repeat(10, [block, branches, Witness()])
+    network.build((1, 2))
+    network.bind()
     y, cache = network.forward(torch.ones(1, 2, 3), Mode(train=False))
     assert len(Witness.seen) == 70
     assert Witness.most <= 8

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cnn import Parameter, ops
-from cnn.arguments import ConfigError, construct
-from cnn.gradcheck import finite_differences, relative_error
-from cnn.graph import FlatParameters
+from cnn.arguments import construct
+from cnn.faults import ConfigError
+from cnn.gradients.finite_differences import finite_differences, relative_error
+from cnn.graphs.graph import FlatParameters
 from cnn.initializers import zeros
 from cnn.optimizers import OPTIMIZERS, Optimizer, clip_grad_norm
 from tests.cnn import ledger
@@ -169,7 +170,7 @@ def test_descends_a_quadratic_along_finite_differences(kind: str) -> None:
 
 def test_nesterov_wants_momentum_and_no_dampening() -> None:
     for wrong in ({}, {"momentum": 0.9, "dampening": 0.1}):
-        with pytest.raises(ConfigError, match="nesterov: true wants a momentum above 0 and a dampening of 0"):
+        with pytest.raises(ConfigError, match="nesterov: true requires a momentum above 0 and a dampening of 0"):
             make("sgd", {"nesterov": True, **wrong})
 
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
 from cnn.arguments import construct
-from cnn.schedules import SCHEDULES, Clock, Schedule
+from cnn.schedules import SCHEDULES, RunLength, Schedule
 from tests.cnn import ledger
 
 LR = st.floats(1e-3, 1)
 UNITS = st.sampled_from(["steps", "epochs"])
-CLOCKS = st.builds(Clock, steps_per_epoch=st.integers(1, 5), epochs=st.integers(1, 8))
+RUNS = st.builds(RunLength, steps_per_epoch=st.integers(1, 5), epochs=st.integers(1, 8))
 
 
 def make(kind: str, arguments: dict[str, Any]) -> Schedule:
@@ -78,7 +78,7 @@ def peer_of(kind: str, given: dict[str, Any], optimizer: torch.optim.Optimizer, 
 
 
 def rates(optimizer: torch.optim.Optimizer, scheduler: Any, count: int) -> Iterator[float]:
-    """The learning rates of so many ticks of torch's scheduler."""
+    """The learning rates of this many ticks of torch's scheduler."""
     for tick in range(count):
         yield float(optimizer.param_groups[0]["lr"])
         optimizer.step()
@@ -97,14 +97,14 @@ def test_every_schedule_has_a_peer() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=40)
-@given(data=st.data(), lr=LR, clock=CLOCKS)
-def test_against_torch(kind: str, data: st.DataObject, lr: float, clock: Clock) -> None:
+@given(data=st.data(), lr=LR, run=RUNS)
+def test_against_torch(kind: str, data: st.DataObject, lr: float, run: RunLength) -> None:
     given = data.draw(arguments(kind))
     schedule = make(kind, given)
     in_epochs = given.get("unit") == "epochs"
-    expected = expected_rates(kind, given, lr, clock.epochs if in_epochs else clock.steps)
-    found = [schedule(lr, step, clock) for step in range(clock.steps)]
-    wanted = [expected[step // clock.steps_per_epoch if in_epochs else step] for step in range(clock.steps)]
+    expected = expected_rates(kind, given, lr, run.epochs if in_epochs else run.steps)
+    found = [schedule(lr, step, run) for step in range(run.steps)]
+    wanted = [expected[step // run.steps_per_epoch if in_epochs else step] for step in range(run.steps)]
     assert found == pytest.approx(wanted, rel=1e-9)
     ledger.drawn["schedule"] += 1
     error = max(abs(a - b) / b if b else abs(a) for a, b in zip(found, wanted, strict=True))
@@ -113,25 +113,25 @@ def test_against_torch(kind: str, data: st.DataObject, lr: float, clock: Clock) 
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=40)
-@given(data=st.data(), lr=LR, warmup=st.integers(1, 6), clock=CLOCKS)
+@given(data=st.data(), lr=LR, warmup=st.integers(1, 6), run=RUNS)
 def test_warmup_goes_before_the_schedules_own_clock(
-    kind: str, data: st.DataObject, lr: float, warmup: int, clock: Clock
+    kind: str, data: st.DataObject, lr: float, warmup: int, run: RunLength
 ) -> None:
     """Torch's LinearLR, then torch's schedule from its beginning, over the epochs or steps that are left."""
     given = {**data.draw(arguments(kind)), **({"unit": "epochs"} if kind in ("step", "multi_step") else {})}
     if kind in ("cosine", "exponential"):
         given["unit"] = "steps"
-    clock = Clock(clock.steps_per_epoch, clock.epochs + warmup)  # a run longer than warm-up
+    run = RunLength(run.steps_per_epoch, run.epochs + warmup)  # a run longer than warm-up
     schedule = make(kind, {**given, "warmup_steps": warmup})
-    left = clock.steps - warmup
+    left = run.steps - warmup
     own = expected_rates(kind, given, lr, left)
     start = optimizer_at(own[0])
     linear = lr_scheduler.LinearLR(start, start_factor=1 / (warmup + 1), total_iters=warmup)
     rising = list(rates(start, linear, warmup))
-    assert [schedule(lr, step, clock) for step in range(warmup)] == pytest.approx(rising, rel=1e-9)
-    length = clock.steps_per_epoch if given.get("unit") == "epochs" else 1
+    assert [schedule(lr, step, run) for step in range(warmup)] == pytest.approx(rising, rel=1e-9)
+    length = run.steps_per_epoch if given.get("unit") == "epochs" else 1
     for step in range(left):
-        assert schedule(lr, warmup + step, clock) == pytest.approx(own[step // length], rel=1e-9)
+        assert schedule(lr, warmup + step, run) == pytest.approx(own[step // length], rel=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore:The epoch parameter")  # SequentialLR's own, in some versions
@@ -143,9 +143,9 @@ def test_warmup_against_sequential(lr: float, warmup: int, left: int) -> None:
     cosine = lr_scheduler.CosineAnnealingLR(optimizer, T_max=left)
     peer = lr_scheduler.SequentialLR(optimizer, [linear, cosine], milestones=[warmup])
     schedule = make("cosine", {"warmup_steps": warmup})
-    clock = Clock(1, warmup + left)
-    found = [schedule(lr, step, clock) for step in range(clock.steps)]
-    expected = list(rates(optimizer, peer, clock.steps))
+    run = RunLength(1, warmup + left)
+    found = [schedule(lr, step, run) for step in range(run.steps)]
+    expected = list(rates(optimizer, peer, run.steps))
     assert found == pytest.approx(expected, rel=1e-9)
 
 
@@ -163,33 +163,33 @@ def test_plateau_against_torch(lr: float, losses: list[float], **given: Any) -> 
     optimizer = optimizer_at(lr)
     peer = lr_scheduler.ReduceLROnPlateau(optimizer, eps=0, **given)
     schedule = make("reduce_on_plateau", given)
-    clock = Clock(3, 50)
+    run = RunLength(3, 50)
     for epoch, loss in enumerate(losses):
         for step in range(3):
-            assert schedule(lr, 3 * epoch + step, clock) == pytest.approx(peer.get_last_lr()[0], rel=1e-9)
+            assert schedule(lr, 3 * epoch + step, run) == pytest.approx(peer.get_last_lr()[0], rel=1e-9)
         peer.step(loss)
         schedule.observe(loss)
         resumed = make("reduce_on_plateau", given)
         resumed.load_state(schedule.state())
         schedule = resumed
-    assert schedule(lr, 0, clock) == pytest.approx(peer.get_last_lr()[0], rel=1e-9)
+    assert schedule(lr, 0, run) == pytest.approx(peer.get_last_lr()[0], rel=1e-9)
 
 
 def test_an_epoch_lasts_its_steps() -> None:
-    clock = Clock(steps_per_epoch=4, epochs=3)
+    run = RunLength(steps_per_epoch=4, epochs=3)
     schedule = make("exponential", {"rate": -0.08, "min_lr": 0.0095})
-    found = [schedule(0.01, step, clock) for step in range(12)]
+    found = [schedule(0.01, step, run) for step in range(12)]
     assert found == [0.01] * 4 + [max(0.0095, 0.01 * math.exp(-0.08))] * 4 + [0.0095] * 4
     warming = make("exponential", {"rate": -0.08, "warmup_steps": 2})
-    assert [warming(0.01, step, clock) for step in (1, 2, 5, 6)] == pytest.approx(
+    assert [warming(0.01, step, run) for step in (1, 2, 5, 6)] == pytest.approx(
         [0.01 * 2 / 3, 0.01, 0.01, 0.01 * math.exp(-0.08)]
     )
 
 
 def test_a_rate_beyond_all_bounds_is_infinite() -> None:
-    clock = Clock(1, 1000)
-    assert make("exponential", {"rate": 1.0})(0.1, 999, clock) == math.inf
-    assert make("step", {"step_size": 1, "gamma": 1e10})(0.1, 999, clock) == math.inf
+    run = RunLength(1, 1000)
+    assert make("exponential", {"rate": 1.0})(0.1, 999, run) == math.inf
+    assert make("step", {"step_size": 1, "gamma": 1e10})(0.1, 999, run) == math.inf
 
 
 @pytest.mark.parametrize("kind", SCHEDULES)

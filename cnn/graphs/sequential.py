@@ -1,0 +1,100 @@
+"""Graphs whose layers run one after another. How gradients pass through them is derived in docs/graphs.md."""
+
+from __future__ import annotations
+
+import copy
+from typing import Annotated, Any
+
+from pydantic import Field
+from torch import Tensor
+
+from cnn.faults import ConfigError, Fault
+from cnn.graphs.graph import MAX_LAYERS, Graph, Layers, Visit, inside
+from cnn.layer import Cache, Layer, Mode, Shape
+from cnn.text import yaml
+
+Times = Annotated[int, Field(ge=1, le=1000)]
+
+
+class Sequential(Graph):
+    """Layers one after another: y = f_k(...f_2(f_1(x))), and backward dx = f_1'(f_2'(...f_k'(dy))).
+
+    `layers` is a mapping from names to layers, or layers to be named after their kind: `conv2d_1`, `relu_1`, ...
+    """
+
+    kind = "sequential"
+
+    def __init__(self, layers: Layers) -> None:
+        super().__init__(layers)
+
+    def __repr__(self) -> str:
+        """The whole model, as in a config."""
+        return yaml({"layers": self.entries()})
+
+    def trace(self, input_shape: Shape, visit: Visit) -> Shape:
+        shape = input_shape
+        for name, layer in self.layers.items():
+            shape = inside(name, visit, layer, shape)
+        return shape
+
+    def propagate_gain(self, gain: float) -> float:
+        for layer in reversed(self.layers.values()):
+            gain = layer.propagate_gain(gain)
+        return gain
+
+    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        caches = []
+        for layer in self.layers.values():
+            x, cache = layer.forward(x, mode)
+            caches.append(cache)
+        return x, mode.keep(*caches)
+
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
+        caches = list(cache.take())
+        layers = list(self.layers.values())
+        first = 0 if need_dx else self._first_with_parameters(layers, need_dparams)
+        gradient: Any = dy
+        for index in reversed(range(first, len(layers))):
+            wanted = need_dx or index > first
+            gradient = layers[index].backward(gradient, caches.pop(), need_dx=wanted, need_dparams=need_dparams)
+        return gradient if need_dx else None
+
+    def without_last(self, kind: str | None) -> Sequential:
+        """The same layers, without the last one if it is of this kind, also inside a sequence at the end."""
+        *earlier, (name, last) = self.layers.items()
+        rest = dict(earlier)
+        if isinstance(last, Sequential):
+            rest[name] = last.without_last(kind)
+        elif last.kind != kind:
+            rest[name] = last
+        shortened = Sequential(rest)
+        shortened.place = self.place
+        return shortened
+
+    @staticmethod
+    def _first_with_parameters(layers: list[Layer], need_dparams: bool) -> int:
+        """Layers before this index need no gradient."""
+        trained = (i for i, layer in enumerate(layers) if need_dparams and any(layer.named_parameters()))
+        return next(trained, len(layers))
+
+
+class Repeat(Sequential):
+    """The same layers several times in a row, each time with their own parameters: names `1`, `2`, ...
+
+    Forward and backward as in a sequence. Shapes: those of the layers, applied repeatedly.
+    """
+
+    kind = "repeat"
+
+    def __init__(self, times: Times, layers: Layers) -> None:
+        once = Sequential(layers)
+        count = sum(1 for _ in once.named_layers())
+        if times * count > MAX_LAYERS:
+            raise ConfigError([Fault("times", f"{times} times {count} layers are more than {MAX_LAYERS:,}")])
+        super().__init__({str(number): copy.deepcopy(once) for number in range(1, times + 1)})
+
+    def arguments(self) -> dict[str, Any]:
+        once: Any = self.layers["1"]
+        return {"times": len(self.layers), "layers": once.entries()}
+
+    __repr__ = Layer.__repr__

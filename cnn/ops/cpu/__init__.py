@@ -1,0 +1,30 @@
+"""The arithmetic on compiled CPU kernels: the functions here allocate and reshape, the loops are in `kernels/`.
+
+Files and functions have the names of those in `reference/`, which computes what is missing here.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from cnn.ops.backend import Backend
+from cnn.ops.cpu import activation, columns, conv, examples, fused, loss, norm, optimizer, pool
+
+
+def serves(device: str, dtype: torch.dtype) -> bool:
+    """Whether kernels can be compiled for such tensors."""
+    return device == "cpu" and dtype in (torch.float32, torch.float64)
+
+
+FUNCTIONS = (
+    *(activation.relu, activation.relu_backward),
+    *(columns.im2col, columns.col2im),
+    *(conv.conv, conv.conv_backward_input, conv.add_conv_backward_weight),
+    examples.take_examples,
+    *(fused.norm_pool_relu, fused.norm_pool_relu_backward),
+    loss.cross_entropy,
+    *(norm.batch_norm, norm.batch_norm_backward),
+    optimizer.adam,
+    *(pool.max_pool, pool.max_pool_backward),
+)
+BACKEND = Backend("cpu", serves, {function.__name__: function for function in FUNCTIONS}, priority=1)

@@ -1,0 +1,21 @@
+"""ReLU on compiled loops."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from cnn.ops.cpu.arrays import flat
+from cnn.ops.cpu.kernels import activation as kernels
+from cnn.ops.memory import empty
+
+
+def relu(x: Tensor) -> Tensor:
+    y = empty(tuple(x.shape), like=x)
+    kernels.relu(flat(x), flat(y))
+    return y
+
+
+def relu_backward(dy: Tensor, y: Tensor) -> Tensor:
+    dx = empty(tuple(y.shape), like=y)
+    kernels.relu_backward(flat(dy), flat(y), flat(dx))
+    return dx

@@ -1,0 +1,1 @@
+"""The compilation of kernels, and intrinsics for vectors that stay in registers."""

@@ -1,0 +1,93 @@
+"""Kernels are compiled by numba at first use, and cached on disk.
+
+Each iteration of a `prange` writes to its own places, so results don't depend on the number of threads. No fastmath:
+with it, freshly compiled code and the same code from the cache differed in the last bit, so that a program's second
+start didn't repeat its first. Without it, NaN and infinity propagate as in torch.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+from collections.abc import Callable
+from contextlib import suppress
+from types import ModuleType
+from typing import Any
+
+import numba
+from numba.core import event
+from numba.core.caching import FunctionCache
+
+from cnn.ops.cpu.codegen.emitter import REGISTERS, VECTOR_BYTES
+
+COMPILER = {"numba": numba.__version__}
+"""The compiler of the kernels: another version may change the last bits of results."""
+
+
+SOURCES = "cnn.ops.cpu."
+"""The modules that kernels are compiled from."""
+
+
+@functools.cache
+def _fingerprint(module: ModuleType) -> str:
+    """A hash of a module's source and of those that it imports from, within the backend."""
+    used = {inspect.getmodule(value) for value in vars(module).values()} - {module}
+    ours = [other for other in used if other and other.__name__.startswith(SOURCES)]
+    others = [_fingerprint(other) for other in sorted(ours, key=lambda other: other.__name__)]
+    return hashlib.sha256("\n".join([inspect.getsource(module), *others]).encode()).hexdigest()
+
+
+class _Cache(FunctionCache):
+    """Recompiles kernels when any of their sources has changed: numba only looks at a kernel's own file."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)  # type: ignore[no-untyped-call]
+        self._module = inspect.getmodule(function)
+
+    def _index_key(self, *args: Any) -> Any:
+        assert self._module
+        machine = (
+            REGISTERS,
+            VECTOR_BYTES,
+        )  # numba's key includes the processor, unless it is set to a generic one
+        return super()._index_key(*args), machine, _fingerprint(self._module)  # type: ignore[no-untyped-call]
+
+    def load_overload(self, *args: Any) -> Any:
+        """The cached code, or None, also if the files are truncated or damaged."""
+        try:
+            return super().load_overload(*args)  # type: ignore[no-untyped-call]
+        except Exception:
+            self.flush()  # type: ignore[no-untyped-call]
+            return None
+
+
+def kernel(function: Any) -> Any:
+    """A compiled function that is called from Python and may use several threads."""
+    compiled: Any = numba.njit(nogil=True, parallel=True, error_model="numpy")(function)
+    with suppress(RuntimeError):  # no writable folder: every process compiles for itself
+        compiled._cache = _Cache(function)
+    return compiled
+
+
+helper: Any = numba.njit(nogil=True, error_model="numpy")
+"""A compiled function that is called by kernels, into which it is inlined."""
+
+
+class _First(event.Listener):
+    """Calls a function at the first event."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._waiting = [call]
+
+    def on_start(self, event: Any) -> None:
+        while self._waiting:
+            self._waiting.pop()()
+
+    def on_end(self, event: Any) -> None:
+        """Only starts matter."""
+
+
+def before_compiling(call: Callable[[], None]) -> None:
+    """Call a function once, before the first kernel that isn't cached is compiled, which takes seconds."""
+    event.register("numba:compile", _First(call))  # type: ignore[no-untyped-call]

@@ -1,0 +1,147 @@
+"""The loops of convolutions: products of weights with the values under a window, without columns in between.
+
+Arrays are flat and contiguous, and of one dtype. The outer functions make the kernel for blocks of a given size.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from cnn.ops.cpu.codegen.compiler import helper, kernel
+from cnn.ops.cpu.codegen.vectors import add_products, add_scaled, add_totals, repeated, store, width, zeros
+from cnn.ops.cpu.kernels.sums import total
+
+
+@functools.cache
+def gather_products(rows: int) -> Any:
+    """y[o, p, n] = bias[o] + sum over the listed (p, s, k) and o's channels c of weight[o, c, k] * x[c, s, n].
+
+    Outputs are computed in blocks of `rows`; a last, partial block starts earlier and repeats some of the one before.
+    The same goes for the last examples if N, which is at least one vector, isn't divisible by two vectors.
+    """
+
+    @kernel
+    def gather(weight, strides, bias, shape, starts, met, x, x_step, N, y):
+        # weight: strides of output, channel and tap; bias [G outputs], or empty; x [G C places N], x_step = places N,
+        # y [G outputs positions N]; shape: G, outputs, C, K
+        G, outputs, C, K = shape
+        B, positions = (outputs + rows - 1) // rows, starts.size - 1
+        y_step = positions * N
+        lanes = width(x)
+        pairs = N // (2 * lanes)
+        packed = np.empty(G * B * K * C * rows, x.dtype)  # [G, B, K, C, rows]
+        shift = np.zeros(G * outputs, x.dtype)
+        shift[: bias.size] = bias
+        for block in prange(G * B):
+            g, b = block // B, block % B
+            start = g * outputs * C * K + min(b * rows, outputs - rows) * strides[0]
+            pack(weight, strides, start, C, K, packed, block * K * C * rows, rows)
+        for task in prange(G * positions):
+            g, p = task // positions, task % positions
+            for b in range(B):
+                o = g * outputs + min(b * rows, outputs - rows)
+                weights = packed, (g * B + b) * K * C * rows, C * rows, rows
+                from_x, to_y = g * C * x_step, (o * positions + p) * N
+                for i in range(pairs):
+                    n = i * 2 * lanes
+                    sums = repeated(shift, o, x, rows, 2)
+                    sums = add_gathered(sums, weights, met, starts[p], starts[p + 1], x, from_x + n, x_step, N)
+                    store(sums, y, to_y + n, y_step)
+                for i in range(2 * pairs, (N + lanes - 1) // lanes):
+                    n = min(i * lanes, N - lanes)
+                    rest = repeated(shift, o, x, rows, 1)
+                    rest = add_gathered(rest, weights, met, starts[p], starts[p + 1], x, from_x + n, x_step, N)
+                    store(rest, y, to_y + n, y_step)
+
+    return gather
+
+
+@helper
+def pack(weight, strides, start, C, K, packed, at, rows):
+    """Copy a block's weights in the order of their use, [K, C, rows]."""
+    for k in range(K):
+        for c in range(C):
+            for r in range(rows):
+                packed[at] = weight[start + r * strides[0] + c * strides[1] + k]
+                at += 1
+
+
+@helper
+def add_gathered(sums, weights, met, first, end, x, x_at, x_step, N):
+    """Add the products of all values under the window at one position with the weights of a block of outputs."""
+    others, taps = met
+    packed, weights_at, tap_step, channel_step = weights
+    for m in range(first, end):
+        w = weights_at + taps[m] * tap_step
+        here = x_at + others[m] * N
+        for place in range(here, here + tap_step // channel_step * x_step, x_step):
+            sums = add_scaled(sums, packed, w, x, place)
+            w += channel_step
+    return sums
+
+
+@functools.cache
+def weight_gradient(rows: int, columns: int) -> Any:
+    """dweight[o, c, k] += sum over the listed (p, s) of tap k and examples n of dy[o, p, n] * x[c, s, n].
+
+    And dbias[o] += sum over p, n of dy[o, p, n].
+
+    Chunks of positions are distributed over the parts of `partial`. Each part sums its chunks in order, and the parts
+    are added in order, whatever the number of threads. If there are few chunks, each part's blocks of outputs are
+    distributed over `splits` tasks too. `rows` and `columns` are the sizes of blocks of outputs and channels; a last,
+    partial block starts earlier and skips what the one before has.
+    """
+
+    @kernel
+    def gradient(starts, runs, chunks, splits, dy, dy_step, x, x_step, N, partial, dweight, dbias):
+        # dy [G outputs positions N], dy_step = positions N, x [G C places N], x_step = places N,
+        # partial [parts, G, outputs, C, K], dweight [G outputs C K], dbias [G outputs], or empty
+        parts, G, outputs, C, K = partial.shape
+        blocks = G * ((outputs + rows - 1) // rows)
+        for task in prange(parts * splits):
+            part, split = task // splits, task % splits
+            first_block, last_block = split * blocks // splits, (split + 1) * blocks // splits
+            for block in range(first_block, last_block):
+                partial[part, block % G, block // G * rows : (block // G + 1) * rows] = 0
+            result = partial[part].reshape(-1)
+            for q in range(part * chunks // parts, (part + 1) * chunks // parts):
+                for block in range(first_block, last_block):
+                    g, start = block % G, block // G * rows
+                    o = min(start, outputs - rows)
+                    for left in range(0, C, columns):
+                        c = min(left, C - columns)
+                        for k in range(K):
+                            first, end = starts[q * K + k], starts[q * K + k + 1]
+                            from_dy, from_x = (g * outputs + o) * dy_step, (g * C + c) * x_step
+                            sums = zeros(x, rows, columns)
+                            sums = add_runs(sums, dy, from_dy, dy_step, x, from_x, x_step, runs, first, end, N)
+                            to = ((g * outputs + o) * C + c) * K + k
+                            add_totals(sums, result, to, C * K, K, start - o, left - c)
+        flat = partial.reshape(parts, -1)
+        for i in prange(dweight.size):
+            for part in range(parts):
+                dweight[i] += flat[part, i]
+        for o in prange(dbias.size):
+            dbias[o] += total(dy[o * dy_step : (o + 1) * dy_step])
+
+    return gradient
+
+
+@helper
+def add_runs(sums, dy, dy_at, dy_step, x, x_at, x_step, runs, first, end, N):
+    """Add some runs of one tap: dy of a block of outputs times x of a block of channels, lane by lane."""
+    positions, places, counts = runs
+    lanes = width(x)
+    for m in range(first, end):
+        from_dy, from_x = dy_at + positions[m] * N, x_at + places[m] * N
+        length = counts[m] * N
+        whole = length // lanes * lanes
+        for i in range(0, whole, lanes):
+            sums = add_products(sums, dy, from_dy + i, dy_step, x, from_x + i, x_step, None)
+        if whole < length:
+            sums = add_products(sums, dy, from_dy + whole, dy_step, x, from_x + whole, x_step, length - whole)
+    return sums

@@ -1,0 +1,60 @@
+"""The loop of cross entropy."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from cnn.ops.cpu.codegen.compiler import helper, kernel
+
+COLUMNS = 256
+"""The number of columns of logits in one partial sum."""
+
+
+@kernel
+def cross_entropy(logits, target, weight, label_smoothing, gradient):
+    """The mean loss, and the number of targets that aren't classes. logits, gradient [K, L], target [L], weight [K]."""
+    K, L = logits.shape
+    norm, all_weights, strays = 0.0, 0.0, 0
+    for k in range(K):
+        all_weights += weight[k]
+    for n in range(L):
+        if 0 <= target[n] < K:
+            norm += weight[target[n]]
+        else:
+            strays += 1
+    if strays:
+        return 0.0, strays
+    share = 0.0 if norm == 0 else 1 / norm
+    spread = label_smoothing / K
+    losses = np.zeros((L + COLUMNS - 1) // COLUMNS)
+    for part in prange(losses.size):
+        for n in range(part * COLUMNS, min(L, (part + 1) * COLUMNS)):
+            hit = (1 - label_smoothing) * weight[target[n]]
+            losses[part] += column_loss(logits, n, target[n], weight, hit, spread, share, all_weights, gradient)
+    value = 0.0
+    for part in range(losses.size):
+        value += losses[part]
+    return value * share, 0
+
+
+@helper
+def column_loss(logits, n, t, weight, hit, spread, share, all_weights, gradient):
+    """The loss of column n, and its gradient. The target t has weight `hit`, each class `spread` times its own."""
+    K = logits.shape[0]
+    largest = logits[0, n]
+    for k in range(1, K):
+        largest = max(largest, logits[k, n])
+    total = 0.0
+    for k in range(K):
+        gradient[k, n] = np.exp(logits[k, n] - largest)
+        total += gradient[k, n]
+    log_total = np.log(total)
+    loss = hit * (log_total - (logits[t, n] - largest))
+    scale = (hit + spread * all_weights) / total
+    for k in range(K):
+        if spread:
+            loss += spread * weight[k] * (log_total - (logits[k, n] - largest))
+        gradient[k, n] = (gradient[k, n] * scale - spread * weight[k]) * share
+    gradient[t, n] -= hit * share
+    return loss

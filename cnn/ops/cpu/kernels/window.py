@@ -1,0 +1,245 @@
+"""The loops of convolutions and pools: windows that move over the spatial axes.
+
+Along an axis, tap k at position p reads the input at p * stride + offset - padding, with offset = k * dilation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from cnn.ops.cpu.codegen.compiler import helper, kernel
+
+
+@helper
+def first_inside(tap, stride, padding):
+    """The first output position at which the tap is not before the start of the input."""
+    return max(0, -((tap - padding) // stride))
+
+
+@helper
+def end_inside(tap, stride, padding, size, count):
+    """One past the last output position at which the tap is not beyond the end of the input."""
+    return max(0, min(count, (size - 1 - tap + padding) // stride + 1))
+
+
+@helper
+def clear(target):
+    """target = 0."""
+    target[:] = 0
+
+
+# Loops run from 0 over slices: numba checks indices that may be negative for wrap-around, which prevents vectorising.
+
+
+@helper
+def copy(source, target):
+    """target = the beginning of source; both flat."""
+    for i in range(target.size):
+        target[i] = source[i]
+
+
+@helper
+def add(source, target):
+    """The beginning of target += source; both flat."""
+    for i in range(source.size):
+        target[i] += source[i]
+
+
+@helper
+def gather(source, target, tap, stride, padding, N):
+    """target[r] = source[r * stride + tap - padding], zero outside; source [W N], target [Wo N], both flat."""
+    W, Wo = source.size // N, target.size // N
+    first = min(first_inside(tap, stride, padding), Wo)
+    end = max(end_inside(tap, stride, padding, W, Wo), first)
+    target[: first * N] = 0
+    target[end * N :] = 0
+    if stride == 1:
+        copy(source[(first + tap - padding) * N :], target[first * N : end * N])
+    else:
+        for r in range(first, end):
+            copy(source[(r * stride + tap - padding) * N :], target[r * N : (r + 1) * N])
+
+
+@helper
+def scatter(source, target, tap, stride, padding, N):
+    """target[r * stride + tap - padding] += source[r] if inside; source [Wo N], target [W N], both flat."""
+    W, Wo = target.size // N, source.size // N
+    first = min(first_inside(tap, stride, padding), Wo)
+    end = max(end_inside(tap, stride, padding, W, Wo), first)
+    if stride == 1:
+        add(source[first * N : end * N], target[(first + tap - padding) * N :])
+    else:
+        for r in range(first, end):
+            add(source[r * N : (r + 1) * N], target[(r * stride + tap - padding) * N :])
+
+
+@helper
+def unfold_row(x, tap, stride, padding, N, columns):
+    """All values that one tap reads: x [D, H, W N] -> columns [Do, Ho, Wo N]."""
+    D, H, _ = x.shape
+    for p in range(columns.shape[0]):
+        d = p * stride[0] + tap[0] - padding[0]
+        for q in range(columns.shape[1]):
+            h = q * stride[1] + tap[1] - padding[1]
+            if 0 <= d < D and 0 <= h < H:
+                gather(x[d, h], columns[p, q], tap[2], stride[2], padding[2], N)
+            else:
+                clear(columns[p, q])
+
+
+@helper
+def fold_row(columns, tap, stride, padding, N, dx):
+    """The adjoint of unfold_row, added: columns [Do, Ho, Wo N] -> dx [D, H, W N]."""
+    D, H, _ = dx.shape
+    for p in range(columns.shape[0]):
+        d = p * stride[0] + tap[0] - padding[0]
+        for q in range(columns.shape[1]):
+            h = q * stride[1] + tap[1] - padding[1]
+            if 0 <= d < D and 0 <= h < H:
+                scatter(columns[p, q], dx[d, h], tap[2], stride[2], padding[2], N)
+
+
+@helper
+def offsets(k, kernel_size, dilation):
+    """The offset of the k-th tap from the start of the window along each axis."""
+    _, Kh, Kw = kernel_size
+    return k // (Kh * Kw) * dilation[0], k // Kw % Kh * dilation[1], k % Kw * dilation[2]
+
+
+@kernel
+def im2col(x, kernel_size, stride, dilation, padding, N, columns):
+    """x [C, D, H, W N] -> columns [C K, Do, Ho, Wo N]."""
+    taps = columns.shape[0] // x.shape[0]
+    for row in prange(columns.shape[0]):
+        c = row // taps
+        unfold_row(x[c], offsets(row % taps, kernel_size, dilation), stride, padding, N, columns[row])
+
+
+@kernel
+def col2im(columns, kernel_size, stride, dilation, padding, N, dx):
+    """columns [C K, Do, Ho, Wo N] -> dx [C, D, H, W N]."""
+    taps = columns.shape[0] // dx.shape[0]
+    for c in prange(dx.shape[0]):
+        clear(dx[c])
+        for k in range(taps):
+            fold_row(columns[c * taps + k], offsets(k, kernel_size, dilation), stride, padding, N, dx[c])
+
+
+@helper
+def keep_larger(candidate, tap, best, winner):
+    """best = max(best, beginning of candidate), winner = tap where that is new; all flat. NaN always wins."""
+    for n in range(best.size):
+        a = candidate[n]
+        better = a > best[n] or a != a
+        best[n] = a if better else best[n]
+        winner[n] = tap if better else winner[n]
+
+
+@helper
+def add_where_won(gradient, winner, tap, target):
+    """The beginning of target += gradient where winner = tap; all flat."""
+    zero = gradient.dtype.type(0)
+    for n in range(gradient.size):
+        target[n] += gradient[n] if winner[n] == tap else zero
+
+
+@helper
+def pool_line(line, offset, tap, stride, padding, N, best, winner):
+    """Compare one tap along one output line: line [W N] -> best, winner [Wo N]."""
+    W, Wo = line.size // N, best.size // N
+    first = first_inside(offset, stride, padding)
+    end = end_inside(offset, stride, padding, W, Wo)
+    if stride == 1 and first < end:
+        here = slice(first * N, end * N)
+        keep_larger(line[(first + offset - padding) * N :], tap, best[here], winner[here])
+    elif stride > 1:
+        for r in range(first, end):
+            here = slice(r * N, (r + 1) * N)
+            keep_larger(line[(r * stride + offset - padding) * N :], tap, best[here], winner[here])
+
+
+@helper
+def unpool_line(gradient, winner, offset, tap, stride, padding, N, line):
+    """The gradient of one tap along one output line: gradient, winner [Wo N] -> line [W N]."""
+    W, Wo = line.size // N, gradient.size // N
+    first = first_inside(offset, stride, padding)
+    end = end_inside(offset, stride, padding, W, Wo)
+    if stride == 1 and first < end:
+        here = slice(first * N, end * N)
+        add_where_won(gradient[here], winner[here], tap, line[(first + offset - padding) * N :])
+    elif stride > 1:
+        for r in range(first, end):
+            here = slice(r * N, (r + 1) * N)
+            add_where_won(gradient[here], winner[here], tap, line[(r * stride + offset - padding) * N :])
+
+
+@helper
+def first_tap(position, kernel_size, stride, dilation, padding):
+    """The first tap along one axis that, at this output position, is on the input and not in the padding before it."""
+    before = padding - position * stride
+    return min(max(0, -(-before // dilation)), kernel_size - 1)
+
+
+@helper
+def start_pool(p, q, kernel_size, stride, dilation, padding, N, best, winner):
+    """The state before any tap: best is -inf, and the winner is the first tap on the input, if nothing is larger.
+
+    best, winner [Wo N]."""
+    best[:] = -np.inf
+    u = first_tap(p, kernel_size[0], stride[0], dilation[0], padding[0])
+    v = first_tap(q, kernel_size[1], stride[1], dilation[1], padding[1])
+    winner[:] = (u * kernel_size[1] + v) * kernel_size[2]
+    for r in range(best.size // N):
+        w = first_tap(r, kernel_size[2], stride[2], dilation[2], padding[2])
+        if w == 0:
+            break
+        for n in range(r * N, (r + 1) * N):
+            winner[n] += w
+
+
+@helper
+def pool_row(x, p, q, kernel_size, stride, dilation, padding, N, y, winner):
+    """The output line at depth p and height q: x [D, H, W N] -> y, winner [Wo N]."""
+    D, H, _ = x.shape
+    start_pool(p, q, kernel_size, stride, dilation, padding, N, y, winner)
+    for k in range(kernel_size[0] * kernel_size[1] * kernel_size[2]):
+        u, v, w = offsets(k, kernel_size, dilation)
+        d, h = p * stride[0] + u - padding[0], q * stride[1] + v - padding[1]
+        if 0 <= d < D and 0 <= h < H:
+            pool_line(x[d, h], w, winner.dtype.type(k), stride[2], padding[2], N, y, winner)
+
+
+@helper
+def unpool_row(dy, winner, p, q, kernel_size, stride, dilation, padding, N, dx):
+    """The gradient of one output line, added: dy, winner [Wo N] -> dx [D, H, W N]."""
+    D, H, _ = dx.shape
+    for k in range(kernel_size[0] * kernel_size[1] * kernel_size[2]):
+        u, v, w = offsets(k, kernel_size, dilation)
+        d, h = p * stride[0] + u - padding[0], q * stride[1] + v - padding[1]
+        if 0 <= d < D and 0 <= h < H:
+            unpool_line(dy, winner, w, winner.dtype.type(k), stride[2], padding[2], N, dx[d, h])
+
+
+@kernel
+def max_pool(
+    x, kernel_size, stride, dilation, padding, N, y, winner
+):  # x [C, D, H, W N] -> y, winner [C, Do, Ho, Wo N]
+    C, Do, Ho, _ = y.shape
+    for row in prange(C * Do * Ho):
+        c = row // (Do * Ho)
+        p = row // Ho % Do
+        q = row % Ho
+        pool_row(x[c], p, q, kernel_size, stride, dilation, padding, N, y[c, p, q], winner[c, p, q])
+
+
+@kernel
+def max_pool_backward(
+    dy, winner, kernel_size, stride, dilation, padding, N, dx
+):  # dy, winner as y -> dx [C, D, H, W N]
+    C, Do, Ho, _ = dy.shape
+    for c in prange(C):
+        clear(dx[c])
+        for p in range(Do):
+            for q in range(Ho):
+                unpool_row(dy[c, p, q], winner[c, p, q], p, q, kernel_size, stride, dilation, padding, N, dx[c])

@@ -1,0 +1,22 @@
+"""Adam on a compiled loop."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from cnn.ops.cpu.arrays import flat
+from cnn.ops.cpu.kernels import optimizer as kernels
+
+
+def adam(
+    data: Tensor,
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    betas: tuple[float, float],
+    eps: float,
+    step: float,
+    correction: float,
+) -> None:
+    vectors = flat(data), flat(gradient), flat(mean), flat(square)
+    kernels.adam(*vectors, *vectors[0].dtype.type([*betas, 1 - betas[0], 1 - betas[1], eps, step, 1 / correction]))

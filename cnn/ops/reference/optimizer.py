@@ -1,0 +1,25 @@
+"""Adam in plain torch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cnn.ops.memory import empty
+
+
+def adam(
+    data: Tensor,
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    betas: tuple[float, float],
+    eps: float,
+    step: float,
+    correction: float,
+) -> None:
+    b1, b2 = betas
+    mean.lerp_(gradient, 1 - b1)
+    square.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
+    deviation = torch.sqrt(square, out=empty(tuple(square.shape), like=square))
+    data.addcdiv_(mean, deviation.div_(correction).add_(eps), value=-step)

@@ -1,0 +1,43 @@
+"""Values that operations take and return together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+from cnn.ops.window import Window
+
+Reduce = Callable[[Tensor], None]
+"""Sums a tensor over all processes, in place."""
+
+Gradients = tuple[Tensor, Tensor]
+"""dweight and dbias, to which a backward pass adds."""
+
+
+class Running(NamedTuple):
+    """The running statistics of batch norm, [C]: running <- running + momentum * (batch - running)."""
+
+    mean: Tensor
+    var: Tensor
+    momentum: float
+    eps: float
+
+
+class PoolReLU(NamedTuple):
+    """What follows a normalisation in the same pass: a max pool with this window, a ReLU, or both."""
+
+    window: Window | None
+    rectify: bool
+
+
+class Route(NamedTuple):
+    """How gradients go back through a max pool and a ReLU.
+
+    With a window, `values` is the winning tap of each position, or the number of taps where the ReLU is zero. Without
+    one, it is y, whose zeros stop gradients.
+    """
+
+    values: Tensor
+    window: Window | None
