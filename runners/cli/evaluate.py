@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 
 from cnn import ConfigError
+from runners.config import extensions
 from runners.errors import InputError
 from runners.exit_codes import DONE, conclude
 from runners.training.evaluation import evaluate
@@ -22,9 +23,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("data", nargs="*", default=[], metavar="data.KEY=VALUE", help="another, data=idx data.path=D")
     parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which weights (default best)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     try:
-        evaluation = evaluate(options.run, options.data, options.checkpoint)
+        _, typed = extensions.load_typed(options.data)
+        evaluation = evaluate(options.run, typed, options.checkpoint)
     except (ConfigError, InputError) as error:
         return conclude(error)
     print(json.dumps(evaluation.as_json()) if options.json else evaluation.in_words())

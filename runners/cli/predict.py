@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cnn import ConfigError
+from runners.config import extensions
 from runners.errors import ImageError, InputError
 from runners.exit_codes import BAD_INPUT, DONE, conclude
 from runners.pictures.reading import find_pictures, without_warnings
@@ -25,10 +27,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which weights (default best)")
     options = parser.parse_args(arguments)
     try:
+        _, images = extensions.load_typed(options.images)
         predictor = Predictor.load(options.run, options.checkpoint)
-    except InputError as error:
+    except (ConfigError, InputError) as error:
         return conclude(error)
-    paths = [path for given in options.images for path in _asked(given)]
+    paths = [path for given in images for path in _asked(given)]
     bar = tqdm(paths, unit="picture", leave=False, disable=None if len(paths) > 1 else True)
     try:
         with without_warnings():

@@ -5,26 +5,21 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
 
 from cnn import ConfigError
-from cnn.faults import Fault
-from runners.config import composition, overrides, schema, yaml_files
+from runners.config import overrides, yaml_files
 from runners.config.overrides import Command
-from runners.errors import DebugFailed, InputError, RunFailed
-from runners.exit_codes import BAD_INPUT, DONE, FAILED, conclude
+from runners.exit_codes import DONE, conclude
 from runners.files.run_directory import new_name
-from runners.signals import Interrupted, raising_signals
+from runners.signals import raising_signals
 from runners.sweeps import directory as sweep
-from runners.training import debug, experiment, resume
+from runners.sweeps.jobs import Jobs
+from runners.training import resume
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     endless = yaml_files.explosions(folders)
     if endless or (command.faults and (command.sweeping or command.showing)):
         return conclude(ConfigError([*command.faults, *endless]))
-    jobs = _Jobs(command)
+    jobs = Jobs(command)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them and exiting
     try:
         with raising_signals(), tempfile.TemporaryDirectory() as scratch, _sweep_directory(command) as jobs.sweep_dir:
@@ -59,7 +54,7 @@ def _resume(arguments: Sequence[str]) -> int:
         result = resume.resume(path, typed, may_change=may_change)
     except BaseException as error:
         return conclude(error)
-    print(_told(result) if result else f"{run}: finished already; give more epochs=N to train on")
+    print(result.in_words() if result else f"{run}: finished already; give more epochs=N to train on")
     return DONE
 
 
@@ -75,162 +70,3 @@ def _hydra_settings(sweep_dir: Path | None, scratch: str) -> list[str]:
         return ["hydra.mode=RUN"]
     quoted = overrides.quoted
     return ["hydra.mode=MULTIRUN", f"hydra.sweep.dir={quoted(scratch)}", f"++sweep_dir={quoted(str(sweep_dir))}"]
-
-
-@dataclass(frozen=True)
-class _Report:
-    """How a run went: all that is told of it, and what stands in a sweep's table."""
-
-    text: str
-    line: str
-
-
-class _Jobs:
-    """What Hydra calls, once for a run and once for each job of a sweep; remembers how each ended.
-
-    A job that fails returns all the same, so that neither launcher nor sweeper give up the jobs after it. Only signals
-    are raised, and what fails in a process of a launcher's own: nothing else of it would get back here.
-    """
-
-    sweep_dir: Path | None = None
-
-    def __init__(self, command: Command) -> None:
-        self.command = command
-        self.texts: list[str] = []
-        self.codes: list[int] = []
-        self.ended: list[sweep.Job] = []
-        self.told: BaseException | None = None
-        self.process = os.getpid()
-
-    def run(self, composed: DictConfig) -> None:
-        context = HydraConfig.get()
-        texts = OmegaConf.to_container(context.overrides.task, resolve=False)
-        typed = [str(text).lstrip("+") for text in texts or ()]
-        number = None if self.sweep_dir is None else context.job.num
-        try:
-            report = _run(composed, self.command, typed, number)
-        except BaseException as error:
-            self.told = error
-            self.codes.append(conclude(error, "" if number is None else f"job {number}: "))
-            if number is None:
-                return
-            self._record(error, composed, typed, number)
-            if isinstance(error, Interrupted | KeyboardInterrupt) or os.getpid() != self.process:
-                raise
-        else:
-            self.texts.append(report.text)
-            if number is not None:
-                self.ended.append(sweep.Job(number, typed, report.line))
-
-    def _record(self, error: BaseException, composed: DictConfig, typed: Sequence[str], number: int) -> None:
-        """Leave word of a job that ended with this error."""
-        state, reason = _reason(error)
-        self.ended.append(sweep.Job(number, list(typed), f"{state}: {reason}"))
-        if self.sweep_dir and composition.select(composed, "debug") not in debug.REPORTS:
-            sweep.record(self.sweep_dir / str(number), typed, state, reason)
-
-    def blame(self, error: BaseException, folders: Sequence[Path]) -> None:
-        """An error that came out of Hydra: one of a job that is told already, or one of composing the config."""
-        if error is self.told:
-            return
-        if isinstance(error, composition.COMPLAINTS) and not isinstance(error, ConfigError):
-            error = ConfigError([*self.command.faults, *composition.from_hydra(error, folders).faults])
-        self.codes.append(conclude(error))
-
-    def reports(self) -> list[str]:
-        """All that is to be printed at the end."""
-        reports = [text for text in self.texts if text]
-        if self.ended:
-            reports.append(sweep.table(self.ended))
-        if self.sweep_dir and self.sweep_dir.exists():
-            reports.append(f"sweep directory {self.sweep_dir}")
-        return reports
-
-    @property
-    def exit_code(self) -> int:
-        """A signal's before a failure's before bad input's."""
-        signalled = [code for code in self.codes if code > BAD_INPUT]
-        return signalled[0] if signalled else FAILED if FAILED in self.codes else max(self.codes, default=DONE)
-
-
-def _reason(error: BaseException) -> tuple[str, str]:
-    """What became of a job that ended with this error: its state and why."""
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted", "SIGINT"
-    if isinstance(error, Interrupted):
-        return ("done", f"{error.done}/summary.json tells how") if error.done else ("interrupted", error.name)
-    if isinstance(error, DebugFailed):
-        return "failed", str(error).splitlines()[-1]
-    known = isinstance(error, ConfigError | InputError | RunFailed)
-    return "failed", str(error) if known else f"{type(error).__name__}: {error}"
-
-
-def _run(composed: DictConfig, command: Command, typed: Sequence[str], number: int | None) -> _Report:
-    """One run, from a composed config, and how it went."""
-    raw, unresolved = composition.resolve(composed, typed)
-    places = {fault.place for fault in command.faults}  # of overrides that were left out
-    known = [*command.faults, *(fault for fault in unresolved if fault.place not in places)]
-    try:
-        if known:
-            _raise_with_all(raw, known, command.unjudged)
-        return _carry_out(raw, typed, number)
-    except ConfigError as error:
-        raise composition.at_variables(composed, error) from None
-
-
-def _carry_out(raw: Mapping[str, Any], typed: Sequence[str], number: int | None) -> _Report:
-    """Train, or make the report that `debug` asks for."""
-    mode = raw.get("debug")
-    if mode not in debug.REPORTS:
-        result = experiment.run(raw, typed, number)
-        return _Report(_told(result) if number is None else "", _in_a_line(result))
-    heading = f"job {number}\n" if number is not None else ""
-    try:
-        return _Report(heading + debug.run(raw, str(mode)), "done")
-    except DebugFailed as error:
-        raise DebugFailed(f"{heading}{error}") from None
-
-
-def _raise_with_all(raw: Mapping[str, Any], known: Sequence[Fault], unjudged: Collection[str]) -> NoReturn:
-    """Raise the faults known already together with those that the schema finds in other places."""
-    places = {fault.place for fault in known}
-    others = (fault for fault in schema.find_faults(raw, unjudged) if fault.place not in places)
-    raise ConfigError([*known, *others])
-
-
-def _told(result: experiment.Result) -> str:
-    """How a run went and where it lies, in a few lines."""
-    summary = result.summary
-    best = summary["best"]
-    lines = []
-    if result.validated_on_test:
-        told = f"the test {result.task.metric(result.task.monitor).name} flatters them"
-        lines.append(f"note: the best weights were chosen on test examples, so {told}")
-    lines += [
-        f"{_measured(result)}, with the weights of epoch {best['epoch']} ({_best(result)}, the best)",
-        f"{summary['parameters']:,} parameters, {summary['steps']:,} steps in {summary['seconds']:.1f} s, "
-        f"{summary['images_per_second']:,.0f} images/s in training",
-        f"run directory {result.directory}",
-    ]
-    return "\n".join(lines)
-
-
-def _in_a_line(result: experiment.Result) -> str:
-    note = " (of weights chosen on test examples)" if result.validated_on_test else ""
-    return f"{_best(result)}, {_measured(result, only_monitored=True)}{note}"
-
-
-def _best(result: experiment.Result) -> str:
-    """The number that made an epoch the best: `val accuracy 98.50%`."""
-    column = result.task.monitor
-    metric, value = result.task.metric(column), result.summary["best"].get(column)
-    split = column.partition("/")[0]
-    return f"{split} {metric.name} {metric.show(value)}" if value is not None else f"{split} {metric.name} not measured"
-
-
-def _measured(result: experiment.Result, *, only_monitored: bool = False) -> str:
-    """What the test gave: `test accuracy 98.47%, loss 0.0512`."""
-    test = result.summary["test"]
-    metrics = result.task.monitored_first()[: 1 if only_monitored else None]
-    shown = [f"{m.name} {m.show(test[f'test/{m.name}'])}" for m in metrics if f"test/{m.name}" in test]
-    return f"test {', '.join(shown) or 'not measured'}"

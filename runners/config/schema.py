@@ -62,7 +62,7 @@ class Settings(BaseModel):
     patience: Positive | None = None
     checkpoint: Checkpoints = Checkpoints()
 
-    extensions: Sequence[Text] = ()
+    extensions: Text | Sequence[Text] = ()
 
     def clock(self, examples: int) -> RunLength:
         """How many steps the run has with this many training examples."""

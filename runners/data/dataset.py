@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -84,6 +84,7 @@ class Dataset:
 class Source:
     """The base of every dataset that a config can name. The constructor takes the arguments under `data`."""
 
+    kind: ClassVar[str]
     preparation: Preparation = "plain"
     class_names: list[str] | None = None
     known_shape: tuple[int, ...] | None = None

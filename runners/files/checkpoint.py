@@ -133,6 +133,15 @@ class Checkpoint(BaseModel):
         """Where it was read from."""
         return short(self._file or "the checkpoint")
 
+    @property
+    def hint(self) -> str:
+        """How to give the files that a run may have its own classes from: reading a checkpoint imports nothing."""
+        files = self.config.get("extensions")
+        if not files:
+            return ""
+        given = files if isinstance(files, str) else f"[{','.join(map(str, files))}]"
+        return f"; if that is in a file of the run's own, add extensions={short(given)}"
+
 
 LAST, PREVIOUS = "last.pkl", "previous.pkl"
 
@@ -256,7 +265,7 @@ def _rebuilt(content: Checkpoint, saved: SavedNetwork) -> Sequential:
         network.load_state(tensors(saved.weights))
     except ValueError as error:
         told = error.faults[0] if isinstance(error, ConfigError) else short(error)
-        raise CheckpointError(f"{content.place}: its network can't be rebuilt: {told}") from None
+        raise CheckpointError(f"{content.place}: its network can't be rebuilt: {told}{content.hint}") from None
     return network
 
 

@@ -45,7 +45,8 @@ def curves(rows: Sequence[Row], metrics: Sequence[Metric]) -> Figure:
         axes.set_title(metric.name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        if axes.lines:  # a metric may not have been measured yet
+            axes.legend(frameon=False)
         if metric.format.endswith("%"):
             axes.yaxis.set_major_formatter(PercentFormatter(1))
     return figure

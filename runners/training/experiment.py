@@ -32,6 +32,7 @@ from runners.training import setup, snapshot
 from runners.training.loop import Loop, evaluate
 from runners.training.progress import Progress
 from runners.training.recorder import Console, Recorder, RunFiles
+from runners.training.result import Result
 
 log = logging.getLogger(__name__)
 
@@ -44,16 +45,6 @@ class Experiment:
     dataset: Dataset
     task: Task
     progress: Progress
-
-
-@dataclass(frozen=True)
-class Result:
-    """A run that is done: where it is, what its summary.json says, and by what its task is measured."""
-
-    directory: Path
-    summary: Mapping[str, Any]
-    task: type[Task]
-    validated_on_test: bool
 
 
 def run(raw: Mapping[str, Any], overrides: Sequence[str] = (), sweep_job: int | None = None) -> Result:

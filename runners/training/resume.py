@@ -14,6 +14,7 @@ import yaml
 from cnn.faults import ConfigError, Fault
 from cnn.schedules import RunLength, Schedule
 from cnn.text import show
+from runners.config import extensions
 from runners.config.saved import flat, with_typed
 from runners.config.schema import Config
 from runners.data import Dataset
@@ -23,9 +24,10 @@ from runners.files.checkpoint import Checkpoint
 from runners.files.run_directory import RunDirectory, now, read_status, state
 from runners.signals import watch_signals
 from runners.training import setup, snapshot
-from runners.training.experiment import Experiment, Result, carry_out, versions
+from runners.training.experiment import Experiment, carry_out, versions
 from runners.training.loop import Plan
 from runners.training.progress import Progress
+from runners.training.result import Result
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +50,9 @@ def resume(path: Path, typed: Sequence[str] = (), *, may_change: bool = False) -
     can't be resumed, and where something typed changes what the run computes and `may_change` is false.
     """
     with watch_signals() as watch, RunDirectory.open(path) as directory:
+        files, typed = extensions.load_typed(typed)
         saved, file = _read(path)
+        _require_extensions(saved, files)
         _warn_of_edits(path, saved)
         raw = with_typed(saved.config, typed, lambda key: _refusal(key, [*FIXED, *saved.networks]))
         changed = _changed(saved.config, raw)
@@ -111,6 +115,15 @@ def _read(path: Path) -> tuple[Checkpoint, Path]:
         if not isinstance(section, Mapping) or section.get("layers") != network.model.get("layers"):
             raise CheckpointError(f"{path}: the {name} in the checkpoint's config isn't that of its weights")
     return saved, file
+
+
+def _require_extensions(saved: Checkpoint, typed: Sequence[str]) -> None:
+    """Raise ConfigError where the run uses files that aren't typed again: a saved config imports nothing."""
+    used = saved.config.get("extensions")
+    if used and not typed:
+        files = ",".join([used] if isinstance(used, str) else map(str, used))
+        problem = "this run uses files of its own, which are imported only where they are typed"
+        raise ConfigError([Fault("extensions", f"{problem}: add extensions=[{files}]")])
 
 
 def _warn_of_edits(path: Path, saved: Checkpoint) -> None:

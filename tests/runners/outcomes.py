@@ -13,6 +13,7 @@ import pytest
 
 from runners.files import checkpoint, metrics_csv
 from runners.tasks.classification import Classification
+from runners.tasks.task import Task
 
 COLUMNS = [
     *("epoch", "step", "lr", "train/loss", "train/accuracy", "val/loss", "val/accuracy"),
@@ -45,7 +46,11 @@ def outcome(run: str | Path) -> dict[str, Any]:
 
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGTERM, once, in the training step of this number."""
-    sound, seen = Classification.train_step, 0
+    stop_at_step_of(Classification, step, monkeypatch)
+
+
+def stop_at_step_of(task: type[Task], step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound, seen = task.train_step, 0
 
     def counted(*arguments: Any, **more: Any) -> None:
         nonlocal seen
@@ -54,7 +59,7 @@ def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
         if seen == step:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(Classification, "train_step", counted)
+    monkeypatch.setattr(task, "train_step", counted)
 
 
 def status(run: str) -> dict[str, Any]:

@@ -8,12 +8,7 @@ from runners.data.sources.idx import Idx, Mnist
 from runners.data.sources.moving_mnist import MovingMnist
 
 SOURCES: dict[str, type[Source]] = {
-    "mnist": Mnist,
-    "fashion_mnist": FashionMnist,
-    "cifar10": Cifar10,
-    "idx": Idx,
-    "folder": Folder,
-    "moving_mnist": MovingMnist,
+    source.kind: source for source in (Mnist, FashionMnist, Cifar10, Idx, Folder, MovingMnist)
 }
 
 __all__ = ["SOURCES"]

@@ -33,6 +33,8 @@ class Cifar10(Source):
     The archive is downloaded where it isn't there.
     """
 
+    kind = "cifar10"
+
     known_shape = SHAPE
     known_classes = len(CLASSES)
     class_names = CLASSES

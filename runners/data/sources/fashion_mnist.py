@@ -46,6 +46,8 @@ UNPACKED = {
 class FashionMnist(Idx):
     """The official files, in `path` or in the cache folder; those that aren't there are downloaded."""
 
+    kind = "fashion_mnist"
+
     known_shape = (1, 28, 28)
     known_classes = len(CLASSES)
 

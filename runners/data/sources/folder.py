@@ -40,6 +40,8 @@ class Folder(Source):
     predict.py resizes them.
     """
 
+    kind = "folder"
+
     def __init__(
         self,
         path: Text,

@@ -33,6 +33,8 @@ class Idx(Source):
     Of several files for the same, `-idx` goes before `.idx`, and the one without `.gz` before the one with it.
     """
 
+    kind = "idx"
+
     def __init__(
         self,
         path: Text,
@@ -107,6 +109,8 @@ class Idx(Source):
 
 class Mnist(Idx):
     """The handwritten digits that ship with the project."""
+
+    kind = "mnist"
 
     known_shape = (1, 28, 28)
     known_classes = 10

@@ -38,6 +38,8 @@ class MovingMnist(Source):
     bounce off walls. Raises ConfigError where the speed is half the size or more, at which opposite directions meet.
     """
 
+    kind = "moving_mnist"
+
     known_classes = len(DIRECTIONS)
 
     def __init__(

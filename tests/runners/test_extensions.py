@@ -1,0 +1,157 @@
+"""A task and a layer of a user's own, each in one file: they are trained, stopped, resumed, swept and evaluated."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cnn.layers import LAYERS
+from runners.cli import evaluate, predict, train
+from runners.config import extensions
+from runners.files import checkpoint
+from runners.tasks.registry import TASKS
+from tests.runners.conftest import Run
+from tests.runners.outcomes import outcome, stop_at, stop_at_step_of
+
+Capture = pytest.CaptureFixture[str]
+FILES = Path(__file__).parent / "extensions"
+LAYERS_OF_ONE = (
+    "model.layers=[{conv2d:{out_channels:4,kernel_size:3}},batch_norm,relu,flatten,{linear:{out_features:1}}]"
+)
+TASK = [f"extensions=[{FILES / 'brightness.py'}]", "task.name=brightness", "task.scale=2.0", "loss=l2", LAYERS_OF_ONE]
+LAYER = [
+    f"extensions={FILES / 'scale.py'}",
+    "model.layers=[{scale:{power:2}},{conv2d:{out_channels:4,kernel_size:3}},scale,flatten,{linear:{out_features:3}}]",
+]
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """What a test has registered isn't there in the next one."""
+    yield
+    forget()
+
+
+def forget() -> None:
+    extensions._loaded.clear()
+    TASKS.pop("brightness", None)
+    LAYERS.pop("scale", None)
+
+
+@pytest.mark.parametrize("own", [TASK, LAYER], ids=["task", "layer"])
+def test_a_file_of_ones_own_is_trained_and_resumed_to_the_same_bits(
+    own: list[str], run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("run_dir=whole", "epochs=3", *own) == 0
+    for step in (3, 8, 11):
+        name = f"stopped{step}"
+        with monkeypatch.context() as patch:
+            if own is TASK:
+                stop_at_step_of(TASKS["brightness"], step, patch)
+            else:
+                stop_at(step, patch)
+            assert run(f"run_dir={name}", "epochs=3", *own) == 143
+        forget()
+        assert train.main([f"resume={name}"]) == 2
+        assert f"add {own[0]}" in capsys.readouterr().err
+        assert train.main([f"resume={name}", own[0]]) == 0
+        assert outcome(name) == outcome("whole")
+
+
+@pytest.mark.parametrize("own", [TASK, LAYER], ids=["task", "layer"])
+def test_a_file_of_ones_own_is_swept_and_evaluated(
+    own: list[str], run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("-m", "epochs=1", "optimizer.lr=0.01,0.001", "sweep_dir=swept", *own) == 0
+    table = capsys.readouterr().out
+    for job in "01":
+        forget()
+        assert evaluate.main([f"swept/{job}", "--json"]) == 2  # nothing is imported that isn't typed
+        assert f"add extensions={own[0].partition('=')[2]}" in capsys.readouterr().err
+        assert evaluate.main([f"swept/{job}", "--json", own[0]]) == 0
+        found = json.loads(capsys.readouterr().out)
+        summary = json.loads(Path(f"swept/{job}/summary.json").read_text())
+        assert {name: found[name] for name in summary["test"]} == pytest.approx(summary["test"])
+        assert Path(f"swept/{job}/figures/curves.png").is_file()
+        if own is TASK:
+            assert found["brightest"] > 0
+            assert (
+                f"val error {summary['best']['val/error']:.3f}, test error {summary['test']['test/error']:.3f}" in table
+            )
+            assert Path(f"swept/{job}/figures/brightness.png").is_file()
+
+
+def test_the_numbers_of_a_task_are_its_own(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lower is better, a column is empty in every other row, and the state is part of the checkpoint."""
+    assert run("run_dir=a", "epochs=4", *TASK) == 0
+    assert "test error " in capsys.readouterr().out
+    with Path("a/metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    expected = ["epoch", "step", "lr", "train/loss", "train/error", "val/loss", "val/error", "val/spread"]
+    assert list(rows[0]) == [*expected, "images_per_second", "seconds"]
+    assert [bool(row["val/spread"]) for row in rows] == [False, True, False, True]
+    summary = json.loads(Path("a/summary.json").read_text())
+    assert summary["best"]["val/error"] == min(float(row["val/error"]) for row in rows)
+    saved = checkpoint.load(Path("a/checkpoints/last.pkl"))
+    assert saved.task == {"name": "brightness", "scale": 2.0}
+    assert saved.task_state == {"pictures": 480}
+    assert predict.main(["a", "x.png", TASK[0]]) == 2
+    assert "its task, brightness, names no classes" in capsys.readouterr().err
+
+
+def test_debug_modes_know_a_task_of_ones_own(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    for mode in ("summary", "gradcheck", "fast"):
+        assert run(f"debug={mode}", *TASK) == 0
+    assert "all gradients agree" in capsys.readouterr().out
+    assert run("debug=gradcheck", *LAYER) == 0
+
+
+def test_faults_of_a_task_of_ones_own(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = {
+        "loss=cross_entropy": "loss.name: cross_entropy compares with classes, give l1, l2 or huber",
+        "task.scale=-1": "task.scale: -1 is not allowed, give a number > 0",
+        "task.skale=1": "task.skale: unknown, did you mean scale? (known: scale)",
+        "model.layers=[flatten]": "model.layers: the last has to give one number, [1]",
+    }
+    for typed, message in wrong.items():
+        others = [given for given in TASK if given.split("=")[0] != typed.split("=")[0]]
+        assert run(*others, typed) == 2
+        assert capsys.readouterr().err == f"error: {message}\n"
+
+
+BROKEN = {
+    "x = 1 / 0": "mine.py:1: ZeroDivisionError: division by zero",
+    "def f(:": "mine.py:1: SyntaxError: ",
+    "import nothing_like_that": "mine.py:1: ModuleNotFoundError: No module named 'nothing_like_that'",
+    "from cnn import Layer\nclass Mine(Layer):\n    kind = 'relu'": "Mine: its kind, relu, is ReLU's already",
+}
+
+
+@pytest.mark.parametrize("source", BROKEN)
+def test_a_file_that_is_wrong_is_named_with_its_line(source: str, run: Run, capsys: Capture) -> None:
+    Path("mine.py").write_text(source)
+    assert run("extensions=mine.py") == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: extensions: {BROKEN[source]}")
+    assert run("extensions=yours.py") == 2
+    assert capsys.readouterr().err == "error: extensions: there is no file 'yours.py'\n"
+
+
+def test_reading_a_checkpoint_imports_nothing(run: Run, tmp_path: Path) -> None:
+    """Not even in a process of its own, where nothing was imported before."""
+    mark = "from pathlib import Path\nPath('mark').touch()\n"
+    Path("mine.py").write_text(mark)
+    assert run("run_dir=a", "epochs=1", "extensions=[mine.py]") == 0
+    Path("mark").unlink()
+    root = str(Path(__file__).parents[2])
+    for command in ("runners.evaluate",):
+        ended = subprocess.run([sys.executable, "-m", command, str(tmp_path / "a")], cwd=root, capture_output=True)
+        assert ended.returncode == 0, ended.stderr
+    assert not Path("mark").exists()
+    assert not Path(root, "mark").exists()
