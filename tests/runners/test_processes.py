@@ -25,8 +25,9 @@ from runners.cli import train
 from runners.exit_codes import COMPILING
 from runners.files import checkpoint, metrics_csv, run_directory
 from runners.tasks.classification import Classification
-from tests.runners.conftest import SMALL_MODEL, Run
+from tests.runners.conftest import Run
 from tests.runners.outcomes import stop_at
+from tools.small_runs import SMALL_MODEL
 
 ROOT = Path(__file__).parents[2]
 

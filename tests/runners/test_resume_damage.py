@@ -14,8 +14,9 @@ import yaml
 
 from runners.cli import train
 from runners.files import checkpoint, metrics_csv, plain_pickle, run_directory
-from tests.runners.conftest import Run, write_dataset
-from tests.runners.outcomes import outcome, status, stop_at
+from tests.runners.conftest import Run
+from tests.runners.outcomes import status, stop_at
+from tools.small_runs import outcome, write_dataset
 
 Capture = pytest.CaptureFixture[str]
 LAST, PREVIOUS, BEST = (Path("a/checkpoints", f"{which}.pkl") for which in ("last", "previous", "best"))

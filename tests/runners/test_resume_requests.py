@@ -19,8 +19,9 @@ from runners.cli import train
 from runners.config.schema import Settings, sections
 from runners.files import checkpoint, metrics_csv, plain_pickle, run_directory
 from runners.files.run_directory import RunDirectory
-from tests.runners.conftest import Run, write_dataset
-from tests.runners.outcomes import outcome, status, stop_at
+from tests.runners.conftest import Run
+from tests.runners.outcomes import status, stop_at
+from tools.small_runs import outcome, write_dataset
 
 
 def resume(*arguments: str) -> int:
