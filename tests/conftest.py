@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from hypothesis import settings
 
 from cnn import ops
 from tests.cnn import ledger
+from tests.forks import Forked
 
 # Kernels compile at their first use, so no example may be timed.
 settings.register_profile("default", deadline=None, max_examples=25, derandomize=True)
@@ -25,6 +26,20 @@ def kernel_set(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs a test once on each set of kernels."""
     with ops.kernels(request.param):
         yield request.param
+
+
+@pytest.fixture
+def forked() -> Iterator[Callable[..., Forked]]:
+    """Starts commands as `Forked` does, and ends what a test that failed has left running."""
+    started: list[Forked] = []
+
+    def start(*arguments: Any, **streams: Any) -> Forked:
+        started.append(Forked(*arguments, **streams))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.end()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -1,18 +1,18 @@
-"""Each command runs as a real process, with the smallest settings, and prints what it promises. Nothing is timed."""
+"""Each command runs as a process, with the smallest settings, and prints what it promises. Nothing is timed."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from benchmarks import memory, timing
 from benchmarks.sides import Case, sides, step_flops
+from tests.forks import Forked
 
 ROOT = Path(__file__).parents[2]
 SETTING = {"model": "seed8", "batch": 16, "threads": 1}
@@ -20,7 +20,7 @@ SMALL = ["--models", "seed8", "--batches", "16", "--threads", "1", "--json"]
 BRIEF = ["--rounds", "1", "--seconds", "0.01"]
 COMMANDS = {
     "train_step": [*SMALL, *BRIEF, "--no-compile"],
-    "inference": [*SMALL, *BRIEF, "--no-compile"],
+    "inference": [*SMALL, *BRIEF, "--no-compile", "--models", "resnet13"],  # whose config multiplies
     "memory": [*SMALL, "--no-compile"],
     "epoch": [*SMALL, *BRIEF, "--examples", "32", "--epochs", "2", "--parts", "loop"],
     "scaling": ["--batches", "16,32", "--widths", "10", "--sizes", "28", "--threads", "1", "--json", *BRIEF],
@@ -36,48 +36,45 @@ FIELDS = {
 }
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("benchmarks")
+Printed = Callable[..., str]
 
 
-@pytest.fixture(scope="module")
-def printed(folder: Path) -> dict[str, str]:
-    """What each command prints. Two run at a time: most of their time goes into loading."""
-    written = {"scaling": ["--output", str(folder / "scaling.png")], "first_step": [f"run_dir={folder / 'run'}"]}
+@pytest.fixture
+def printed(forked: Callable[..., Forked]) -> Printed:
+    """Runs a command and gives what it prints."""
 
-    def run(module: str) -> str:
-        command = [sys.executable, "-m", f"benchmarks.{module}", *COMMANDS[module], *written.get(module, [])]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        return done.stdout if (done.returncode, done.stderr) == (0, "") else f"{done.returncode} {done.stderr}"
+    def run(module: str, *more: str) -> str:
+        process = forked([sys.executable, "-m", f"benchmarks.{module}", *COMMANDS[module], *more], ROOT)
+        out, err = process.communicate()
+        assert (process.wait(), err) == (0, "")
+        return out
 
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(COMMANDS, pool.map(run, COMMANDS), strict=True))
+    return run
 
 
 @pytest.mark.parametrize("module", FIELDS)
-def test_a_case_is_a_row_of_json(module: str, printed: dict[str, str]) -> None:
-    (row,) = json.loads(printed[module])
+def test_a_case_is_a_row_of_json(module: str, printed: Printed) -> None:
+    (row,) = json.loads(printed(module))
     assert row.keys() == FIELDS[module]
-    assert SETTING.items() <= row.items()
+    assert (SETTING | ({"model": "resnet13"} if module == "inference" else {})).items() <= row.items()
     assert all(value > 0 for value in row.values() if not isinstance(value, str))
 
 
-def test_scaling_measures_each_point_and_draws_them(printed: dict[str, str], folder: Path) -> None:
-    rows = json.loads(printed["scaling"])
+def test_scaling_measures_each_point_and_draws_them(printed: Printed, tmp_path: Path) -> None:
+    rows = json.loads(printed("scaling", "--output", str(tmp_path / "scaling.png")))
     assert [(row["axis"], row["value"]) for row in rows] == [("batch", 16), ("batch", 32), ("width", 10), ("size", 28)]
     assert rows[0].keys() >= SIDES | {"gflops", "matrix_gflops", "flops_per_image"}
-    assert (folder / "scaling.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_first_step_ends_after_it(printed: dict[str, str], folder: Path) -> None:
+def test_first_step_ends_after_it(printed: Printed, tmp_path: Path) -> None:
     """The part `start` begins with an empty cache, and compiling takes too long for a test."""
-    assert printed["first_step"] == ""
-    assert (folder / "run" / "metrics.csv").read_text().count("\n") == 1
+    assert printed("first_step", f"run_dir={tmp_path / 'run'}") == ""
+    assert (tmp_path / "run" / "metrics.csv").read_text().count("\n") == 1
 
 
-def test_torch_loop_prints_an_accuracy(printed: dict[str, str]) -> None:
-    assert 0 < float(printed["torch_loop"]) <= 1
+def test_torch_loop_prints_an_accuracy(printed: Printed) -> None:
+    assert 0 < float(printed("torch_loop")) <= 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems can't reset the peak")

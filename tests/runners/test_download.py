@@ -6,12 +6,11 @@ import gzip
 import os
 import resource
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -19,9 +18,11 @@ import torch
 
 from runners.cli import evaluate
 from runners.data import download
+from runners.data.download import Remote, fetch
 from runners.data.sources import cifar10, fashion_mnist
 from runners.data.sources.cifar10 import Cifar10
 from runners.data.sources.fashion_mnist import FashionMnist
+from tests.forks import context
 from tests.runners.conftest import Run
 from tests.runners.small_data import NOWHERE, TEN_CLASSES, cifar_archive, cifar_files, fashion_files, remote, write
 
@@ -321,30 +322,26 @@ def test_another_file_put_there_by_hand_is_refused_and_kept(
     assert held(tmp_path) == {"here"}
 
 
-FETCH = """
-import sys
-from pathlib import Path
-from runners.data.download import Remote, fetch
-address, size, digest, folder = sys.argv[1:]
-print("ready", flush=True)
-fetch([Remote(address, int(size), digest)], Path(folder))
-"""
+def fetch_when_both_are_ready(gate: Barrier, wanted: Remote, folder: Path) -> None:
+    gate.wait(60)
+    fetch([wanted], folder)
 
 
 def test_two_processes_fetch_once(site: Site, tmp_path: Path) -> None:
     site.files["x.bin"] = bytes(range(256)) * 1000
     site.behaviour["x.bin"] = site.send_half_and_wait
     wanted = remote(site.address, "x.bin", site.files["x.bin"])
-    command = [sys.executable, "-c", FETCH, wanted.address, str(wanted.size), wanted.sha256, str(tmp_path / "here")]
-    both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    gate = context().Barrier(3)
+    arguments = gate, wanted, tmp_path / "here"
+    both = [context().Process(target=fetch_when_both_are_ready, args=arguments) for _ in range(2)]
     for process in both:
-        assert process.stdout
-        assert process.stdout.readline() == b"ready\n"
+        process.start()
+    gate.wait(60)
     time.sleep(0.3)  # for the second one to come to the lock
     site.go_on.set()
     for process in both:
-        out, err = process.communicate(timeout=60)
-        assert (process.returncode, out, err) == (0, b"", b"")
+        process.join()
+        assert process.exitcode == 0
     assert site.asked == ["x.bin"]
     assert (tmp_path / "here" / "x.bin").read_bytes() == site.files["x.bin"]
     assert held(tmp_path / "here") == {"x.bin"}

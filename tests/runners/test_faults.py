@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,24 +11,18 @@ from typing import Any
 import pytest
 
 from runners.errors import CheckpointError
-from runners.files import safe_unpickler
+from runners.files import plain_pickle, safe_unpickler
+from tests.forks import context
 from tools.faults import contents, pickles, runs
 from tools.faults.grammar import grammatical
 from tools.faults.memory import Peak
 from tools.faults.trials import Server
 
-ROOT = Path(__file__).parents[2]
-UNSAFE = """
-import pickle, sys
-from pathlib import Path
-from runners.files import plain_pickle
-from tools.faults import pickles
-plain_pickle.parse = pickle.loads
-files = pickles.by_hand(Path(sys.argv[1]))
-found = pickles.examine((name, files[name]) for name in ("os.system", "open", "np.zeros"))
-assert "pickle.find_class" in found["executed"], found
-assert Path(sys.argv[1]).exists()
-"""
+
+@pytest.fixture(autouse=True)
+def forks() -> None:
+    """What is examined in processes of their own is forked from one that has loaded everything."""
+    context()
 
 
 @pytest.mark.parametrize("group", pickles.GROUPS)
@@ -45,6 +38,7 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[runs.Trials]:
         yield runs.Trials(server, tmp_path_factory.mktemp("trials"))
 
 
+@pytest.mark.xdist_group("trials")
 @pytest.mark.parametrize("group", runs.GROUPS)
 def test_nothing_saved_is_lost_and_every_resume_goes_on(group: str, trials: runs.Trials) -> None:
     found = trials.examine(group, 3 if "again" in group else 6, seed=0)
@@ -53,6 +47,7 @@ def test_nothing_saved_is_lost_and_every_resume_goes_on(group: str, trials: runs
     assert found.faults
 
 
+@pytest.mark.xdist_group("trials")
 def test_what_is_written_is_on_the_disk_before_it_gets_its_name(trials: runs.Trials) -> None:
     """And the name behind it. A kill can't show this, only a power cut."""
     changes = trials.whole.changes
@@ -105,6 +100,15 @@ def test_the_grammar_reaches_what_makes_arrays(monkeypatch: pytest.MonkeyPatch) 
     assert len(reached) > 30, "too few reasons to refuse a file"
 
 
+def unsafe(mark: Path) -> dict[str, Any]:
+    """What some files by hand do, with an unpickler that executes."""
+    vars(plain_pickle)["parse"] = pickle.loads
+    files = pickles.by_hand(mark)
+    return pickles.examine((name, files[name]) for name in ("os.system", "open", "np.zeros"))
+
+
 def test_the_watch_would_see_it(tmp_path: Path) -> None:
     """With an unpickler that executes, these files do something, and it is noticed."""
-    subprocess.run([sys.executable, "-c", UNSAFE, str(tmp_path / "mark")], check=True, cwd=ROOT, timeout=60)
+    found = pickles.alone(unsafe, tmp_path / "mark")
+    assert "pickle.find_class" in found["executed"], found
+    assert (tmp_path / "mark").exists()

@@ -1,9 +1,13 @@
-"""The commands as real processes: exit codes, silence, signals, several at once."""
+"""The commands as processes: exit codes, silence, signals, several at once.
+
+What is about the interpreter's start or end, or about its environment, starts one; all else is forked.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import fcntl
+import functools
 import json
 import os
 import pty
@@ -15,6 +19,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +30,13 @@ from runners.cli import train
 from runners.exit_codes import COMPILING
 from runners.files import checkpoint, metrics_csv, run_directory
 from runners.tasks.classification import Classification
+from tests.forks import Forked
 from tests.runners.conftest import Run
 from tests.runners.outcomes import stop_at
 from tools.small_runs import SMALL_MODEL
 
 ROOT = Path(__file__).parents[2]
+LONG = pytest.mark.long
 
 
 def command(striped: Path, *overrides: str) -> list[str]:
@@ -48,12 +55,14 @@ def test_exit_codes_and_streams(striped: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def on_a_terminal(command: list[str], folder: Path, **variables: str) -> str:
-    """What somebody sees who runs this and waits for its end, without what it prints on stdout."""
+Fork = Callable[..., Forked]
+
+
+def on_a_terminal(start: Callable[..., Forked | subprocess.Popen[Any]]) -> str:
+    """What somebody sees who starts a process and waits for its end, without what it prints on stdout."""
     reader, writer = pty.openpty()
     fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    environment = {**os.environ, **variables}
-    process = subprocess.Popen(command, cwd=folder, env=environment, stderr=writer, stdout=subprocess.DEVNULL)
+    process = start(stderr=writer)
     os.close(writer)
     shown = b""
     try:
@@ -66,13 +75,13 @@ def on_a_terminal(command: list[str], folder: Path, **variables: str) -> str:
     return shown.decode()
 
 
-def test_a_terminal_shows_a_progress_bar(striped: Path, tmp_path: Path) -> None:
-    shown = on_a_terminal(command(striped, "epochs=3"), tmp_path)
+def test_a_terminal_shows_a_progress_bar(forked: Fork, striped: Path, tmp_path: Path) -> None:
+    shown = on_a_terminal(functools.partial(forked, command(striped, "epochs=3"), tmp_path))
     assert "step/s" in shown
     assert "epoch 3/3" in shown
 
 
-def wait_for_epochs(run: Path, process: subprocess.Popen[str]) -> None:
+def wait_for_epochs(run: Path, process: Forked) -> None:
     """Until a run has finished an epoch."""
     while not (run / "metrics.csv").exists() or len((run / "metrics.csv").read_text().splitlines()) < 2:
         assert process.poll() is None
@@ -80,14 +89,12 @@ def wait_for_epochs(run: Path, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_signals_save_and_leave(number: signal.Signals, code: int, striped: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        command(striped, "run_dir=a", "epochs=100000"), cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
+def test_signals_save_and_leave(number: signal.Signals, code: int, forked: Fork, striped: Path, tmp_path: Path) -> None:
+    process = forked(command(striped, "run_dir=a", "epochs=100000"), tmp_path)
     wait_for_epochs(tmp_path / "a", process)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == code
+    _, err = process.communicate()
+    assert process.wait() == code
     assert err == f"interrupted by {number.name}; python run.py resume=a goes on\n"
     status = json.loads((tmp_path / "a" / "status.json").read_text())
     assert (status["state"], status["reason"]) == ("interrupted", number.name)
@@ -206,42 +213,50 @@ def test_of_two_signals_the_first_counts(run: Run, monkeypatch: pytest.MonkeyPat
     assert run("run_dir=a") == 130
 
 
-def test_a_terminal_that_goes_away_stops_nothing(striped: Path, tmp_path: Path) -> None:
+def test_a_terminal_that_goes_away_stops_nothing(forked: Fork, striped: Path, tmp_path: Path) -> None:
     reader, writer = pty.openpty()
-    process = subprocess.Popen(
-        command(striped, "run_dir=a", "epochs=40"), cwd=tmp_path, stderr=writer, stdout=writer, text=True
-    )
+    process = forked(command(striped, "run_dir=a", "epochs=40"), tmp_path, stdout=writer, stderr=writer)
     os.close(writer)
     assert os.read(reader, 10)
     os.close(reader)
-    process.wait(timeout=60)
+    process.wait()
     assert json.loads((tmp_path / "a/status.json").read_text())["state"] == "done"
     assert len(metrics_csv.read(tmp_path / "a/metrics.csv")) == 40
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_streams_may_be_closed(closed: str, striped: Path, tmp_path: Path) -> None:
+PREDICT = [sys.executable, str(ROOT / "predict.py"), "a", "missing.png"]
+
+
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", *(pytest.param(one, marks=LONG) for one in ("<&-", ">&-", "2>&-"))])
+def test_a_shell_may_close_streams(closed: str, striped: Path, tmp_path: Path) -> None:
     train = shlex.join(command(striped, "run_dir=a", "epochs=1"))
     assert subprocess.run(["bash", "-c", f"{train} {closed}"], cwd=tmp_path).returncode == 0
     assert checkpoint.load(tmp_path / "a/checkpoints/last.pkl").epoch == 1
-    predict = shlex.join([sys.executable, str(ROOT / "predict.py"), "a", "missing.png"])
-    assert subprocess.run(["bash", "-c", f"{predict} {closed}"], cwd=tmp_path).returncode == 2
+    assert subprocess.run(["bash", "-c", f"{shlex.join(PREDICT)} {closed}"], cwd=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize("closed", [0, 1, 2])
+def test_streams_may_be_closed(closed: int, forked: Fork, striped: Path, tmp_path: Path) -> None:
+    """As the interpreter leaves them in sys: None."""
+    assert forked(command(striped, "run_dir=a", "epochs=1"), tmp_path, closed=[closed]).wait() == 0
+    assert checkpoint.load(tmp_path / "a/checkpoints/last.pkl").epoch == 1
+    assert forked(PREDICT, tmp_path, closed=[closed]).wait() == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_signal_leaves_at_once_and_harms_nothing(number: int, striped: Path, tmp_path: Path) -> None:
+def test_a_second_signal_leaves_at_once_and_harms_nothing(
+    number: int, forked: Fork, striped: Path, tmp_path: Path
+) -> None:
     """Sent in the middle of a step, again and again, until the process is gone."""
-    train = command(striped, "run_dir=a", "epochs=100000", "checkpoint.every_steps=1")
-    process = subprocess.Popen(train, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = forked(command(striped, "run_dir=a", "epochs=100000", "checkpoint.every_steps=1"), tmp_path)
     wait_for_epochs(tmp_path / "a", process)
     for _ in range(2):
         process.send_signal(number)
-    process.communicate(timeout=60)
-    assert process.returncode in (-number, 128 + number)  # the first may have been heeded before the second came
+    assert process.wait() in (-number, 128 + number)  # the first may have been heeded before the second came
     assert run_directory.state(tmp_path / "a") in ("died", "interrupted")
     saved = checkpoint.load_run(tmp_path / "a", "last")
     resumed = [sys.executable, str(ROOT / "run.py"), "resume=a", f"epochs={saved.epoch + 1}"]
-    assert subprocess.run(resumed, cwd=tmp_path, stdout=subprocess.DEVNULL).returncode == 0
+    assert forked(resumed, tmp_path).wait() == 0
     assert len(metrics_csv.read(tmp_path / "a" / "metrics.csv")) == saved.epoch + 1
 
 
@@ -281,38 +296,34 @@ def test_nobody_reads_what_is_printed(striped: Path, tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_a_signal_ends_a_sweep(striped: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        command(striped, "-m", "epochs=100000,100001", "sweep_dir=s"), cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
+def test_a_signal_ends_a_sweep(forked: Fork, striped: Path, tmp_path: Path) -> None:
+    process = forked(command(striped, "-m", "epochs=100000,100001", "sweep_dir=s"), tmp_path)
     wait_for_epochs(tmp_path / "s" / "0", process)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    _, err = process.communicate()
+    assert process.wait() == 130
     assert err == "interrupted by SIGINT; python run.py resume=s/0 goes on\n"
     assert [job.name for job in (tmp_path / "s").iterdir()] == ["0"]
 
 
-def test_of_many_resumes_at_once_one_works(striped: Path, tmp_path: Path) -> None:
-    train = subprocess.Popen(
-        command(striped, "run_dir=a", "epochs=100000"), cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
+def test_of_many_resumes_at_once_one_works(forked: Fork, striped: Path, tmp_path: Path) -> None:
+    train = forked(command(striped, "run_dir=a", "epochs=100000"), tmp_path)
     wait_for_epochs(tmp_path / "a", train)
-    train.kill()
-    train.communicate()
+    train.send_signal(signal.SIGKILL)
+    train.wait()
     assert run_directory.state(tmp_path / "a") == "died"
     resume = [sys.executable, str(ROOT / "run.py"), "resume=a"]
-    processes = [subprocess.Popen(resume, cwd=tmp_path, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    processes = [forked(resume, tmp_path) for _ in range(4)]
     while sum(process.poll() is None for process in processes) > 1:
         time.sleep(0.05)
     [working] = [process for process in processes if process.poll() is None]
     assert run_directory.state(tmp_path / "a") == "running"
     working.send_signal(signal.SIGTERM)
-    told = {process: process.communicate(timeout=60)[1] for process in processes}
-    assert working.returncode == 143
+    told = {process: process.communicate()[1] for process in processes}
+    assert working.wait() == 143
     message = "error: a: another process is at work in it, wait until it ends\n"
     refused = [process for process in processes if process is not working]
-    assert [(process.returncode, told[process]) for process in refused] == [(2, message)] * 3
+    assert [(process.wait(), told[process]) for process in refused] == [(2, message)] * 3
     assert run_directory.state(tmp_path / "a") == "interrupted"
 
 
@@ -320,10 +331,12 @@ def test_the_start_that_compiles_says_so_and_gives_the_same_bits_as_the_next(str
     layers = SMALL_MODEL.replace(
         "batch_norm,relu", "batch_norm,relu,{max_pool2d:{kernel_size:2}},{conv2d:{out_channels:4,kernel_size:2}}"
     )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     shown, compiled = [], []
     for name in ("first", "second"):
         train = command(striped, layers, f"run_dir={name}", "epochs=3")
-        shown.append(on_a_terminal(train, tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "cache")))
+        start = functools.partial(subprocess.Popen, train, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+        shown.append(on_a_terminal(start))
         compiled.append({file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*.nbc")})
     assert [text.count(COMPILING) for text in shown] == [1, 0]
     assert len(compiled[0]) >= 6
@@ -335,13 +348,9 @@ def test_the_start_that_compiles_says_so_and_gives_the_same_bits_as_the_next(str
         assert np.array_equal(weights, second.networks["model"].weights[name])
 
 
-def test_predict_and_evaluate_as_processes(striped: Path, tmp_path: Path) -> None:
-    assert (
-        subprocess.run(command(striped, "run_dir=a", "epochs=1"), cwd=tmp_path, stdout=subprocess.DEVNULL).returncode
-        == 0
-    )
-    predict = [sys.executable, str(ROOT / "predict.py"), "a", "missing.png"]
-    done = subprocess.run(predict, cwd=tmp_path, capture_output=True, text=True)
+def test_predict_and_evaluate_as_processes(run: Run, tmp_path: Path) -> None:
+    assert run("run_dir=a", "epochs=1") == 0
+    done = subprocess.run(PREDICT, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: missing.png: there is no such file\n")
     evaluate = [sys.executable, "-m", "runners.evaluate", str(tmp_path / "a")]
     done = subprocess.run(evaluate, cwd=ROOT, capture_output=True, text=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
-from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 from runners.cli.train import main as train
 from runners.exit_codes import guarded
 from runners.files import metrics_csv
+from tests.forks import context
 from tests.runners.test_sweep import statuses
 from tools.small_runs import SMALL_MODEL
 
@@ -33,12 +32,7 @@ def start(number: int, gate: Barrier, arguments: list[str]) -> None:
 
 @pytest.fixture(scope="module")
 def forks() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "runners.tasks.figures"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # where the server looks for what it loads
-        forkserver.ensure_running()
-    return context
+    return context()
 
 
 @pytest.fixture(autouse=True)
