@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,6 +8,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+from filelock import FileLock
+from hydra._internal.hydra import Hydra
+from hydra.types import RunMode
 
 from runners.cli import train
 from runners.data.sources.idx import Idx, Mnist, read_idx
@@ -24,6 +28,24 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture(autouse=True)
+def composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hydra composes a config a first time only to see its hydra.mode, which is among the overrides of each start."""
+
+    def mode(hydra: Hydra, config_name: str, overrides: list[str]) -> RunMode:
+        (given,) = (text for text in overrides if text.startswith("hydra.mode="))
+        return RunMode[given.removeprefix("hydra.mode=")]
+
+    monkeypatch.setattr(Hydra, "get_mode", mode)
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run's figures take longer than a small run: only tests that are marked `figures` have them drawn."""
+    if not request.node.get_closest_marker("figures"):
+        monkeypatch.setattr("runners.training.experiment._draw", lambda *arguments: None)
+
+
 @pytest.fixture(scope="session")
 def striped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory of IDX files with three easy classes of 10x10 images."""
@@ -39,11 +61,13 @@ def digits() -> tuple[Array, Array]:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the default experiment, cut to three epochs."""
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["run.py"])
-        assert train.main(["epochs=3", "data.num_examples=20000", f"run_dir={folder}"]) == 0
+    """A run of the default experiment, cut to three epochs, which nobody may change: all workers share it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
+    with FileLock(folder.with_suffix(".lock")), pytest.MonkeyPatch.context() as patch:
+        if not (folder / "summary.json").exists():
+            patch.setattr("sys.argv", ["run.py"])
+            assert train.main(["epochs=3", "data.num_examples=20000", "threads=1", f"run_dir={folder}"]) == 0
     return folder
 
 
@@ -58,6 +82,7 @@ def run(striped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def command(*overrides: str) -> int:
         small = ["data=idx", f"data.path={striped}", "data.val_examples=30", SMALL_MODEL, "epochs=2", "batch_size=16"]
+        small += ["threads=1"]  # two would wait for each other
         given = {override.lstrip("+").split("=")[0] for override in overrides}
         given |= {"model.layers"} if "model" in given else set()
         given |= {"data.path", "data.val_examples"} if "data" in given else set()

@@ -29,6 +29,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["run.py"])
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("name", overrides.choices("model"))
 def test_models(name: str) -> None:
     """Two batches of training, validation and test."""
@@ -49,6 +50,7 @@ def files(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     return {"idx": 3, "folder": 3, "moving_mnist": 8}.get(name, 10)
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("name", overrides.choices("data"))
 def test_data(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     classes = files(name, tmp_path / "here", monkeypatch)
@@ -64,6 +66,7 @@ def test_a_config_of_data_lists_every_argument(name: str) -> None:
     assert list(listed) == ["name", *model_of(constructor).model_fields]
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("name", overrides.choices("experiment"))
 def test_experiments(name: str) -> None:
     assert train.main([f"experiment={name}", "debug=fast", "batch_size=8"]) == 0

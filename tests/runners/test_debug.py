@@ -210,6 +210,7 @@ def test_overfit_says_when_a_network_cannot_learn(run: Run, capsys: pytest.Captu
     assert "one batch of 16 examples not learnt: loss " in capsys.readouterr().out
 
 
+@pytest.mark.figures
 def test_fast_runs_two_batches_of_everything(run: Run) -> None:
     assert run("debug=fast", "schedule=cosine", "schedule.warmup_steps=500", "epochs=9", "run_dir=here") == 0
     summary = json.loads(Path("here/summary.json").read_text(encoding="utf-8"))

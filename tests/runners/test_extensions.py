@@ -65,6 +65,7 @@ def test_a_file_of_ones_own_is_trained_and_resumed_to_the_same_bits(
         assert outcome(name) == outcome("whole")
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("own", [TASK, LAYER], ids=["task", "layer"])
 def test_a_file_of_ones_own_is_swept_and_evaluated(
     own: list[str], run: Run, capsys: pytest.CaptureFixture[str]

@@ -74,8 +74,8 @@ def test_what_is_typed_is_refused_and_the_run_stays_as_it_was(
 
 @pytest.mark.skipif(available_threads() == 1, reason="there is no other number of threads")
 def test_threads_are_restored(stopped: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert resume("resume=a", "threads=1") == 2
-    problem = f"1 and not {available_threads()} changes what this run computes: add resume_changed=true"
+    assert resume("resume=a", "threads=2") == 2
+    problem = "2 and not 1 changes what this run computes: add resume_changed=true"
     assert f"error: threads: {problem}" in capsys.readouterr().err
 
 

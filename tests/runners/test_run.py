@@ -34,6 +34,7 @@ RUN_FILES = {
 }
 
 
+@pytest.mark.figures
 def test_a_run_leaves_a_complete_directory(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("run_dir=first", "epochs=6", "seed=3", "threads=1") == 0
     folder = Path("first")
@@ -157,6 +158,7 @@ def test_init_from_starts_with_a_saved_runs_weights(run: Run, capsys: pytest.Cap
     assert not Path("third").exists()
 
 
+@pytest.mark.figures
 def test_a_sweep_leaves_a_directory_for_each_job(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("-m", "optimizer=sgd,adam", "batch_size=16,32", "epochs=1") == 0
     (sweep,) = Path("outputs/sweeps").glob("*/*")
