@@ -64,7 +64,7 @@ class Settings(BaseModel):
 
     extensions: Text | Sequence[Text] = ()
 
-    def clock(self, examples: int) -> RunLength:
+    def run_length(self, examples: int) -> RunLength:
         """How many steps the run has with this many training examples."""
         return RunLength(-(-examples // (self.batch_size * self.accumulate)), self.epochs)
 

@@ -211,8 +211,8 @@ def _require_data(dataset: Dataset, saved: Checkpoint, may_change: bool) -> None
 def _require_place(progress: Progress, plan: Plan, changed: Sequence[str]) -> None:
     """Raise ConfigError or CheckpointError where the config doesn't lead on from where the run stands."""
     faults = []
-    if plan.clock.epochs < progress.epoch:
-        faults.append(Fault("epochs", f"{plan.clock.epochs} is not allowed, {progress.epoch} are done already"))
+    if plan.length.epochs < progress.epoch:
+        faults.append(Fault("epochs", f"{plan.length.epochs} is not allowed, {progress.epoch} are done already"))
     if progress.steps:
         here = (
             f"the run stands behind step {progress.steps} of epoch {progress.epoch + 1}, this can change between epochs"
@@ -220,9 +220,9 @@ def _require_place(progress: Progress, plan: Plan, changed: Sequence[str]) -> No
         faults += [Fault(key, here) for key in changed if key.split(".")[0] in BETWEEN_EPOCHS and key not in HARMLESS]
     if faults:
         raise ConfigError(faults)
-    if progress.steps > plan.clock.steps_per_epoch:
+    if progress.steps > plan.length.steps_per_epoch:
         raise CheckpointError(
-            f"the checkpoint tells of {progress.steps} steps in an epoch of {plan.clock.steps_per_epoch}"
+            f"the checkpoint tells of {progress.steps} steps in an epoch of {plan.length.steps_per_epoch}"
         )
 
 
