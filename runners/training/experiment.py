@@ -25,7 +25,8 @@ from runners.data import Dataset
 from runners.errors import RunFailed, typed_path
 from runners.files import checkpoint, metrics_csv
 from runners.files.metrics_csv import Row
-from runners.files.run_directory import RunDirectory, new_name, now
+from runners.files.run_directory import RunDirectory, new_name
+from runners.files.status import now
 from runners.signals import Interrupted, SignalWatch, watch_signals
 from runners.tasks.divergence import Diverged, fault_in_evaluation
 from runners.tasks.task import Task

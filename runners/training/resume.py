@@ -15,13 +15,15 @@ from cnn.faults import ConfigError, Fault
 from cnn.schedules import RunLength, Schedule
 from cnn.text import show
 from runners.config import extensions
+from runners.config.overrides import given_twice
 from runners.config.saved import flat, with_typed
 from runners.config.schema import Config
 from runners.data import Dataset
 from runners.errors import CheckpointError, DataError, RunDirectoryError, printable, short, typed_path
 from runners.files import atomic, checkpoint
 from runners.files.checkpoint import Checkpoint
-from runners.files.run_directory import RunDirectory, now, read_status, state
+from runners.files.run_directory import RunDirectory
+from runners.files.status import now, read_status, state
 from runners.signals import watch_signals
 from runners.training import setup, snapshot
 from runners.training.experiment import Experiment, carry_out, versions
@@ -275,10 +277,9 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[str, list[str], bool]:
     for argument in arguments:
         key, _, value = argument.partition("=")
         key = key.lstrip("+")
-        if key == "resume" and run not in ("", value):
-            faults.append(Fault(key, f"given twice, as {run} and as {value}: give it once"))
-        elif key == "resume":
-            run = value
+        if key == "resume":
+            faults += given_twice(key, run or value, value)
+            run = run or value
         elif key == "resume_changed":
             may_change = value == "true"
             if value not in ("true", "false"):
