@@ -1,1 +1,1 @@
-"""The commands: they parse, call what does the work, and print how it went. Imports every other wing."""
+"""The commands: they parse arguments, call the other wings and print the results. Imports every other wing."""

@@ -43,7 +43,7 @@ class Parts:
     loss: Loss | None
 
 
-def misfits(parts: Parts, data: Description) -> list[Fault]:
+def find_faults(parts: Parts, data: Description) -> list[Fault]:
     """Where parts of a config don't fit one another or the data, as far as the data are known."""
     settings, task = parts.settings, parts.task
     faults: list[Fault] = []

@@ -19,7 +19,7 @@ from runners.config import yaml_files
 REFERENCE = re.compile(r"\$\{\s*(?:model\.|\.+)(\w+)")
 OWN_KEYS = ("name", "layers", "init")
 """Keys of a model that are no variables."""
-MOST_VALUES = 100_000
+MAX_VALUES = 100_000
 
 
 def _times(factor: object, value: object) -> object:
@@ -37,7 +37,7 @@ def register_resolvers() -> None:
 register_resolvers()
 
 
-COMPLAINTS = (
+COMPOSITION_ERRORS = (
     HydraException,
     OmegaConfBaseException,
     yaml.YAMLError,
@@ -90,8 +90,8 @@ def resolve(composed: DictConfig, typed: Sequence[str]) -> tuple[dict[str, Any],
         """A node with all references followed; what can't be is None and a fault."""
         nonlocal count
         count += 1
-        if count > MOST_VALUES:
-            raise ConfigError([Fault("", f"the config has more than {MOST_VALUES:,} values")])
+        if count > MAX_VALUES:
+            raise ConfigError([Fault("", f"the config has more than {MAX_VALUES:,} values")])
         if isinstance(node, DictConfig):
             return {key: item(node, key, join(place, str(key))) for key in node}
         if isinstance(node, ListConfig):

@@ -102,7 +102,7 @@ def _classes(module: ModuleType) -> Iterator[tuple[str, dict[str, Any], type]]:
                 break
 
 
-def load_typed(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def load_from_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Import what `extensions=...` names among arguments; returns the files, and the other arguments."""
     files: list[str] = []
     rest = []

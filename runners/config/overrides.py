@@ -25,8 +25,8 @@ from cnn.text import closest, nearest, show
 CONFIGS = Path(__file__).parents[2] / "configs"
 KEY = r"[A-Za-z_]\w*(?:\.\w+)*"
 OVERRIDE = re.compile(rf"(?P<prefix>\+{{0,2}})(?P<key>{KEY}|hydra/\w+)=(?P<value>.*)", re.ASCII | re.DOTALL)
-OF_HYDRA = re.compile(r"hydra\b")
-OF_SWEEPS = re.compile(r"hydra[./](launcher|sweeper)\b")
+HYDRA_KEY = re.compile(r"hydra\b")
+SWEEP_KEY = re.compile(r"hydra[./](launcher|sweeper)\b")
 """What can be changed of Hydra: who sweeps and who launches. The rest would make it write files, or sweep unasked."""
 
 OPTIONAL = ("experiment", "debug")
@@ -36,7 +36,7 @@ NEW_DIRECTORIES = ("run_dir", "sweep_dir")
 OTHER_THAN_TEXT = re.compile(r"[+-]?[\d._]+(e[+-]?\d+)?|[+-]?(inf|nan)|true|false", re.ASCII | re.IGNORECASE)
 """What Hydra's grammar takes for a number or a truth value."""
 PATHS = (*NEW_DIRECTORIES, "init_from", "data.path")
-MOST_JOBS = 10_000
+MAX_JOBS = 10_000
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Command:
     faults: list[Fault] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
     """Where configs are found beside the project's own."""
-    unjudged: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
     """Groups of which something unknown is chosen: what else is typed of them can't be judged."""
     sweep_dir: Path | None = None
     """The directory for all jobs of a sweep, if one is typed."""
@@ -110,7 +110,7 @@ def prepare(arguments: Sequence[str]) -> Command:
 
 
 @dataclass(frozen=True)
-class Typed:
+class ParsedOverride:
     """`key=text`, as Hydra understands it."""
 
     key: str
@@ -126,18 +126,18 @@ class Typed:
         value = self.parsed.value()
         if isinstance(value, Glob):
             return value.filter(choices(self.key, folders))
-        return list(islice(self.parsed.sweep_string_iterator(), MOST_JOBS + 1)) if self.sweeps else [self.text]
+        return list(islice(self.parsed.sweep_string_iterator(), MAX_JOBS + 1)) if self.sweeps else [self.text]
 
 
-def _read_all(arguments: Sequence[str], command: Command) -> dict[str, Typed]:
+def _read_all(arguments: Sequence[str], command: Command) -> dict[str, ParsedOverride]:
     """All that can be read as overrides, by key."""
-    given: dict[str, Typed] = {}
+    given: dict[str, ParsedOverride] = {}
     for argument in arguments:
         try:
             override = read(argument)
         except ConfigError as error:
             command.faults += error.faults
-            command.unjudged += [fault.place for fault in error.faults if fault.place in groups()]
+            command.unchecked += [fault.place for fault in error.faults if fault.place in groups()]
             continue
         first = given.setdefault(override.key, override)
         command.faults += given_twice(override.key, first.text, override.text)
@@ -159,19 +159,19 @@ def _add_overrides(command: Command, arguments: Sequence[str]) -> None:
         if not faults or likely:  # what is typed below a misspelled choice is judged by the one that is likely meant
             usable[key] = likely or override.text
         elif key in groups():
-            command.unjudged.append(key)
+            command.unchecked.append(key)
         command.faults += faults
     for key, text in usable.items():
         chosen = key in groups() or "/" in key
         nothing = key == "sweep_dir" or (key in OPTIONAL and text == "null")
-        if not nothing and key.split(".")[0] not in command.unjudged:
+        if not nothing and key.split(".")[0] not in command.unchecked:
             command.overrides.append(f"{'' if chosen else '++'}{key}={_for_hydra(key, text)}")
     counted = command.sweeping and "hydra/sweeper" not in given
-    if counted and prod(len(given[key].values(command.folders)) for key in usable) > MOST_JOBS:
-        command.faults.append(Fault("--multirun", f"these are more than {MOST_JOBS:,} jobs"))
+    if counted and prod(len(given[key].values(command.folders)) for key in usable) > MAX_JOBS:
+        command.faults.append(Fault("--multirun", f"these are more than {MAX_JOBS:,} jobs"))
 
 
-def read(argument: str) -> Typed:
+def read(argument: str) -> ParsedOverride:
     """An argument as an override. Raises ConfigError where it can't be one."""
     match = OVERRIDE.fullmatch(argument)
     if match is None and argument.startswith("~"):
@@ -182,7 +182,7 @@ def read(argument: str) -> Typed:
         _refuse("", f"{show(argument)} is not key=value, as model.width=8 or model.layers.0.conv2d.kernel_size=5 is")
     key, text = match["key"], match["value"]
     try:
-        return Typed(key, text, OverridesParser.create().parse_override(f"{key}={_for_hydra(key, text)}"))
+        return ParsedOverride(key, text, OverridesParser.create().parse_override(f"{key}={_for_hydra(key, text)}"))
     except RecursionError:
         _refuse(key, f"{show(text)} can't be read: lists stand too deep in lists")
     except (HydraException, ValueError) as error:
@@ -192,10 +192,10 @@ def read(argument: str) -> Typed:
         _refuse(key, f"{show(text)} can't be read: {' '.join(reason.split())}")
 
 
-def _faults(override: Typed, command: Command, other_sweeper: bool) -> Iterator[Fault]:
+def _faults(override: ParsedOverride, command: Command, other_sweeper: bool) -> Iterator[Fault]:
     """What is wrong with an override that can be read."""
     key, text = override.key, override.text
-    if OF_HYDRA.match(key) and not (OF_SWEEPS.match(key) and command.sweeping):
+    if HYDRA_KEY.match(key) and not (SWEEP_KEY.match(key) and command.sweeping):
         yield Fault(key, "of Hydra, only hydra/launcher, hydra/sweeper and their keys can be changed, for a sweep (-m)")
     elif override.sweeps and not command.sweeping:
         listed = re.fullmatch(r"[\w.,-]+", text) and key not in groups() and key not in PATHS
@@ -214,7 +214,7 @@ def _faults(override: Typed, command: Command, other_sweeper: bool) -> Iterator[
         yield Fault(key, f"choose it with {group}={text}, which brings its arguments with it")
 
 
-def _unknown_choices(override: Typed, folders: Sequence[Path]) -> Iterator[Fault]:
+def _unknown_choices(override: ParsedOverride, folders: Sequence[Path]) -> Iterator[Fault]:
     """A fault for each name that a group doesn't offer."""
     known = choices(override.key, folders)
     for name in override.values(folders):
@@ -227,7 +227,7 @@ def _stem(name: str) -> str:
     return Path(name).stem
 
 
-def _misplaced(override: Typed, command: Command) -> Iterator[Fault]:
+def _misplaced(override: ParsedOverride, command: Command) -> Iterator[Fault]:
     """Directories where the other kind of start makes them, or where none can be made."""
     key, value = override.key, override.parsed.value()
     if value is None:
@@ -249,14 +249,14 @@ def _misplaced(override: Typed, command: Command) -> Iterator[Fault]:
 def _why_not(path: Path) -> str | None:
     """Why no directory can be made here, as far as that shows before it is tried."""
     if os.path.lexists(path):
-        return f"{path} exists already, give a new one or remove it"
+        return f"{path} already exists, choose another or remove it"
     above = path.absolute().parent
     while not os.path.lexists(above):
         above = above.parent
     if not above.is_dir():
-        return f"{path} can't be made: {above} is not a directory"
+        return f"{path} can't be created: {above} is not a directory"
     if not os.access(above, os.W_OK | os.X_OK):
-        return f"{path} can't be made: {above} is not writable"
+        return f"{path} can't be created: {above} is not writable"
     return None
 
 

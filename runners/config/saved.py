@@ -16,7 +16,7 @@ from runners.config import overrides
 Refuse = Callable[[str], str | None]
 
 
-def with_typed(saved: Mapping[str, Any], typed: Sequence[str], refuse: Refuse) -> dict[str, Any]:
+def with_overrides(saved: Mapping[str, Any], typed: Sequence[str], refuse: Refuse) -> dict[str, Any]:
     """The saved config changed by `key=value` and, from the project's own files, by `group=NAME`.
 
     `refuse` says of a key why it can't be changed, or None. Raises ConfigError with all faults.
@@ -40,7 +40,7 @@ def with_typed(saved: Mapping[str, Any], typed: Sequence[str], refuse: Refuse) -
     return config
 
 
-def _change(config: dict[str, Any], override: overrides.Typed, refuse: Refuse) -> None:
+def _change(config: dict[str, Any], override: overrides.ParsedOverride, refuse: Refuse) -> None:
     key = override.key
     if problem := refuse(key):
         raise ConfigError([Fault(key, problem)])

@@ -129,18 +129,18 @@ def _of_network(raw: Mapping[str, Any], network: str, section: str) -> tuple[obj
     return (raw[own], own) if own in raw else (raw.get(section), section)
 
 
-BESIDE_RESUME = {
+RESUME_KEYS = {
     "resume": "is no part of a config, type resume=RUN",
     "resume_changed": "belongs to resume=RUN",
 }
 SECTIONS = ("data", "augment", "optimizer", "loss", "schedule", "task")
-OF_NETWORKS = ("optimizer", "schedule")
+NETWORK_SECTIONS = ("optimizer", "schedule")
 """The sections that a network may have one of its own of."""
 
 
 def sections(networks: Sequence[str]) -> list[str]:
     """Every section of a config whose task trains these networks."""
-    own = [f"{name}_{section}" for name in networks for section in OF_NETWORKS] if len(networks) > 1 else []
+    own = [f"{name}_{section}" for name in networks for section in NETWORK_SECTIONS] if len(networks) > 1 else []
     return [*SECTIONS, *networks, *own]
 
 
@@ -153,18 +153,18 @@ def parse(raw: Mapping[str, Any]) -> Config:
     return Config(parts.settings, device_of(parts.settings), raw)
 
 
-def find_faults(raw: Mapping[str, Any], unjudged: Collection[str] = ()) -> list[Fault]:
+def find_faults(raw: Mapping[str, Any], unchecked: Collection[str] = ()) -> list[Fault]:
     """The faults that `parse` would raise, but for those of sections that aren't what was meant."""
-    return _parts(raw, unjudged)[1]
+    return _parts(raw, unchecked)[1]
 
 
-def _parts(raw: Mapping[str, Any], unjudged: Collection[str]) -> tuple[Parts, list[Fault]]:
+def _parts(raw: Mapping[str, Any], unchecked: Collection[str]) -> tuple[Parts, list[Fault]]:
     """What a config names, None for each part that can't be made or isn't judged, and all faults."""
     found: list[Fault] = []
 
     def collect(name: str, make: Callable[[], T]) -> T | None:
         try:
-            return None if name in unjudged else make()
+            return None if name in unchecked else make()
         except ConfigError as error:
             found.extend(fault for fault in error.faults if fault not in found)
             return None
@@ -188,13 +188,15 @@ def _parts(raw: Mapping[str, Any], unjudged: Collection[str]) -> tuple[Parts, li
         data = source.description
         if settings is None or settings.debug in ("fast", "overfit"):  # which train on a part of it
             data = replace(data, examples=None)
-        faults += compatibility.misfits(parts, data)
+        faults += compatibility.find_faults(parts, data)
     return parts, faults
 
 
 def _rule(raw: Mapping[str, Any], network: str, collect: Callable[[str, Callable[[], Any]], Any]) -> Rule:
     """What trains a network, as far as it can be made."""
-    (optimizer, its_place), (schedule, other_place) = (_of_network(raw, network, section) for section in OF_NETWORKS)
+    (optimizer, its_place), (schedule, other_place) = (
+        _of_network(raw, network, section) for section in NETWORK_SECTIONS
+    )
     return Rule(
         collect(its_place, lambda: construct_named(OPTIMIZERS, optimizer, its_place)),
         collect(other_place, lambda: construct_named(SCHEDULES, schedule, other_place)),
@@ -211,8 +213,8 @@ def _settings(raw: Mapping[str, Any], networks: Sequence[str]) -> tuple[Settings
     """The keys at the top, if those that are known are sound, and all faults."""
     known = [*sections(networks), *Settings.model_fields]
     unknown = [key for key in raw if key not in known]
-    typed = [*known, *BESIDE_RESUME]  # which are no part of a config, but may be misspelled
-    faults = [Fault(key, BESIDE_RESUME.get(key) or f"unknown, {nearest(key, typed)}") for key in unknown]
+    typed = [*known, *RESUME_KEYS]  # which are no part of a config, but may be misspelled
+    faults = [Fault(key, RESUME_KEYS.get(key) or f"unknown, {nearest(key, typed)}") for key in unknown]
     own = {key: value for key, value in raw.items() if key in Settings.model_fields}
     try:
         return check(Settings, own), faults

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnn.faults import Fault
 
-MOST_VALUES = 100_000
+MAX_VALUES = 100_000
 
 
 def faults(folders: Iterable[Path]) -> list[Fault]:
@@ -19,15 +19,15 @@ def faults(folders: Iterable[Path]) -> list[Fault]:
     return [fault for file in _files(folders) if (fault := _fault(file))]
 
 
-def explosions(folders: Iterable[Path]) -> list[Fault]:
+def alias_bombs(folders: Iterable[Path]) -> list[Fault]:
     """Those whose aliases stand for more than any memory holds, or for themselves: reading one would never end."""
     found = []
     for file in _files(folders):
         try:
             text = file.read_text(encoding="utf-8")
             root = yaml.compose(text, yaml.SafeLoader) if "&" in text and "*" in text else None
-            if root is not None and _size(root, {}) > MOST_VALUES:
-                found.append(Fault(str(file), f"its aliases make more than {MOST_VALUES:,} values"))
+            if root is not None and _size(root, {}) > MAX_VALUES:
+                found.append(Fault(str(file), f"its aliases make more than {MAX_VALUES:,} values"))
         except RecursionError:
             found.append(Fault(str(file), "an alias stands inside of what it stands for"))
         except (yaml.YAMLError, UnicodeError, OSError):

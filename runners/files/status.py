@@ -1,4 +1,4 @@
-"""How a run stands: what its status.json says, and whether a process holds it."""
+"""The state of a run: its status.json, and whether a process is using it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOCK = ".lock"
 
 
 def read_status(path: Path) -> dict[str, Any]:
-    """What a run's status.json says; nothing where it can't be read."""
+    """The content of a run's status.json; empty if it can't be read."""
     try:
         content = json.loads((path / "status.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -22,7 +22,7 @@ def read_status(path: Path) -> dict[str, Any]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process is at work in a run's directory. Raises OSError where that can't be told."""
+    """Whether a process is using a run's directory. Raises OSError if that can't be determined."""
     lock = FileLock(path / LOCK)
     try:
         lock.acquire(timeout=0)
@@ -33,13 +33,13 @@ def is_held(path: Path) -> bool:
 
 
 def state(path: Path) -> str:
-    """How a run stands: running, done, failed, interrupted; died, where its process ended without a word; unknown."""
-    told = str(read_status(path).get("state", "unknown"))
+    """running, done, failed or interrupted; died, if its process ended without saying so; unknown."""
+    reported = str(read_status(path).get("state", "unknown"))
     try:
         held = is_held(path)
     except OSError:
-        return "unknown" if told == "running" else told
-    return "running" if held else "died" if told == "running" else told
+        return "unknown" if reported == "running" else reported
+    return "running" if held else "died" if reported == "running" else reported
 
 
 def now() -> str:

@@ -1,1 +1,1 @@
-"""Pictures as networks see them: read, turned, cropped. Imports no other wing."""
+"""Pictures as input for networks: reading, rotating, cropping. Imports no other wing."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from runners.errors import RunDirectoryError
-from runners.files.run_directory import RunDirectory, make_new
+from runners.files.run_directory import RunDirectory, create_folder
 
 
 @contextmanager
@@ -17,7 +17,7 @@ def directory(path: Path) -> Iterator[Path]:
     Raises RunDirectoryError where something is already there or nothing can be made.
     """
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
-    make_new("sweep_dir", path)
+    create_folder("sweep_dir", path)
     try:
         yield path
     finally:

@@ -16,7 +16,7 @@ from cnn.faults import Fault
 from runners.config import composition, extensions, schema
 from runners.config.overrides import Command
 from runners.errors import DebugFailed, InputError, RunFailed
-from runners.exit_codes import BAD_INPUT, DONE, FAILED, conclude
+from runners.exit_codes import BAD_INPUT, DONE, FAILED, report_error
 from runners.signals import Interrupted
 from runners.sweeps.directory import record
 from runners.sweeps.report import Job, table
@@ -45,7 +45,7 @@ class Jobs:
         self.texts: list[str] = []
         self.codes: list[int] = []
         self.ended: list[Job] = []
-        self.told: BaseException | None = None
+        self.reported: BaseException | None = None
         self.process = os.getpid()
 
     def run(self, composed: DictConfig) -> None:
@@ -56,8 +56,8 @@ class Jobs:
         try:
             report = _run(composed, self.command, typed, number)
         except BaseException as error:
-            self.told = error
-            self.codes.append(conclude(error, "" if number is None else f"job {number}: "))
+            self.reported = error
+            self.codes.append(report_error(error, "" if number is None else f"job {number}: "))
             if number is None:
                 return
             self._record(error, composed, typed, number)
@@ -75,13 +75,13 @@ class Jobs:
         if self.sweep_dir and composition.select(composed, "debug") not in debug.REPORTS:
             record(self.sweep_dir / str(number), typed, state, reason)
 
-    def blame(self, error: BaseException, folders: Sequence[Path]) -> None:
+    def report_failure(self, error: BaseException, folders: Sequence[Path]) -> None:
         """An error that came out of Hydra: one of a job that is told already, or one of composing the config."""
-        if error is self.told:
+        if error is self.reported:
             return
-        if isinstance(error, composition.COMPLAINTS) and not isinstance(error, ConfigError):
+        if isinstance(error, composition.COMPOSITION_ERRORS) and not isinstance(error, ConfigError):
             error = ConfigError([*self.command.faults, *composition.from_hydra(error, folders).faults])
-        self.codes.append(conclude(error))
+        self.codes.append(report_error(error))
 
     def reports(self) -> list[str]:
         """All that is to be printed at the end."""
@@ -119,7 +119,7 @@ def _run(composed: DictConfig, command: Command, typed: Sequence[str], number: i
     try:
         extensions.load(raw.get("extensions"))
         if known:
-            _raise_with_all(raw, known, command.unjudged)
+            _raise_with_all(raw, known, command.unchecked)
         return _carry_out(raw, typed, number)
     except ConfigError as error:
         raise composition.at_variables(composed, error) from None
@@ -130,7 +130,7 @@ def _carry_out(raw: Mapping[str, Any], typed: Sequence[str], number: int | None)
     mode = raw.get("debug")
     if mode not in debug.REPORTS:
         result = experiment.run(raw, typed, number)
-        return Report(result.in_words() if number is None else "", result.in_a_line())
+        return Report(result.as_text() if number is None else "", result.as_line())
     heading = f"job {number}\n" if number is not None else ""
     try:
         return Report(heading + debug.run(raw, str(mode)), "done")
@@ -138,8 +138,8 @@ def _carry_out(raw: Mapping[str, Any], typed: Sequence[str], number: int | None)
         raise DebugFailed(f"{heading}{error}") from None
 
 
-def _raise_with_all(raw: Mapping[str, Any], known: Sequence[Fault], unjudged: Collection[str]) -> NoReturn:
+def _raise_with_all(raw: Mapping[str, Any], known: Sequence[Fault], unchecked: Collection[str]) -> NoReturn:
     """Raise the faults known already together with those that the schema finds in other places."""
     places = {fault.place for fault in known}
-    others = (fault for fault in schema.find_faults(raw, unjudged) if fault.place not in places)
+    others = (fault for fault in schema.find_faults(raw, unchecked) if fault.place not in places)
     raise ConfigError([*known, *others])

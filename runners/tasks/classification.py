@@ -23,7 +23,7 @@ from runners.tasks.task import EVALUATION, Metric, Step, Task
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_CLASSES_DRAWN = 40
+MAX_CLASSES_DRAWN = 40
 NEGLIGIBLE = 1e-9
 """What keeps outputs apart that are all cut off at zero."""
 
@@ -115,7 +115,7 @@ class Classification(Task):
         matrix = confusion(dataset.test.targets, outputs, count)
         convolutions = [layer for _, layer in self.graphs["model"].named_layers() if isinstance(layer, Conv)]
         drawn = {
-            "confusion": figures.confusion(matrix, dataset.class_names) if count <= MOST_CLASSES_DRAWN else None,
+            "confusion": figures.confusion(matrix, dataset.class_names) if count <= MAX_CLASSES_DRAWN else None,
             "mistakes": figures.mistakes(dataset, outputs),
             "filters": figures.filters(convolutions[0].weight.data) if convolutions else None,
         }

@@ -21,7 +21,7 @@ from runners.tasks.task import Metric
 
 BLUE, ORANGE = "#2a6f97", "#e07a1f"
 MISTAKES = 24
-LONGEST_NAME = 24
+MAX_NAME_LENGTH = 24
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -115,7 +115,7 @@ def _plain(name: str) -> str:
     """
     font = get_font(findfont(FontProperties()))
     drawn = "".join(c if font.get_char_index(ord(c)) else ascii(c)[1:-1] for c in printable(name))
-    shortened = drawn if len(drawn) <= LONGEST_NAME else f"{drawn[: LONGEST_NAME - 3]}..."
+    shortened = drawn if len(drawn) <= MAX_NAME_LENGTH else f"{drawn[: MAX_NAME_LENGTH - 3]}..."
     return shortened.replace("$", r"\$")
 
 

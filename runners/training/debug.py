@@ -18,7 +18,7 @@ from cnn.gradients.network import EXAMPLES, DiagnosisFailed, Finding, diagnose
 from cnn.schedules import RunLength
 from cnn.summary import summarise, table
 from cnn.text import columns
-from runners.config.schema import OF_NETWORKS, Config
+from runners.config.schema import NETWORK_SECTIONS, Config
 from runners.data import Description
 from runners.data.batches import Batch
 from runners.errors import DebugFailed
@@ -27,8 +27,8 @@ from runners.tasks.sums import Sums
 from runners.tasks.task import Step, Task
 from runners.training import setup
 
-ENOUGH = 1e-3
-MOST_STEPS = 2000
+TARGET_LOSS = 1e-3
+MAX_STEPS = 2000
 
 
 def run(raw: Mapping[str, Any], mode: str) -> str:
@@ -42,7 +42,7 @@ def _description(config: Config, task: Task) -> Description:
     if data.input_shape and (data.classes or not task.names_classes):
         return data
     dataset = config.source().load()
-    setup.require_fit(config, dataset)
+    setup.check_compatibility(config, dataset)
     return dataset.description
 
 
@@ -110,26 +110,26 @@ def _overfit(config: Config) -> str:
         raise ConfigError([Fault("debug", f"overfit watches a loss, and the task {task.kind} has none")])
     batch = next(setup.batches(config, alone, "train").in_order())
     step, loss = 0, math.inf
-    with tqdm(total=MOST_STEPS, unit="step", disable=None, leave=False, file=sys.stderr) as bar:
+    with tqdm(total=MAX_STEPS, unit="step", disable=None, leave=False, file=sys.stderr) as bar:
         for step, loss in enumerate(_losses(task, batch, config)):
-            if loss < ENOUGH:
+            if loss < TARGET_LOSS:
                 return f"one batch of {count} examples learnt: loss {loss:.1e} after {step} steps"
             if not math.isfinite(loss):
                 break
             bar.update()
     raise DebugFailed(
-        f"one batch of {count} examples not learnt: loss {loss:.3g} after {step} steps, wanted below {ENOUGH:g}; "
+        f"one batch of {count} examples not learnt: loss {loss:.3g} after {step} steps, wanted below {TARGET_LOSS:g}; "
         "try another optimizer.lr, then debug=gradcheck"
     )
 
 
 def _losses(task: Task, batch: Batch, config: Config) -> Iterator[float]:
-    """The loss before each of MOST_STEPS steps on one batch; infinity where it isn't finite."""
+    """The loss before each of MAX_STEPS steps on one batch; infinity where it isn't finite."""
     mode = Mode(train=True, generator=torch.Generator(config.device).manual_seed(config.settings.seed))
-    for index in range(MOST_STEPS):
+    for index in range(MAX_STEPS):
         sums = Sums()
         try:
-            task.train_step([batch], Step(index, RunLength(MOST_STEPS, 1), mode), sums)
+            task.train_step([batch], Step(index, RunLength(MAX_STEPS, 1), mode), sums)
         except NotFinite:
             yield math.inf
             return
@@ -139,7 +139,7 @@ def _losses(task: Task, batch: Batch, config: Config) -> Iterator[float]:
 def _without_regularisers(config: Config) -> Config:
     """The config without what keeps a network from learning by heart, and with a rate that falls to 0."""
     raw = config.raw
-    sections = [key for key in raw if key.endswith(OF_NETWORKS)]
+    sections = [key for key in raw if key.endswith(NETWORK_SECTIONS)]
     changed: dict[str, Any] = {"accumulate": 1, "loss": _zero(raw["loss"], "label_smoothing")}
     for section in sections:
         changed[section] = {"name": "cosine"} if section.endswith("schedule") else _zero(raw[section], "weight_decay")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from cnn.arguments import construct_named
-from runners.config.saved import with_typed
+from runners.config.saved import with_overrides
 from runners.data import Examples
 from runners.data.batches import Batches
 from runners.data.sources import SOURCES
@@ -36,7 +36,7 @@ class Evaluation:
     def as_json(self) -> dict[str, Any]:
         return {"data": self.data, **self.means, **self.details}
 
-    def in_words(self) -> str:
+    def as_text(self) -> str:
         """A line for the whole, and what the task adds."""
         shown = [
             f"{metric.name} {metric.show(self.means[name])}"
@@ -103,4 +103,4 @@ def _data_section(saved: Mapping[str, Any], typed: Sequence[str]) -> Any:
     def refuse(key: str) -> str | None:
         return None if key.split(".")[0] == "data" else "only data=NAME and data.KEY=VALUE can be changed here"
 
-    return with_typed({"data": dict(saved)}, typed, refuse)["data"]
+    return with_overrides({"data": dict(saved)}, typed, refuse)["data"]

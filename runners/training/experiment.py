@@ -22,7 +22,7 @@ from cnn.schedules import RunLength
 from cnn.summary import summarise, table
 from runners.config.schema import Config
 from runners.data import Dataset
-from runners.errors import RunFailed, typed_path
+from runners.errors import RunFailed, shell_argument
 from runners.files import checkpoint, metrics_csv
 from runners.files.metrics_csv import Row
 from runners.files.run_directory import RunDirectory, new_name
@@ -72,7 +72,7 @@ def carry_out(
     """
     with _recorded(directory, experiment):
         if resumed:
-            directory.status("running", resumed=[*directory.told("resumed", []), resumed])
+            directory.status("running", resumed=[*directory.saved_status("resumed", []), resumed])
             log.info(
                 "resumed after step %d with %s", experiment.progress.step, resumed["overrides"] or "nothing changed"
             )
@@ -93,7 +93,7 @@ def _train(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) 
     files = RunFiles(directory, columns, lambda: snapshot.take(config, task, dataset, progress))
     recorder = Recorder(files, listeners(task, plan.length))
     train, val = (setup.batches(config, dataset, split) for split in ("train", "val"))
-    _tell_summary(task, len(dataset.train))
+    _log_summary(task, len(dataset.train))
     Loop(task, plan, progress, train, val, recorder, watch).run()
 
 
@@ -158,7 +158,7 @@ def _summary(experiment: Experiment, test: Row) -> dict[str, Any]:
     }
 
 
-def _tell_summary(task: Task, examples: int) -> None:
+def _log_summary(task: Task, examples: int) -> None:
     """What is trained: into the log, and where somebody watches also onto the terminal."""
     text = "\n\n".join(table(summarise(graph)) for graph in task.graphs.values())
     count = sum(graph.flat.data.numel() for graph in task.graphs.values())
@@ -186,7 +186,7 @@ def _recorded(directory: RunDirectory, experiment: Experiment) -> Iterator[None]
         directory.status(
             "running",
             diverged=False,
-            started=directory.told("started", now()),
+            started=directory.saved_status("started", now()),
             seed=config.settings.seed,
             device=str(config.device),
             threads=config.threads,
@@ -212,7 +212,7 @@ def _recorded(directory: RunDirectory, experiment: Experiment) -> Iterator[None]
             directory.status("failed", reason=reason, diverged=foreseen)
         where = "" if foreseen or not handler else f" (traceback in {directory.path / 'run.log'})"
         if isinstance(error, OSError) and directory.checkpoint("last").exists():
-            where += f"; python run.py {typed_path('resume', directory.path)} goes on from the last save"
+            where += f"; python run.py {shell_argument('resume', directory.path)} goes on from the last save"
         raise RunFailed(f"the run failed: {reason}{where}") from error
     finally:
         if handler:

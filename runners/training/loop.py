@@ -44,7 +44,7 @@ class Plan:
 
     def is_done(self, progress: Progress) -> bool:
         """Whether no epoch is left to train."""
-        return progress.epoch >= self.length.epochs or progress.patience_is_over(self.patience)
+        return progress.epoch >= self.length.epochs or progress.is_out_of_patience(self.patience)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Loop:
                     recorder.save("best")
                 recorder.save("last")
                 recorder.epoch(row, progress)
-                self._leave_on_signals()
+                self._stop_on_signal()
         finally:
             recorder.end()
         if progress.epoch < plan.length.epochs:
@@ -88,7 +88,7 @@ class Loop:
         task, progress = self.task, self.progress
         start = time.perf_counter() - progress.seconds
         row = self._train()
-        outputs, sums = evaluate(task, self.val_batches, self._save_and_leave_on_signals)
+        outputs, sums = evaluate(task, self.val_batches, self._save_and_stop_on_signal)
         row |= sums.reduce(self.world.reduce).means("val")
         row |= {f"val/{name}": value for name, value in task.set_metrics(outputs, progress.epoch + 1).items()}
         if not all(math.isfinite(value) for name, value in row.items() if name.startswith("val/")):
@@ -112,13 +112,13 @@ class Loop:
         for group in in_groups(rest, plan.accumulate):
             step = Step(epoch * length.steps_per_epoch + progress.steps, length, mode, plan.clip_grad_norm)
             generator.manual_seed(noise_seeds[progress.steps])
-            with signals.leaving_before_anything_is_done():  # the first step compiles kernels, which takes long
+            with signals.interruptible_until_done():  # the first step compiles kernels, which takes long
                 self._step(group, step)
             progress.steps += 1
             progress.examples += sum(map(len, group))
             progress.seconds = time.perf_counter() - start
             self.recorder.step(progress)
-            self._save_and_leave_on_signals()
+            self._save_and_stop_on_signal()
             if plan.save_every and progress.step % plan.save_every == 0:
                 self.recorder.save("last")
         return {
@@ -140,12 +140,12 @@ class Loop:
             when = f"in step {self.progress.steps + 1} of epoch {self.progress.epoch + 1} ({rates})"
             raise Diverged.at(fault_in_training(self.task, group, step), when) from None
 
-    def _save_and_leave_on_signals(self) -> None:
+    def _save_and_stop_on_signal(self) -> None:
         if self.world.agree(self.signals.received) is not None:
             self.recorder.save("last")
-            self._leave_on_signals()
+            self._stop_on_signal()
 
-    def _leave_on_signals(self) -> None:
+    def _stop_on_signal(self) -> None:
         signal = self.world.agree(self.signals.received)
         if signal is not None:
             raise Interrupted(signal)

@@ -60,6 +60,6 @@ class Progress:
         self.rows.append(row)
         self.steps, self.examples, self.sums, self.seconds = 0, 0, Sums(), 0.0
 
-    def patience_is_over(self, patience: int | None) -> bool:
+    def is_out_of_patience(self, patience: int | None) -> bool:
         """Whether this many epochs have passed without a better monitored number."""
         return patience is not None and bool(self.rows) and self.epoch - self.best["epoch"] >= patience

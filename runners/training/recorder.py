@@ -74,19 +74,19 @@ class Recorder:
         """Write what there is: a place that can't be written to shows before the first step."""
         self.save("last")
         self.files.write(progress.rows)
-        self._tell(lambda listener: listener.begin(progress))
+        self._notify(lambda listener: listener.begin(progress))
 
     def step(self, progress: Progress) -> None:
-        self._tell(lambda listener: listener.step(progress))
+        self._notify(lambda listener: listener.step(progress))
 
     def epoch(self, row: Row, progress: Progress) -> None:
         self.files.write(progress.rows)
-        self._tell(lambda listener: listener.epoch(row, progress))
+        self._notify(lambda listener: listener.epoch(row, progress))
 
     def end(self) -> None:
-        self._tell(lambda listener: listener.end())
+        self._notify(lambda listener: listener.end())
 
-    def _tell(self, event: Callable[[Listener], str | None]) -> None:
+    def _notify(self, event: Callable[[Listener], str | None]) -> None:
         for listener in [*self._listeners]:
             try:
                 self.reason = event(listener) or self.reason

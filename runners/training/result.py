@@ -19,7 +19,7 @@ class Result:
     task: type[Task]
     validated_on_test: bool
 
-    def in_words(self) -> str:
+    def as_text(self) -> str:
         """How it went, in a few lines."""
         summary = self.summary
         lines = []
@@ -34,7 +34,7 @@ class Result:
         ]
         return "\n".join(lines)
 
-    def in_a_line(self) -> str:
+    def as_line(self) -> str:
         note = " (of weights chosen on test examples)" if self.validated_on_test else ""
         return f"{self._best()}, {self._test(only_monitored=True)}{note}"
 

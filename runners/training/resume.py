@@ -16,10 +16,10 @@ from cnn.schedules import RunLength, Schedule
 from cnn.text import show
 from runners.config import extensions
 from runners.config.overrides import given_twice
-from runners.config.saved import flat, with_typed
+from runners.config.saved import flat, with_overrides
 from runners.config.schema import Config
 from runners.data import Dataset
-from runners.errors import CheckpointError, DataError, RunDirectoryError, printable, short, typed_path
+from runners.errors import CheckpointError, DataError, RunDirectoryError, printable, shell_argument, short
 from runners.files import atomic, checkpoint
 from runners.files.checkpoint import Checkpoint
 from runners.files.run_directory import RunDirectory
@@ -33,13 +33,13 @@ from runners.training.result import Result
 
 log = logging.getLogger(__name__)
 
-ASKED = re.compile(r"\+{0,2}resume=")
+RESUME_ARGUMENT = re.compile(r"\+{0,2}resume=")
 """How an argument begins that asks for a resume."""
 FIXED = ("task", "extensions", "dtype", "debug", "experiment", "run_dir", "sweep_dir", "init_from")
 """What a resume can't change at all."""
 HARMLESS = ("patience", "checkpoint.every_steps", "data.path")
 """What changes nothing that a run computes: when it ends and is saved, and where its data lie, which are compared."""
-MOST_COMPARED = 1000
+MAX_STEPS_COMPARED = 1000
 """At so many steps of a run its learning rates are compared with those of one with more epochs."""
 BETWEEN_EPOCHS = ("batch_size", "accumulate", "seed", "data")
 """What decides which examples, with which noise, the steps of an epoch see."""
@@ -52,13 +52,13 @@ def resume(path: Path, typed: Sequence[str] = (), *, may_change: bool = False) -
     can't be resumed, and where something typed changes what the run computes and `may_change` is false.
     """
     with watch_signals() as watch, RunDirectory.open(path) as directory:
-        files, typed = extensions.load_typed(typed)
+        files, typed = extensions.load_from_arguments(typed)
         saved, file = _read(path)
         _require_extensions(saved, files)
         _warn_of_edits(path, saved)
-        raw = with_typed(saved.config, typed, lambda key: _refusal(key, [*FIXED, *saved.networks]))
+        raw = with_overrides(saved.config, typed, lambda key: _refusal(key, [*FIXED, *saved.networks]))
         changed = _changed(saved.config, raw)
-        if directory.told("state", "") == "done" and not changed:
+        if directory.saved_status("state", "") == "done" and not changed:
             return None
         config = setup.prepare(raw, begins=False)
         decisive = _decisive(changed, saved, config)
@@ -71,7 +71,7 @@ def resume(path: Path, typed: Sequence[str] = (), *, may_change: bool = False) -
         plan = setup.plan_training(config, dataset)
         other_data = dataset.fingerprint != saved.data.fingerprint
         _require_place(progress, plan, [*changed, *(["data"] if other_data else [])])
-        if directory.told("state", "") == "done" and plan.is_done(progress):
+        if directory.saved_status("state", "") == "done" and plan.is_done(progress):
             return None
         _warn_of_versions(directory, config)
         same_course = not decisive and not other_data
@@ -108,7 +108,7 @@ def _read(path: Path) -> tuple[Checkpoint, Path]:
     """The state to go on from, and its file. Raises CheckpointError for none, or one that doesn't fit together."""
     if not any((path / "checkpoints" / name).exists() for name in (checkpoint.LAST, checkpoint.PREVIOUS)):
         if (path / "checkpoints" / "best.pkl").exists():
-            hint = f"begin a new run from its best weights with {typed_path('init_from', path)}"
+            hint = f"begin a new run from its best weights with {shell_argument('init_from', path)}"
             raise CheckpointError(f"{path}: its checkpoints last and previous are gone; {hint}")
         raise CheckpointError(f"{path}: the run ended before its first step, begin it anew (overrides.yaml says how)")
     saved, file = checkpoint.load_last(path)
@@ -174,7 +174,7 @@ def _require_none(path: Path, decisive: Mapping[str, tuple[Any, Any]]) -> None:
         Fault(
             key,
             f"{show(after)} and not {show(before)} changes what this run computes: "
-            f"add resume_changed=true to go on so, or begin a new run with {typed_path('init_from', path)}",
+            f"add resume_changed=true to go on so, or begin a new run with {shell_argument('init_from', path)}",
         )
         for key, (before, after) in decisive.items()
     ]
@@ -192,7 +192,7 @@ def _depends_on_epochs(schedule: Schedule, few: int, many: int) -> bool:
     length = schedule.warmup_steps + 100  # of an epoch: whatever it is, rates depend on the number or they don't
     before, after = RunLength(length, few), RunLength(length, many)
     shorter = min(before.steps, after.steps)
-    steps = {*range(0, shorter, -(-shorter // MOST_COMPARED)), shorter - 1}
+    steps = {*range(0, shorter, -(-shorter // MAX_STEPS_COMPARED)), shorter - 1}
     return any(schedule(1.0, step, before) != schedule(1.0, step, after) for step in steps)
 
 
@@ -239,7 +239,8 @@ def _settle_checkpoints(
     if progress.rows:
         problem = _why_not_best(directory.checkpoint("best"), progress, same_course)
         if problem and (progress.steps or progress.best is not progress.rows[-1]):
-            hint = f"begin a new run from the last weights with {typed_path('init_from', directory.checkpoint('last'))}"
+            last = shell_argument("init_from", directory.checkpoint("last"))
+            hint = f"start a new run from the last weights with {last}"
             raise CheckpointError(f"{problem}; {hint}")
         if problem:
             checkpoint.save(directory.checkpoint("best"), saved)
@@ -263,7 +264,7 @@ def _why_not_best(file: Path, progress: Progress, same_course: bool) -> str | No
 
 
 def _warn_of_versions(directory: RunDirectory, config: Config) -> None:
-    told = {**directory.told("versions", {}), "device": directory.told("device", "")}
+    told = {**directory.saved_status("versions", {}), "device": directory.saved_status("device", "")}
     for name, now_used in {**versions(), "device": str(config.device)}.items():
         if told.get(name, now_used) not in (now_used, ""):
             log.warning(

@@ -65,9 +65,9 @@ def _shortened(config: Config, dataset: Dataset) -> tuple[Config, Dataset]:
     return (config.changed(**schedules) if schedules else config), short
 
 
-def require_fit(config: Config, dataset: Dataset) -> None:
+def check_compatibility(config: Config, dataset: Dataset) -> None:
     """Raise ConfigError with all that doesn't fit the data once they are loaded."""
-    faults = compatibility.misfits(parts_of(config), dataset.description)
+    faults = compatibility.find_faults(parts_of(config), dataset.description)
     if faults:
         raise ConfigError(faults)
 
@@ -87,7 +87,7 @@ def start(config: Config, dataset: Dataset) -> Task:
 
 def build(config: Config, dataset: Dataset) -> Task:
     """The task with its networks and their first weights. Raises ConfigError where config and data don't fit."""
-    require_fit(config, dataset)
+    check_compatibility(config, dataset)
     task = config.task()
     task.build(networks(config, task, dataset.input_shape, config.dtype), config.loss())
     task.train_with({name: (config.optimizer(name), config.schedule(name)) for name in task.networks})

@@ -112,13 +112,13 @@ def _row(row: Row, task: Task) -> Row:
     for column in rates:
         if column not in row:
             raise ValueError(f"row {number} has no {column}")
-    unknown = sorted(row.keys() - {*task.columns(), *rates, *LOOPS_OWN})
+    unknown = sorted(row.keys() - {*task.columns(), *rates, *LOOP_COLUMNS})
     if unknown:
         raise ValueError(f"row {number} has a column {unknown[0]}, which its task has not")
     return {**row, "epoch": number, "step": int(row["step"])}
 
 
-LOOPS_OWN = ("epoch", "step", "images_per_second", "seconds", "step_seconds")
+LOOP_COLUMNS = ("epoch", "step", "images_per_second", "seconds", "step_seconds")
 
 
 def _sums(saved: SavedProgress, task: Task) -> Sums:

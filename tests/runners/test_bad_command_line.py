@@ -71,12 +71,12 @@ TYPED = {
     ("-m", "hydra.sweep.dir=x"): ["hydra.sweep.dir: of Hydra, only"],
     ("-m", "hydra/launcher=cluster"): ["hydra/launcher: unknown 'cluster', known: basic"],
     # directories
-    ("run_dir=/dev/null",): ["run_dir: /dev/null exists already, give a new one or remove it"],
+    ("run_dir=/dev/null",): ["run_dir: /dev/null already exists, choose another or remove it"],
     ("model.name=lenet",): ["model.name: choose it with model=lenet, which brings its arguments with it"],
-    ("run_dir=/dev/null/x",): ["run_dir: /dev/null/x can't be made: /dev/null is not a directory"],
+    ("run_dir=/dev/null/x",): ["run_dir: /dev/null/x can't be created: /dev/null is not a directory"],
     ("sweep_dir=x",): ["sweep_dir: only a sweep (-m) uses it, give run_dir"],
     ("-m", "run_dir=x"): ["run_dir: a sweep makes a directory for each job, give sweep_dir"],
-    ("-m", "sweep_dir=/dev"): ["sweep_dir: /dev exists already, give a new one or remove it"],
+    ("-m", "sweep_dir=/dev"): ["sweep_dir: /dev already exists, choose another or remove it"],
     ("-m", "sweep_dir="): ["sweep_dir: '' is not allowed, give a text"],
 }
 

@@ -83,7 +83,7 @@ FAULTS = {
     "data.path='a\0b'": r"data.path: 'a\x00b' is not allowed, give a text",
     "init_from=/no/such/run": "init_from: /no/such/run: there is no such run directory or checkpoint",
     "data.class_names=[a]": "data.class_names: ['a'] is not allowed, give a list of 2 or more values",
-    "data.class_names=[a,b,a]": "data.class_names: ['a', 'b', 'a'] is not allowed, each class has a name of its own",
+    "data.class_names=[a,b,a]": "data.class_names: ['a', 'b', 'a'] is not allowed, names must be unique",
     # references
     "epochs=${nowhere}": "epochs: refers to nowhere, which is unknown, known: accumulate, ",
     "epochs=${epochs}": "epochs: Recursive interpolation detected",
@@ -131,9 +131,9 @@ def test_a_fault(typed: str, run: Run, capsys: pytest.CaptureFixture[str]) -> No
 
 WITH_DATA = {
     "data.path=/no/such/folder": "data.path: there is no directory /no/such/folder",
-    "data.num_examples=121": "data.num_examples: 121 is more than the 120 examples that validation leaves",
+    "data.num_examples=121": "data.num_examples: 121 is more than the 120 examples left after validation",
     "data.val_examples=151": "data.val_examples: 151 is more than the 150 examples in the training file",
-    "data.val_examples=150": "data.val_examples: 150 leaves no example for training",
+    "data.val_examples=150": "data.val_examples: 150 leaves no examples for training",
     "data.class_names=[a,b]": "data.class_names: 2 names for labels up to 2, give 3",
     "batch_size=121": "batch_size: 121 is more than the 120 training examples, give at most 120",
     "accumulate=9": "accumulate: 9 is more than the 8 batches that 120 training examples make, give at most 8",
@@ -145,7 +145,7 @@ WITH_DATA = {
     "model.layers=[{linear:{out_features:3}}]": "model.layers.0.linear: linear_1 takes [features]",
     "model.layers=[flatten,{linear:{out_features:4}}]": "model.layers: the last, linear_1, gives [4], the data have 3",
     "model.layers.0.conv2d.kernel_size=11": "model.layers.0.conv2d: conv2d_1 kernel 11x11 is larger than the input",
-    "run_dir=/proc/nothing/here": "run_dir: /proc/nothing/here can't be made",
+    "run_dir=/proc/nothing/here": "run_dir: /proc/nothing/here can't be created",
 }
 
 

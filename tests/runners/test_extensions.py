@@ -102,7 +102,7 @@ def test_the_numbers_of_a_task_are_its_own(run: Run, capsys: pytest.CaptureFixtu
     assert saved.task == {"name": "brightness", "scale": 2.0}
     assert saved.task_state == {"pictures": 480}
     assert predict.main(["a", "x.png", TASK[0]]) == 2
-    assert "its task, brightness, names no classes" in capsys.readouterr().err
+    assert "its task, brightness, has no classes" in capsys.readouterr().err
 
 
 def test_debug_modes_know_a_task_of_ones_own(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -101,7 +101,7 @@ def test_one_bad_picture_does_not_stop_the_others(
     lines = err.splitlines()
     for name, line in zip(paths, lines, strict=False):
         assert line.startswith(f"error: {name}: ")
-    assert "there is nothing on it" in lines[3]
+    assert "nothing is drawn on it" in lines[3]
     assert "there is no such file" in lines[4]
     assert predict.main([str(trained), *paths, "--json"]) == 2
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

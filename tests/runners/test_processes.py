@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from runners.cli import train
-from runners.exit_codes import COMPILING
+from runners.exit_codes import COMPILING_MESSAGE
 from runners.files import checkpoint, metrics_csv
 from runners.files.status import state as state_of
 from runners.tasks.classification import Classification
@@ -88,7 +88,7 @@ def test_signals_save_and_leave(number: signal.Signals, code: int, striped: Path
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
-    assert err == f"interrupted by {number.name}; python run.py resume=a goes on\n"
+    assert err == f"interrupted by {number.name}; continue with python run.py resume=a\n"
     status = json.loads((tmp_path / "a" / "status.json").read_text())
     assert (status["state"], status["reason"]) == ("interrupted", number.name)
     assert checkpoint.load(tmp_path / "a" / "checkpoints" / "last.pkl").step >= 8
@@ -133,7 +133,7 @@ def test_a_signal_before_the_first_step_is_done_leaves_at_once(
 
     monkeypatch.setattr(Classification, "train_step", slow)
     assert run("run_dir=a") == 130
-    assert capsys.readouterr().err == "interrupted by SIGINT; python run.py resume=a goes on\n"
+    assert capsys.readouterr().err == "interrupted by SIGINT; continue with python run.py resume=a\n"
     assert state_of(Path("a")) == "interrupted"
     monkeypatch.setattr(Classification, "train_step", sound)
     assert train.main(["resume=a"]) == 0
@@ -149,7 +149,7 @@ def test_a_signal_that_a_callback_of_compiled_code_swallows_is_raised_once_more(
 
     monkeypatch.setattr(Classification, "train_step", compiles)
     assert run("run_dir=a") == 143
-    assert capsys.readouterr().err == "interrupted by SIGTERM; python run.py resume=a goes on\n"
+    assert capsys.readouterr().err == "interrupted by SIGTERM; continue with python run.py resume=a\n"
 
 
 def test_a_signal_before_the_first_step_is_heeded_when_that_begins(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +177,7 @@ def test_a_resume_that_has_nothing_left_to_train_is_done_when_figures_are_drawn(
     monkeypatch.setattr("runners.training.experiment._draw", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
     capsys.readouterr()
     assert train.main(["resume=a"]) == 130
-    assert capsys.readouterr().err == "interrupted by SIGINT; the run is done, a/summary.json tells how\n"
+    assert capsys.readouterr().err == "interrupted by SIGINT; the run is done, see a/summary.json\n"
     assert state_of(Path("a")) == "done"
 
 
@@ -251,7 +251,7 @@ def test_a_signal_while_figures_are_drawn(
     monkeypatch.setattr("runners.training.experiment._draw", lambda *arguments: os.kill(os.getpid(), signal.SIGTERM))
     assert run("run_dir=a", "epochs=1") == 143
     assert json.loads(Path("a/status.json").read_text())["state"] == "done"  # it was: only the pictures were missing
-    assert capsys.readouterr().err == "interrupted by SIGTERM; the run is done, a/summary.json tells how\n"
+    assert capsys.readouterr().err == "interrupted by SIGTERM; the run is done, see a/summary.json\n"
 
 
 def test_figures_that_cannot_be_drawn_do_not_fail_a_run(
@@ -274,7 +274,7 @@ def test_nobody_reads_what_is_printed(striped: Path, tmp_path: Path) -> None:
         )
     assert (done.returncode, done.stderr) == (
         1,
-        "error: what was to be printed can't be written: No space left on device\n",
+        "error: the output can't be written: No space left on device\n",
     )
     line = f"{sys.executable} {ROOT / 'predict.py'} a missing.png --json | true"
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
@@ -289,7 +289,7 @@ def test_a_signal_ends_a_sweep(striped: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err == "interrupted by SIGINT; python run.py resume=s/0 goes on\n"
+    assert err == "interrupted by SIGINT; continue with python run.py resume=s/0\n"
     assert [job.name for job in (tmp_path / "s").iterdir()] == ["0"]
 
 
@@ -310,7 +310,7 @@ def test_of_many_resumes_at_once_one_works(striped: Path, tmp_path: Path) -> Non
     working.send_signal(signal.SIGTERM)
     told = {process: process.communicate(timeout=60)[1] for process in processes}
     assert working.returncode == 143
-    message = "error: a: another process is at work in it, wait until it ends\n"
+    message = "error: a: in use by another process, wait until it ends\n"
     refused = [process for process in processes if process is not working]
     assert [(process.returncode, told[process]) for process in refused] == [(2, message)] * 3
     assert state_of(tmp_path / "a") == "interrupted"
@@ -325,7 +325,7 @@ def test_the_start_that_compiles_says_so_and_gives_the_same_bits_as_the_next(str
         train = command(striped, layers, f"run_dir={name}", "epochs=3")
         shown.append(on_a_terminal(train, tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "cache")))
         compiled.append({file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*.nbc")})
-    assert [text.count(COMPILING) for text in shown] == [1, 0]
+    assert [text.count(COMPILING_MESSAGE) for text in shown] == [1, 0]
     assert len(compiled[0]) >= 6
     assert compiled[0] == compiled[1]
     rows = [metrics_csv.read(tmp_path / name / "metrics.csv") for name in ("first", "second")]

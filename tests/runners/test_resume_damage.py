@@ -68,7 +68,7 @@ def test_a_broken_last_gives_way_to_previous(
     assert resume("resume=a") == 0
     assert spared == [10]
     [warning] = warnings(caplog)
-    assert "instead, a/checkpoints/previous.pkl is used, of step 10" in warning
+    assert "using a/checkpoints/previous.pkl, of step 10, instead" in warning
     assert outcome("a")["last"]["networks"] == outcome("whole")["last"]["networks"]
     assert outcome("a")["rows"] == outcome("whole")["rows"]
 

@@ -102,7 +102,7 @@ def test_what_belongs_beside_resume(run: Run, tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize("part", ["a/checkpoints", "a/checkpoints/last.pkl", "a/config.yaml"])
 def test_a_part_of_a_run(part: str, stopped: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert resume(f"resume={part}") == 2
-    assert capsys.readouterr().err == f"error: {part}: a part of a run, give the run: a\n"
+    assert capsys.readouterr().err == f"error: {part}: part of a run, give the run itself: a\n"
 
 
 def test_more_epochs_than_can_be_compared(stopped: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,7 +188,7 @@ def test_a_finished_run_says_so(run: Run, capsys: pytest.CaptureFixture[str]) ->
     capsys.readouterr()
     for typed in ([], ["patience=3"], ["checkpoint.every_steps=2"]):
         assert resume("resume=a", *typed) == 0
-        assert capsys.readouterr().out == "a: finished already; give more epochs=N to train on\n"
+        assert capsys.readouterr().out == "a: already finished; give a larger epochs=N to train further\n"
         assert everything(Path("a")) == before
 
 
@@ -209,7 +209,7 @@ def test_auto_takes_the_latest_that_is_not_finished(
     with RunDirectory.open(runs[2]):  # somebody is at work in it
         capsys.readouterr()
         assert resume("resume=auto") == 0
-    assert f"going on with {runs[1]}\n" in capsys.readouterr().out
+    assert f"resuming {runs[1]}\n" in capsys.readouterr().out
     assert [state_of(path) for path in runs] == ["interrupted", "done", "interrupted"]
 
 
@@ -227,7 +227,7 @@ def test_auto_leaves_what_diverged_and_what_tells_nothing(
     assert status("outputs/b")["diverged"]
     capsys.readouterr()
     assert resume("resume=auto") == 0
-    assert "going on with outputs/a\n" in capsys.readouterr().out
+    assert "resuming outputs/a\n" in capsys.readouterr().out
     assert resume("resume=auto") == 2
 
 
@@ -242,7 +242,7 @@ def test_who_looks_at_a_run_keeps_nobody_out(stopped: Run) -> None:
 def test_two_processes_never_work_in_one_run(stopped: Run, capsys: pytest.CaptureFixture[str]) -> None:
     with RunDirectory.open(Path("a")):
         assert resume("resume=a") == 2
-    assert capsys.readouterr().err == "error: a: another process is at work in it, wait until it ends\n"
+    assert capsys.readouterr().err == "error: a: in use by another process, wait until it ends\n"
     assert resume("resume=a") == 0
 
 
@@ -302,14 +302,14 @@ NO_RUNS: dict[str, tuple[Callable[[], Any], str]] = {
     "missing": (lambda: shutil.rmtree("a"), "a: there is no such run"),
     "another folder": (
         lambda: shutil.rmtree("a/checkpoints"),
-        "a: not a run directory: there is no folder checkpoints in it",
+        "a: not a run directory: it has no folder checkpoints",
     ),
     "no checkpoint": (lambda: empty("a/checkpoints"), "a: the run ended before its first step, begin it anew"),
     "another config": (
         lambda: change(config={"epochs": 3, "model": {}}),
         "the model in the checkpoint's config isn't that",
     ),
-    "no config": (lambda: change(config="{}"), "not a checkpoint that can be used: config: "),
+    "no config": (lambda: change(config="{}"), "not a usable checkpoint: config: "),
     "steps": (lambda: change(progress={"steps": 900}), "the checkpoint tells of 900 steps in an epoch of 8"),
     "rows": (lambda: change(progress={"rows": [{"epoch": 1.0}]}), "row 1 isn't that of an epoch"),
     "sums": (lambda: change(progress={"sums": {"loss": 1.0}}), "progress.sums: "),
@@ -317,7 +317,7 @@ NO_RUNS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: change(progress={"sums": {"dice": [1.0, 2.0]}}),
         "it has a sum of dice, which its task has not",
     ),
-    "examples": (lambda: change(progress={"steps": 7, "examples": 0}), "its sums aren't those of its steps"),
+    "examples": (lambda: change(progress={"steps": 7, "examples": 0}), "its sums don't match its steps"),
     "task state": (lambda: change(task_state={"more": 1}), "a saved state with ['more'] doesn't fit the task"),
     "optimizer": (lambda: change(optimizer={"velocity": 1}), "doesn't fit adam"),
     "vector": (
