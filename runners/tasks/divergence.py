@@ -1,4 +1,4 @@
-"""When numbers stop being finite: that a step has gone wrong, and where in the networks it shows first."""
+"""Detect values that aren't finite, and find where in a network they first appear."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from runners.tasks.task import Step, Task
 
 Report = Callable[[str], None]
-"""Given the name of what isn't finite."""
+"""Called with the name of what isn't finite."""
 
 
 class NotFinite(Exception):
-    """A training step met a loss or a gradient that is infinite or not a number, and changed no weight."""
+    """A training step found a loss or gradient that is infinite or NaN, and changed no weights."""
 
 
 class Diverged(Exception):
-    """A loss, a gradient or a weight is infinite or not a number."""
+    """A loss, a gradient or a weight is infinite or NaN."""
 
     @classmethod
     def at(cls, what: str, when: str) -> Diverged:
@@ -34,14 +34,14 @@ class Diverged(Exception):
 
 
 def finite(*tensors: Tensor | None) -> bool:
-    """Whether no value is infinite or NaN: one pass, and a second where large values may have made the sum infinite."""
+    """Whether no value is infinite or NaN: one pass, or a second one if large values may have overflowed the sum."""
     return all(
         tensor is None or bool(tensor.sum().isfinite()) or bool((tensor * 0).sum().isfinite()) for tensor in tensors
     )
 
 
 def fault_in_training(task: Task, batches: Sequence[Batch], step: Step) -> str:
-    """What isn't finite first when a step runs again, with the noise that it had."""
+    """Run a step again, with the same noise, and return the first value that isn't finite."""
     if step.mode.generator is not None:
         step.mode.generator.manual_seed(step.mode.generator.initial_seed())
 
@@ -53,7 +53,7 @@ def fault_in_training(task: Task, batches: Sequence[Batch], step: Step) -> str:
 
 
 def fault_in_evaluation(task: Task, batches: Iterable[Batch]) -> str:
-    """What isn't finite first when batches are evaluated again."""
+    """Evaluate batches again, and return the first value that isn't finite."""
     for batch in batches:
 
         def again(watched: Task, batch: Batch = batch) -> None:
@@ -81,7 +81,7 @@ def _first_fault(task: Task, batches: Sequence[Batch], again: Callable[[Task], o
 
 
 def watch(graph: Sequential, report: Report, path: str = "") -> Sequential:
-    """A graph of the same layers, each of which reports outputs and gradients that aren't finite."""
+    """A graph of the same layers that reports outputs and gradients that aren't finite."""
     watched = _watched(graph, report, path)
     assert isinstance(watched, Sequential)
     return watched
@@ -98,7 +98,7 @@ def _watched(layer: Layer, report: Report, path: str) -> Layer:
 
 
 class Watched(Layer):
-    """A layer that reports an output, an input's gradient or a parameter's gradient that isn't finite."""
+    """A layer that reports an output, or a gradient of its input or a parameter, that isn't finite."""
 
     def __init__(self, name: str, layer: Layer, report: Report) -> None:
         self.name = name
@@ -132,7 +132,7 @@ class Watched(Layer):
 
 
 class WatchedLoss(Loss):
-    """A loss that reports a value or a gradient that isn't finite."""
+    """A loss that reports a value or gradient that isn't finite."""
 
     def __init__(self, loss: Loss, report: Report) -> None:
         self.loss = loss
