@@ -1,1 +1,1 @@
-"""Configs: from what is typed and composed to checked values. Imports tasks, data, files and `cnn`."""
+"""Configs: from command lines and YAML files to checked values. Imports tasks, data, files and `cnn`."""

@@ -1,4 +1,4 @@
-"""What of a config goes together, and with the data: shapes and classes, batches and steps."""
+"""Whether the parts of a config are compatible with each other and with the data: shapes, classes, batches, steps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rule:
-    """The optimizer and the schedule of a network, None where they aren't sound, and the sections that name them."""
+    """A network's optimizer and schedule, each None if it is invalid, and the sections that configure them."""
 
     optimizer: Optimizer | None
     schedule: Schedule | None
@@ -34,7 +34,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a config names, None where that isn't sound."""
+    """The parts of a config, each None if it is invalid."""
 
     settings: Settings | None
     task: Task | None
@@ -44,7 +44,7 @@ class Parts:
 
 
 def find_faults(parts: Parts, data: Description) -> list[Fault]:
-    """Where parts of a config don't fit one another or the data, as far as the data are known."""
+    """The incompatibilities between parts of a config, and with the data as far as they are known."""
     settings, task = parts.settings, parts.task
     faults: list[Fault] = []
     planned: dict[str, Sequential] = {}
@@ -69,9 +69,9 @@ def find_faults(parts: Parts, data: Description) -> list[Fault]:
 def _planned(
     name: str, model: Mapping[str, Any] | None, shape: tuple[int, ...], batch: int, faults: list[Fault]
 ) -> dict[str, Sequential]:
-    """The network with its shapes known, by its name; adds the first layer whose input doesn't fit to the faults.
+    """The network with its shapes, by its name; the first layer that can't take its input is added to the faults.
 
-    `batch`: the bytes of a number for each example of a batch.
+    `batch`: the bytes of one value for each example of a batch.
     """
     if model is None:
         return {}
@@ -85,19 +85,21 @@ def _planned(
 
 
 def _too_large(name: str, planned: Sequential, input_shape: tuple[int, ...], batch: int) -> list[Fault]:
-    """The first layer whose output alone is larger than the machine's memory."""
+    """A fault for the first layer whose output alone is larger than the machine's memory."""
     memory = physical_memory()
     for _, layer, shape in planned.walk(input_shape):
         output = layer.output_shape(shape)
         size = math.prod(output) * batch
         if size > memory:
-            problem = f"a batch of its output {list(output)} takes {size / 2**30:,.0f} GiB, more than there is"
+            problem = (
+                f"a batch of its output {list(output)} takes {size / 2**30:,.0f} GiB, more than this machine's memory"
+            )
             return [Fault(f"{name}.{layer.place or 'layers'}", problem)]
     return []
 
 
 def physical_memory() -> int:
-    """The machine's memory in bytes; where the system doesn't tell, more than any machine has."""
+    """The machine's memory in bytes; if the system doesn't report it, more than any machine has."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -105,39 +107,39 @@ def physical_memory() -> int:
 
 
 def batches(size: int, accumulate: int, examples: int) -> list[Fault]:
-    """Batches larger than the data, and optimizer steps of more batches than there are."""
+    """Faults for batches larger than the data, and for optimizer steps with more batches than an epoch has."""
     if size > examples:
         return [Fault("batch_size", f"{size} is more than the {examples} training examples, give at most {examples}")]
     count = -(-examples // size)
     if accumulate > count:
-        problem = f"{accumulate} is more than the {count} batches that {examples} training examples make"
+        problem = f"{accumulate} is more than the {count} batches in {examples} training examples"
         return [Fault("accumulate", f"{problem}, give at most {count}")]
     return []
 
 
 def learning_rate(rule: Rule, dtype: torch.dtype) -> list[Fault]:
-    """A rate that the network's numbers can't hold, and a smallest one that is larger."""
+    """Faults for a learning rate too large for the network's dtype, and for a minimum above it."""
     if rule.optimizer is None or rule.schedule is None:
         return []
     optimizer, schedule = rule.sections
     lr, smallest = rule.optimizer.lr, getattr(rule.schedule, "min_lr", 0.0)
     if lr > torch.finfo(dtype).max:
-        return [Fault(f"{optimizer}.lr", f"{lr:g} is more than a {str(dtype).removeprefix('torch.')} can hold")]
+        return [Fault(f"{optimizer}.lr", f"{lr:g} is more than a {str(dtype).removeprefix('torch.')} can represent")]
     if smallest > lr:
         return [Fault(f"{schedule}.min_lr", f"{smallest:g} is more than {optimizer}.lr, give at most {lr:g}")]
     return []
 
 
 def rates(rule: Rule, length: RunLength, dtype: torch.dtype) -> list[Fault]:
-    """A warm-up that never ends, and a learning rate that overflows at the end of warm-up or of the run."""
+    """Faults for a warm-up longer than the run, and for a learning rate that overflows by the end of either."""
     if rule.optimizer is None or rule.schedule is None:
         return []
     lr, schedule, section = rule.optimizer.lr, rule.schedule, rule.sections[1]
     warmup = schedule.warmup_steps
     if warmup >= length.steps:
-        problem = f"{warmup} is not allowed, the run has {length.steps} steps: give fewer"
+        problem = f"{warmup} is not allowed, the run has only {length.steps} steps: give fewer"
         return [Fault(f"{section}.warmup_steps", problem)]
     last = [schedule(lr, step, length) for step in (warmup, length.steps - 1)]
     if lr <= torch.finfo(dtype).max and not all(rate <= torch.finfo(dtype).max for rate in last):
-        return [Fault(section, f"the learning rate grows beyond all bounds within {length.epochs} epochs")]
+        return [Fault(section, f"the learning rate overflows within {length.epochs} epochs")]
     return []

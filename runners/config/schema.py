@@ -1,4 +1,4 @@
-"""The whole config, checked at once: every mistake is told, each with its place as typed on the command line."""
+"""Check a whole config at once: every mistake is reported, each with its place as on the command line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class Checkpoints(BaseModel):
-    """When `last` is saved beside the end of each epoch."""
+    """When `last` is saved, in addition to the end of each epoch."""
 
     model_config = VALUES
 
@@ -42,7 +42,7 @@ class Checkpoints(BaseModel):
 
 
 class Settings(BaseModel):
-    """The keys at the top of a config, beside its sections."""
+    """The top-level keys of a config that aren't sections."""
 
     model_config = VALUES
 
@@ -65,15 +65,15 @@ class Settings(BaseModel):
     extensions: Text | Sequence[Text] = ()
 
     def run_length(self, examples: int) -> RunLength:
-        """How many steps the run has with this many training examples."""
+        """The run's length with this many training examples."""
         return RunLength(-(-examples // (self.batch_size * self.accumulate)), self.epochs)
 
 
 @dataclass(frozen=True)
 class Config:
-    """A config every part of which has been checked: values, from which objects are made anew at each call.
+    """A config whose parts have all been checked. It is immutable; its methods construct new objects.
 
-    Nothing of it changes; `changed` gives another one.
+    `changed` returns another config.
     """
 
     settings: Settings
@@ -90,11 +90,11 @@ class Config:
 
     @property
     def saved(self) -> dict[str, Any]:
-        """The config as a run keeps it, with what was chosen for it."""
+        """The config that a run saves, with defaults that were determined at run time."""
         return {**deepcopy(dict(self.raw)), "threads": self.threads}
 
     def changed(self, **sections: Any) -> Config:
-        """A config with other top-level keys or sections. Raises ConfigError."""
+        """A config with these top-level keys or sections replaced. Raises ConfigError."""
         return parse({**self.raw, **sections})
 
     def source(self) -> Source:
@@ -110,7 +110,7 @@ class Config:
         return made
 
     def task(self) -> Task:
-        """The task, without networks yet."""
+        """The task, not yet with its networks."""
         made: Task = construct_named(TASKS, self.raw["task"], "task")
         return made
 
@@ -124,18 +124,18 @@ class Config:
 
 
 def _of_network(raw: Mapping[str, Any], network: str, section: str) -> tuple[object, str]:
-    """A network's own section, such as `critic_optimizer`, or else the one for all; and its name."""
+    """A network's own section, such as `critic_optimizer`, or else the shared one; and its name."""
     own = f"{network}_{section}"
     return (raw[own], own) if own in raw else (raw.get(section), section)
 
 
 RESUME_KEYS = {
-    "resume": "is no part of a config, type resume=RUN",
-    "resume_changed": "belongs to resume=RUN",
+    "resume": "is not part of a config, give resume=RUN on the command line",
+    "resume_changed": "is only allowed with resume=RUN",
 }
 SECTIONS = ("data", "augment", "optimizer", "loss", "schedule", "task")
 NETWORK_SECTIONS = ("optimizer", "schedule")
-"""The sections that a network may have one of its own of."""
+"""The sections that each network may have its own version of."""
 
 
 def sections(networks: Sequence[str]) -> list[str]:
@@ -145,7 +145,7 @@ def sections(networks: Sequence[str]) -> list[str]:
 
 
 def parse(raw: Mapping[str, Any]) -> Config:
-    """Check a plain, resolved config. Raises ConfigError with all faults that show before any data is opened."""
+    """Check a plain, resolved config. Raises ConfigError with all faults that can be found without reading data."""
     parts, faults = _parts(raw, ())
     if faults:
         raise ConfigError(faults)
@@ -154,12 +154,12 @@ def parse(raw: Mapping[str, Any]) -> Config:
 
 
 def find_faults(raw: Mapping[str, Any], unchecked: Collection[str] = ()) -> list[Fault]:
-    """The faults that `parse` would raise, but for those of sections that aren't what was meant."""
+    """The faults that `parse` would raise, without those of `unchecked` sections."""
     return _parts(raw, unchecked)[1]
 
 
 def _parts(raw: Mapping[str, Any], unchecked: Collection[str]) -> tuple[Parts, list[Fault]]:
-    """What a config names, None for each part that can't be made or isn't judged, and all faults."""
+    """The parts of a config, each None if it can't be constructed or is unchecked, and all faults."""
     found: list[Fault] = []
 
     def collect(name: str, make: Callable[[], T]) -> T | None:
@@ -186,14 +186,14 @@ def _parts(raw: Mapping[str, Any], unchecked: Collection[str]) -> tuple[Parts, l
     parts = Parts(settings, task, models, rules, loss)
     if source:
         data = source.description
-        if settings is None or settings.debug in ("fast", "overfit"):  # which train on a part of it
+        if settings is None or settings.debug in ("fast", "overfit"):  # these train on a part of the data
             data = replace(data, examples=None)
         faults += compatibility.find_faults(parts, data)
     return parts, faults
 
 
 def _rule(raw: Mapping[str, Any], network: str, collect: Callable[[str, Callable[[], Any]], Any]) -> Rule:
-    """What trains a network, as far as it can be made."""
+    """A network's optimizer and schedule, if they can be constructed."""
     (optimizer, its_place), (schedule, other_place) = (
         _of_network(raw, network, section) for section in NETWORK_SECTIONS
     )
@@ -205,21 +205,21 @@ def _rule(raw: Mapping[str, Any], network: str, collect: Callable[[str, Callable
 
 
 def parts_of(config: Config) -> Parts:
-    """What a config names, made anew."""
+    """The parts of a config, newly constructed."""
     return _parts(config.raw, ())[0]
 
 
 def _settings(raw: Mapping[str, Any], networks: Sequence[str]) -> tuple[Settings | None, list[Fault]]:
-    """The keys at the top, if those that are known are sound, and all faults."""
+    """The top-level keys, if the known ones are valid, and all faults."""
     known = [*sections(networks), *Settings.model_fields]
     unknown = [key for key in raw if key not in known]
-    typed = [*known, *RESUME_KEYS]  # which are no part of a config, but may be misspelled
-    faults = [Fault(key, RESUME_KEYS.get(key) or f"unknown, {nearest(key, typed)}") for key in unknown]
+    candidates = [*known, *RESUME_KEYS]  # these aren't part of a config, but may be misspelled
+    faults = [Fault(key, RESUME_KEYS.get(key) or f"unknown, {nearest(key, candidates)}") for key in unknown]
     own = {key: value for key, value in raw.items() if key in Settings.model_fields}
     try:
         return check(Settings, own), faults
     except ConfigError as error:
-        misspelled = {closest(key, known) for key in unknown}  # and not missing as well
+        misspelled = {closest(key, known) for key in unknown}  # these aren't also reported as missing
         return None, faults + [fault for fault in error.faults if fault.place in own or fault.place not in misspelled]
 
 
@@ -238,16 +238,18 @@ def _model(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def device_of(settings: Settings) -> torch.device:
-    """The device that is asked for. Raises ConfigError where it isn't there."""
+    """The requested device. Raises ConfigError if it isn't available."""
     available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available() and settings.dtype != "float64",
         "cpu": True,
     }
     name: str = settings.device
-    if name == "auto":  # mps is there to be asked for: on nets of this size the compiled CPU kernels are at home
+    if name == "auto":  # never mps: for networks of this size the compiled CPU kernels are a good choice
         name = "cuda" if available["cuda"] else "cpu"
     if not available[name]:
         usable = ", ".join(["auto", *(candidate for candidate, there in available.items() if there)])
-        raise ConfigError([Fault("device", f"{name} is not there for {settings.dtype} on this machine, use {usable}")])
+        raise ConfigError(
+            [Fault("device", f"{name} is not available for {settings.dtype} on this machine, use {usable}")]
+        )
     return torch.device(name)
