@@ -1,1 +1,1 @@
-"""Several jobs from one command, and what they came to. Imports training and what that imports."""
+"""Several jobs from one command, and their results. Imports training and what that imports."""

@@ -1,4 +1,4 @@
-"""debug=summary, gradcheck and overfit: what configured networks are, and whether they can learn. No run directory."""
+"""debug=summary, gradcheck and overfit: describe and check the configured networks, without a run directory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(raw: Mapping[str, Any], mode: str) -> str:
 
 
 def _description(config: Config, task: Task) -> Description:
-    """What the data look like; they are only read where their kind doesn't tell."""
+    """The shape and classes of the data, which are only read if their kind doesn't determine these."""
     data = config.source().description
     if data.input_shape and (data.classes or not task.names_classes):
         return data
@@ -47,7 +47,7 @@ def _description(config: Config, task: Task) -> Description:
 
 
 def _task(config: Config, dtype: torch.dtype) -> tuple[Task, Description]:
-    """The task with its networks, and what its data look like."""
+    """The task with its networks, and the description of its data."""
     task = config.task()
     data = _description(config, task)
     assert data.input_shape
@@ -63,7 +63,7 @@ def _summary(config: Config) -> str:
 
 
 def _gradcheck(config: Config) -> str:
-    """A line for each layer, the loss, and all of it together."""
+    """A line for each layer, for the loss, and for the whole network."""
     if config.device.type == "mps":
         raise ConfigError([Fault("device", "mps has no float64, which gradcheck needs: give cpu")])
     task, data = _task(config, torch.float64)
@@ -90,7 +90,7 @@ def _with_progress(findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 def _findings(findings: Sequence[Finding]) -> str:
-    """A table of what was found, the wrong ones marked."""
+    """A table of the findings, with wrong gradients marked."""
     cells = [("layer", "input", "worst error", "of the gradient of", "")]
     cells += [
         (f.name, str(list(f.input_shape)), f"{f.error:.1e}", f.gradient, "WRONG" if f.wrong else "") for f in findings
@@ -100,14 +100,14 @@ def _findings(findings: Sequence[Finding]) -> str:
 
 
 def _overfit(config: Config) -> str:
-    """Train on one batch until its loss is small: a network that can't even learn that by heart has a fault."""
+    """Train on one batch until its loss is small: a network that can't even memorise that is faulty."""
     config = _without_regularisers(config)
     dataset = config.source().load()
     count = min(config.settings.batch_size, len(dataset.train))
     alone = replace(dataset, train=dataset.train.select(np.arange(count)))
     task = setup.start(config, alone)
     if "loss" not in (metric.name for metric in task.metrics):
-        raise ConfigError([Fault("debug", f"overfit watches a loss, and the task {task.kind} has none")])
+        raise ConfigError([Fault("debug", f"overfit needs a metric loss, but the task {task.kind} has none")])
     batch = next(setup.batches(config, alone, "train").in_order())
     step, loss = 0, math.inf
     with tqdm(total=MAX_STEPS, unit="step", disable=None, leave=False, file=sys.stderr) as bar:
@@ -124,7 +124,7 @@ def _overfit(config: Config) -> str:
 
 
 def _losses(task: Task, batch: Batch, config: Config) -> Iterator[float]:
-    """The loss before each of MAX_STEPS steps on one batch; infinity where it isn't finite."""
+    """The loss before each of up to MAX_STEPS steps on one batch; ends with infinity if a value isn't finite."""
     mode = Mode(train=True, generator=torch.Generator(config.device).manual_seed(config.settings.seed))
     for index in range(MAX_STEPS):
         sums = Sums()
@@ -137,7 +137,7 @@ def _losses(task: Task, batch: Batch, config: Config) -> Iterator[float]:
 
 
 def _without_regularisers(config: Config) -> Config:
-    """The config without what keeps a network from learning by heart, and with a rate that falls to 0."""
+    """The config without regularisation, which prevents memorising, and with a learning rate that falls to 0."""
     raw = config.raw
     sections = [key for key in raw if key.endswith(NETWORK_SECTIONS)]
     changed: dict[str, Any] = {"accumulate": 1, "loss": _zero(raw["loss"], "label_smoothing")}
@@ -153,7 +153,7 @@ def _zero(section: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _without_dropout(value: Any) -> Any:
-    """A list of layers, at any depth, with `p: 0` in each dropout."""
+    """A list of layers with `p: 0` in each dropout, at any depth."""
     if isinstance(value, list):
         return [_without_dropout(item) for item in value]
     if isinstance(value, str) and value in DROPOUTS:

@@ -1,4 +1,4 @@
-"""From a config to a finished run directory: the one place where everything is wired together."""
+"""From a config to a finished run directory: the place where everything is wired together."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is trained on what, and how far it has come."""
+    """A task, its data and config, and its progress."""
 
     config: Config
     dataset: Dataset
@@ -52,7 +52,7 @@ class Experiment:
 def run(raw: Mapping[str, Any], overrides: Sequence[str] = (), sweep_job: int | None = None) -> Result:
     """Train and test what a resolved config describes.
 
-    Raises ConfigError or InputError before a run directory is made; whatever comes later is written into it first.
+    Raises ConfigError or InputError before a run directory is created; later errors are recorded there first.
     """
     config = setup.prepare(raw)
     with watch_signals() as watch:
@@ -66,9 +66,9 @@ def run(raw: Mapping[str, Any], overrides: Sequence[str] = (), sweep_job: int | 
 def carry_out(
     experiment: Experiment, directory: RunDirectory, watch: SignalWatch, *, resumed: Mapping[str, Any] | None = None
 ) -> Result:
-    """Train and test from where an experiment stands.
+    """Train an experiment from its current progress, then test it.
 
-    `resumed` tells of a resume, for status.json. Raises RunFailed for what breaks down on the way, and Interrupted.
+    `resumed` describes a resume, for status.json. Raises RunFailed if anything fails, and Interrupted.
     """
     with _recorded(directory, experiment):
         if resumed:
@@ -98,7 +98,7 @@ def _train(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) 
 
 
 def listeners(task: Task, length: RunLength) -> list[Listener]:
-    """Who hears of a run beside its own files."""
+    """The listeners of a run, besides its own files."""
     return [Console(task, length)]
 
 
@@ -120,7 +120,7 @@ def _test(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) -
     directory.status("done")
     try:
         _draw(experiment, directory, outputs)
-    except Exception as error:  # the run is done, with or without pictures
+    except Exception as error:  # the run is done, with or without figures
         log.exception("the figures could not be drawn")
         print(f"warning: the figures could not be drawn: {error}", file=sys.stderr)
     metric = task.metric(task.monitor).name
@@ -130,7 +130,7 @@ def _test(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) -
 
 
 def _draw(experiment: Experiment, directory: RunDirectory, outputs: Tensor) -> None:
-    """Write the figures. matplotlib is loaded only here: it takes half a second."""
+    """Write the figures. matplotlib is imported only here, as that takes half a second."""
     from runners.tasks import figures
 
     rows = metrics_csv.read(directory.metrics)
@@ -159,12 +159,12 @@ def _summary(experiment: Experiment, test: Row) -> dict[str, Any]:
 
 
 def _log_summary(task: Task, examples: int) -> None:
-    """What is trained: into the log, and where somebody watches also onto the terminal."""
+    """Log a summary of the networks; print it too if stderr is a terminal."""
     text = "\n\n".join(table(summarise(graph)) for graph in task.graphs.values())
     count = sum(graph.flat.data.numel() for graph in task.graphs.values())
     log.info("%d parameters, %d training examples\n%s", count, examples, text)
     if sys.stderr.isatty():
-        with suppress(OSError):  # a terminal that is gone stops no run
+        with suppress(OSError):  # a closed terminal doesn't stop a run
             print(text, file=sys.stderr)
 
 
@@ -177,7 +177,7 @@ def _path(config: Config, sweep_job: int | None) -> Path:
 
 @contextmanager
 def _recorded(directory: RunDirectory, experiment: Experiment) -> Iterator[None]:
-    """Keep the directory's config, log and status true, however the run ends."""
+    """Keep the directory's config, log and status up to date, however the run ends."""
     config = experiment.config
     root = logging.getLogger("runners")
     handler = None
@@ -208,11 +208,11 @@ def _recorded(directory: RunDirectory, experiment: Experiment) -> Iterator[None]
         if handler:
             log.error("the run failed: %s", error, exc_info=not foreseen)
         reason = str(error) if foreseen else f"{type(error).__name__}: {error}"
-        with suppress(OSError):  # a full disk, or a directory that is gone: the failure itself is what counts
+        with suppress(OSError):  # a full disk or a deleted directory must not hide the failure itself
             directory.status("failed", reason=reason, diverged=foreseen)
         where = "" if foreseen or not handler else f" (traceback in {directory.path / 'run.log'})"
         if isinstance(error, OSError) and directory.checkpoint("last").exists():
-            where += f"; python run.py {shell_argument('resume', directory.path)} goes on from the last save"
+            where += f"; continue from the last save with python run.py {shell_argument('resume', directory.path)}"
         raise RunFailed(f"the run failed: {reason}{where}") from error
     finally:
         if handler:
@@ -221,5 +221,5 @@ def _recorded(directory: RunDirectory, experiment: Experiment) -> Iterator[None]
 
 
 def versions() -> dict[str, str]:
-    """Of what a run's numbers depend on."""
+    """The versions of everything that a run's numbers depend on."""
     return {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__, **COMPILER}

@@ -193,7 +193,11 @@ def test_labels_without_a_name(run: Run, tmp_path: Path, capsys: pytest.CaptureF
     ("name", "damage", "expected"),
     [
         (LABELS, lambda file: write_idx(file, np.full(150, 10)), "it has labels up to 10, but the classes are 0 to 9"),
-        (TEST_LABELS, lambda file: write_idx(file, np.full(60, 255)), "it has labels up to 255, but the classes are 0 to 9"),
+        (
+            TEST_LABELS,
+            lambda file: write_idx(file, np.full(60, 255)),
+            "it has labels up to 255, but the classes are 0 to 9",
+        ),
         (IMAGES, values(150, 28, 29), "its images are [28, 29], not [28, 28]"),
         (TEST_IMAGES, values(60, 1, 28, 28), "its images are [1, 28, 28], not [28, 28]"),
     ],

@@ -522,7 +522,7 @@ def test_an_evaluation_without_numbers_is_refused(
     assert evaluate.main([str(tmp_path / "x.pkl"), "data=idx", f"data.path={striped}"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert "x.pkl: its network gives no numbers, its loss is" in err
+    assert "x.pkl: its network's output isn't finite, its loss is" in err
 
 
 def test_a_prediction_beyond_the_memory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

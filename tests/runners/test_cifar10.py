@@ -26,7 +26,7 @@ def test_from_cifar10_to_an_evaluation(
     assert evaluate.main(["first"]) == 0
     assert "automobile" in capsys.readouterr().out
     assert evaluate.main(["first", "data=mnist"]) == 2
-    assert "the test images are [1, 28, 28], the network takes [3, 32, 32]" in capsys.readouterr().err
+    assert "the test images are [1, 28, 28], but the network takes [3, 32, 32]" in capsys.readouterr().err
 
 
 Change = Callable[[dict[str, bytes]], object]

@@ -258,7 +258,7 @@ def test_config_faults_come_before_the_network(clothes: Site, run: Run, capsys: 
     for data in (FASHION, CIFAR):
         others = [override for override in data if override != TEN_CLASSES]
         assert run(*others, "model.layers=[flatten,{linear:{out_features:9}}]") == 2
-        assert "the last, linear_1, gives [9], the data have 10 classes" in capsys.readouterr().err
+        assert "the last, linear_1, gives [9], but the data have 10 classes" in capsys.readouterr().err
     assert clothes.asked == []
     assert list(Path().iterdir()) == []
 

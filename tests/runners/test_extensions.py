@@ -129,7 +129,7 @@ BROKEN = {
     "x = 1 / 0": "mine.py:1: ZeroDivisionError: division by zero",
     "def f(:": "mine.py:1: SyntaxError: ",
     "import nothing_like_that": "mine.py:1: ModuleNotFoundError: No module named 'nothing_like_that'",
-    "from cnn import Layer\nclass Mine(Layer):\n    kind = 'relu'": "Mine: its kind, relu, is ReLU's already",
+    "from cnn import Layer\nclass Mine(Layer):\n    kind = 'relu'": "Mine: its kind, relu, is already used by ReLU",
 }
 
 

@@ -115,7 +115,7 @@ def test_from_pictures_to_a_prediction(run: Run, colours: Path, capsys: pytest.C
     (colours / "test/red").rename(colours / "test/rot")
     (colours / "train/red").rename(colours / "train/rot")
     assert evaluate.main(["first"]) == 2
-    assert capsys.readouterr().err == "error: the data have a class rot, the network knows blue, green, red\n"
+    assert capsys.readouterr().err == "error: the data have a class rot, but the network knows blue, green, red\n"
 
 
 Damage = Callable[[Path], object]

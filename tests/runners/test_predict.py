@@ -244,4 +244,4 @@ def test_evaluate_names_mistakes(
 
 def test_evaluate_refuses_other_shapes(trained: Path, striped: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate.main([str(trained), "data=idx", f"data.path={striped}"]) == 2
-    assert "the test images are [1, 10, 10], the network takes [1, 28, 28]" in capsys.readouterr().err
+    assert "the test images are [1, 10, 10], but the network takes [1, 28, 28]" in capsys.readouterr().err

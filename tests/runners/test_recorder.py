@@ -85,7 +85,7 @@ def test_a_listener_that_fails_is_dropped_with_one_warning(run: Run, monkeypatch
     assert run("run_dir=a") == 0
     assert outcome("a") == expected
     assert notes.heard[-1] == "end"
-    assert Path("a/run.log").read_text().count("Broken failed and is left out from now on: no connection") == 1
+    assert Path("a/run.log").read_text().count("Broken failed and is disabled: no connection") == 1
 
 
 def test_what_the_run_itself_cannot_write_ends_it(
