@@ -1,6 +1,6 @@
 """Draw the gradient of a picture: how each pixel would have to change to raise the score of the right digit.
 
-    python examples/picture_gradient.py [--examples 10000] [--out picture_gradient.png]
+    python examples/picture_gradient.py [--examples 10000] [--out outputs/picture_gradient.png]
 
 Shows that `backward` goes all the way to the input, and that it can leave the parameters' gradients alone. A small
 network is trained first (see train_mnist.py). Red pixels raise the digit's logit when they get lighter, blue ones
@@ -10,6 +10,7 @@ lower it.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
@@ -50,8 +51,9 @@ def draw(x: Tensor, dx: Tensor, targets: Tensor) -> Figure:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Draw the gradients of digits.")
     parser.add_argument("--examples", type=int, default=10000, help="training digits (default 10000)")
-    parser.add_argument("--out", default="picture_gradient.png", help="the picture (default picture_gradient.png)")
+    parser.add_argument("--out", type=Path, default=Path("outputs/picture_gradient.png"), help="where the picture goes")
     options = parser.parse_args()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     network = train(epochs=1, count=options.examples)
     _, test = Mnist().read()
     first = torch.arange(8)
