@@ -1,4 +1,4 @@
-"""The scripts in examples/ run as a user runs them, and say what their docstrings promise. Small, so that this is fast."""
+"""The scripts in examples/ run as a user runs them, and do what their docstrings say. Small, so that this is fast."""
 
 from __future__ import annotations
 
