@@ -14,8 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from cnn import ConfigError, Sequential, plan_model
-from cnn.arguments import LARGEST, Fault, FiniteFloat, NonNegative, Positive, check, join, show
+from cnn.arguments import LARGEST, FiniteFloat, NonNegative, Positive, check
+from cnn.faults import Fault, join
 from cnn.losses import LOSSES
+from cnn.text import show
 from runners import plain_pickle
 from runners.errors import CheckpointError, short
 from runners.metrics import COLUMNS

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from cnn import ConfigError
-from cnn.arguments import Fault
+from cnn.faults import Fault
 from runners import composition, debug, experiment, overrides, resume, schema, sweep, yaml_files
 from runners.errors import DebugFailed, ImageError, InputError, RunFailed
 from runners.exits import BAD_INPUT, DONE, FAILED, conclude

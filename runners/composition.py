@@ -12,7 +12,8 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnn.arguments import ConfigError, Fault, join, nearest, show
+from cnn.faults import ConfigError, Fault, join
+from cnn.text import nearest, show
 from runners import yaml_files
 
 REFERENCE = re.compile(r"\$\{\s*(?:model\.|\.+)(\w+)")

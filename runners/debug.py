@@ -13,8 +13,8 @@ import torch
 from tqdm import tqdm
 
 from cnn import Mode, Sequential, build_model
-from cnn.arguments import ConfigError, Fault
-from cnn.diagnosis import EXAMPLES, DiagnosisFailed, Finding, diagnose
+from cnn.faults import ConfigError, Fault
+from cnn.gradients.network import EXAMPLES, DiagnosisFailed, Finding, diagnose
 from cnn.layers.dropout import Dropout
 from cnn.summary import summarise, table
 from runners import preparation

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from cnn.arguments import printable as printable
-from cnn.arguments import short as short
+from cnn.text import printable as printable
+from cnn.text import short as short
 
 
 def typed_path(key: str, path: Path) -> str:

@@ -115,7 +115,7 @@ def _loss(content: checkpoint.Checkpoint) -> Loss:
     """The loss that the run was trained with, its arguments included. Raises ConfigError."""
     loss = schema.section({"loss": content.config.get("loss") or {"name": content.loss}}, "loss", LOSSES)
     try:
-        loss.require_classes(len(content.class_names))
+        loss.check_classes(len(content.class_names))
     except ConfigError as error:
         raise error.inside("loss") from None
     return loss

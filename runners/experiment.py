@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cnn import Sequential
 from cnn.layers.conv import Conv
-from cnn.ops.compiler import COMPILER
+from cnn.ops.cpu.codegen.compiler import COMPILER
 from cnn.summary import summarise, table
 from runners import checkpoint, metrics, preparation, snapshot
 from runners.data import Dataset, Examples

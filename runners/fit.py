@@ -10,15 +10,15 @@ from typing import Any
 import torch
 
 from cnn import Sequential, plan_model
-from cnn.arguments import ConfigError, Fault
+from cnn.faults import ConfigError, Fault
 from cnn.losses import Loss
-from cnn.schedules import Clock, Schedule
+from cnn.schedules import RunLength, Schedule
 
 
 def loss(loss: Loss, classes: int) -> list[Fault]:
     """Weights of another number of classes."""
     try:
-        loss.require_classes(classes)
+        loss.check_classes(classes)
     except ConfigError as error:
         return error.inside("loss").faults
     return []
@@ -83,7 +83,7 @@ def learning_rate(schedule: Schedule, lr: float, dtype: torch.dtype) -> list[Fau
     return []
 
 
-def schedule(schedule: Schedule, lr: float, clock: Clock, dtype: torch.dtype) -> list[Fault]:
+def schedule(schedule: Schedule, lr: float, clock: RunLength, dtype: torch.dtype) -> list[Fault]:
     """A warm-up that never ends, and a learning rate that overflows at the end of warm-up or of the run."""
     warmup = schedule.warmup_steps
     if warmup >= clock.steps:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from cnn import Mode
 from cnn.optimizers import Optimizer
-from cnn.schedules import Clock, Schedule
+from cnn.schedules import RunLength, Schedule
 from runners import metrics
 from runners.data.batches import Batch, Batches
 from runners.divergence import Diverged
@@ -39,7 +39,7 @@ Save = Callable[[str], None]
 class Plan:
     """What a training loop needs to know beside the data."""
 
-    clock: Clock
+    clock: RunLength
     seed: int
     optimizer: Optimizer
     schedule: Schedule

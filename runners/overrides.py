@@ -19,7 +19,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 
-from cnn.arguments import ConfigError, Fault, closest, nearest, show
+from cnn.faults import ConfigError, Fault
+from cnn.text import closest, nearest, show
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 KEY = r"[A-Za-z_]\w*(?:\.\w+)*"

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from cnn import Mode, Sequential, build_model, ops
-from cnn.arguments import ConfigError, Fault
-from cnn.schedules import Clock
+from cnn.faults import ConfigError, Fault
+from cnn.schedules import RunLength
 from runners import checkpoint
 from runners.data import Dataset, Examples
 from runners.errors import CheckpointError
@@ -122,12 +122,12 @@ def _check_last_batch(config: Config, network: Sequential, dataset: Dataset) -> 
         return
     x = torch.zeros(*dataset.input_shape, 1, dtype=config.dtype, device=config.device)
     try:
-        network.rehearse(x, Mode(train=True, keep_cache=False))
+        network.dry_run(x, Mode(train=True, keep_cache=False))
     except ValueError as error:
         raise ConfigError([Fault("batch_size", f"{size} leaves a last batch of one example: {error}")]) from None
 
 
-def clock(config: Config, dataset: Dataset) -> Clock:
+def clock(config: Config, dataset: Dataset) -> RunLength:
     """How many steps the run has."""
     return config.settings.clock(len(dataset.train))
 

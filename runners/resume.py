@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
-from cnn.arguments import ConfigError, Fault, show
-from cnn.schedules import Clock
+from cnn.faults import ConfigError, Fault
+from cnn.schedules import RunLength
+from cnn.text import show
 from runners import atomic, checkpoint, preparation, saved_config, snapshot
 from runners.checkpoint import Checkpoint
 from runners.data import Dataset
@@ -165,7 +166,7 @@ def _require_none(path: Path, decisive: Mapping[str, tuple[Any, Any]]) -> None:
 def _rates_differ(saved: Checkpoint, config: Config) -> bool:
     """Whether another number of epochs changes the learning rate of any step that both numbers have."""
     length = config.schedule.warmup_steps + 100  # of an epoch: whatever it is, rates depend on the number or they don't
-    before, after = (Clock(length, epochs) for epochs in (int(saved.config["epochs"]), config.settings.epochs))
+    before, after = (RunLength(length, epochs) for epochs in (int(saved.config["epochs"]), config.settings.epochs))
     shorter = min(before.steps, after.steps)
     steps = {*range(0, shorter, -(-shorter // MOST_COMPARED)), shorter - 1}
     return any(config.schedule(1.0, step, before) != config.schedule(1.0, step, after) for step in steps)

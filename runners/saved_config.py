@@ -9,7 +9,8 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from cnn.arguments import ConfigError, Fault, nearest, show
+from cnn.faults import ConfigError, Fault
+from cnn.text import nearest, show
 from runners import overrides
 
 Refuse = Callable[[str], str | None]

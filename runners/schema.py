@@ -9,24 +9,14 @@ from typing import Annotated, Any, Literal, TypeVar
 import torch
 from pydantic import BaseModel, Field
 
-from cnn.arguments import (
-    STRICT,
-    ConfigError,
-    Fault,
-    Positive,
-    PositiveFloat,
-    Text,
-    check,
-    closest,
-    construct,
-    nearest,
-    show,
-)
+from cnn.arguments import STRICT, Positive, PositiveFloat, Text, check, construct
 from cnn.builder import make_network
+from cnn.faults import ConfigError, Fault
 from cnn.losses import LOSSES, Loss
 from cnn.ops.threads import available_threads
 from cnn.optimizers import OPTIMIZERS, Optimizer
-from cnn.schedules import SCHEDULES, Clock, Schedule
+from cnn.schedules import SCHEDULES, RunLength, Schedule
+from cnn.text import closest, nearest, show
 from runners import fit
 from runners.checkpoint import PRECISIONS
 from runners.data import SOURCES, Source
@@ -66,9 +56,9 @@ class Settings(BaseModel):
     patience: Positive | None = None
     checkpoint: Checkpoints = Checkpoints()
 
-    def clock(self, examples: int) -> Clock:
+    def clock(self, examples: int) -> RunLength:
         """How many steps the run has with so many training examples."""
-        return Clock(-(-examples // (self.batch_size * self.accumulate)), self.epochs)
+        return RunLength(-(-examples // (self.batch_size * self.accumulate)), self.epochs)
 
 
 @dataclass(frozen=True)

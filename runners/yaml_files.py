@@ -9,7 +9,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnn.arguments import Fault
+from cnn.faults import Fault
 
 MOST_VALUES = 100_000
 

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from cnn.arguments import ConfigError, Fault, NonNegative, Positive, Text, show
+from cnn.arguments import NonNegative, Positive, Text
+from cnn.faults import ConfigError, Fault
+from cnn.text import show
 from runners.data.dataset import MOST_BYTES, Examples, Preparation, Source, ValSplit, reading
 from runners.errors import DataError
 

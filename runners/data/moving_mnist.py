@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from cnn.arguments import ConfigError, Fault, NonNegative, Positive
+from cnn.arguments import NonNegative, Positive
+from cnn.faults import ConfigError, Fault
 from runners.data.dataset import Examples, Source, ValSplit
 from runners.data.idx import Mnist
 

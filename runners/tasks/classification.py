@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cnn import Mode, Sequential
-from cnn.fusion import fuse
+from cnn.graphs.fusion import fuse
 from cnn.layers.activation import Softmax
 from cnn.losses import LOSSES, Loss, minus_log_sigmoid
 from cnn.optimizers import Optimizer, clip_grad_norm

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from cnn import Cache, Layer, ops
-from cnn.branches import GRAPHS, Concat, Residual
+from cnn.graphs import GRAPHS
+from cnn.graphs.concat import Concat
+from cnn.graphs.residual import Residual
 
 Broken = Callable[[type[Layer]], type[Layer]]
 
@@ -122,12 +124,12 @@ def mistakes(kind: str) -> list[Broken]:
 
 
 def batch_norm_without_its_second_term(self: Any, dy: Tensor, cache: Cache, **needs: bool) -> Tensor | None:
-    x, (mean, rstd), training = cache.take()
+    x, (mean, rstd), mode = cache.take()
     rows, gradient = x.flatten(1), dy.flatten(1)
     xhat = (rows - mean[:, None]) * rstd[:, None]
     self.weight.grad += (gradient * xhat).sum(1)
     self.bias.grad += gradient.sum(1)
-    shift = gradient.mean(1, keepdim=True) if training else 0
+    shift = gradient.mean(1, keepdim=True) if mode.train else 0
     dx: Tensor = (self.weight.data * rstd)[:, None] * (gradient - shift)
     return dx.view(dy.shape)
 

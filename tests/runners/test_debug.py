@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from cnn import Cache, diagnosis
-from cnn.branches import GRAPHS
+from cnn import Cache
+from cnn.gradients import network as diagnosis
+from cnn.graphs import GRAPHS
 from cnn.layers import LAYERS
 from cnn.layers.activation import ReLU
-from cnn.ops import direct, norm_kernels, window_kernels
+from cnn.ops.cpu import conv as direct
+from cnn.ops.cpu.kernels import norm as norm_kernels
+from cnn.ops.cpu.kernels import window as window_kernels
 from runners import metrics, overrides
 from tests.runners.broken_layers import WRONG_FORMULAS, mistakes
 from tests.runners.conftest import Run
@@ -175,7 +178,7 @@ def test_summary(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("debug=summary") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines if line[0].isalpha()] == [
-        *("layer", "conv2d_1", "batch_norm_1", "relu_1", "flatten_1", "linear_1", "total,")
+        *("layer", "conv2d_1", "batch_norm_1", "relu_1", "flatten_1", "linear_1", "total")
     ]
     conv = next(line for line in lines if line.startswith("conv2d_1"))
     assert conv.split()[1:] == ["[4,", "8,", "8]", "40", f"{4 * 64 * 2 * 9:,}", "0.4", "KiB"]
@@ -185,7 +188,7 @@ def test_summary(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_summary_is_in_the_log_of_a_run(run: Run) -> None:
     assert run("epochs=1", "run_dir=here") == 0
-    assert "total, an example" in Path("here/run.log").read_text(encoding="utf-8")
+    assert "total per example" in Path("here/run.log").read_text(encoding="utf-8")
 
 
 def test_overfit_learns_one_batch_without_regularisers(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
