@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cnn import Buffer, Cache, Layer, Mode, Parameter, Sequential
 from cnn.arguments import FiniteFloat
-from cnn.gradcheck import gradcheck
+from cnn.gradients.finite_differences import gradcheck
 
 
 class PReLU(Layer):

@@ -28,6 +28,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         _, images = extensions.load_typed(options.images)
+        if not images:
+            parser.error("the following arguments are required: images")
         predictor = Predictor.load(options.run, options.checkpoint)
     except (ConfigError, InputError) as error:
         return conclude(error)

@@ -62,7 +62,7 @@ def misfits(parts: Parts, data: Description) -> list[Fault]:
     for rule in parts.rules.values():
         faults += learning_rate(rule, dtype)
         if data.examples:
-            faults += rates(rule, settings.clock(data.examples), dtype)
+            faults += rates(rule, settings.run_length(data.examples), dtype)
     return list(dict.fromkeys(faults))
 
 
@@ -128,16 +128,16 @@ def learning_rate(rule: Rule, dtype: torch.dtype) -> list[Fault]:
     return []
 
 
-def rates(rule: Rule, clock: RunLength, dtype: torch.dtype) -> list[Fault]:
+def rates(rule: Rule, length: RunLength, dtype: torch.dtype) -> list[Fault]:
     """A warm-up that never ends, and a learning rate that overflows at the end of warm-up or of the run."""
     if rule.optimizer is None or rule.schedule is None:
         return []
     lr, schedule, section = rule.optimizer.lr, rule.schedule, rule.sections[1]
     warmup = schedule.warmup_steps
-    if warmup >= clock.steps:
-        problem = f"{warmup} is not allowed, the run has {clock.steps} steps: give fewer"
+    if warmup >= length.steps:
+        problem = f"{warmup} is not allowed, the run has {length.steps} steps: give fewer"
         return [Fault(f"{section}.warmup_steps", problem)]
-    last = [schedule(lr, step, clock) for step in (warmup, clock.steps - 1)]
+    last = [schedule(lr, step, length) for step in (warmup, length.steps - 1)]
     if lr <= torch.finfo(dtype).max and not all(rate <= torch.finfo(dtype).max for rate in last):
-        return [Fault(section, f"the learning rate grows beyond all bounds within {clock.epochs} epochs")]
+        return [Fault(section, f"the learning rate grows beyond all bounds within {length.epochs} epochs")]
     return []

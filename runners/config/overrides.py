@@ -140,10 +140,13 @@ def _read_all(arguments: Sequence[str], command: Command) -> dict[str, Typed]:
             command.unjudged += [fault.place for fault in error.faults if fault.place in groups()]
             continue
         first = given.setdefault(override.key, override)
-        if first.text != override.text:
-            problem = f"given twice, as {first.text} and as {override.text}: give it once"
-            command.faults.append(Fault(override.key, problem))
+        command.faults += given_twice(override.key, first.text, override.text)
     return given
+
+
+def given_twice(key: str, first: str, text: str) -> list[Fault]:
+    """A fault where a key is given another value than the one that it has already."""
+    return [Fault(key, f"given twice, as {first} and as {text}: give it once")] if first != text else []
 
 
 def _add_overrides(command: Command, arguments: Sequence[str]) -> None:

@@ -27,9 +27,9 @@ def with_typed(saved: Mapping[str, Any], typed: Sequence[str], refuse: Refuse) -
     for argument in sorted(typed, key=lambda text: "." in text.partition("=")[0]):  # groups before keys in them
         try:
             override = overrides.read(argument)
-            if given.setdefault(override.key, override.text) != override.text:
-                problem = f"given twice, as {given[override.key]} and as {override.text}: give it once"
-                raise ConfigError([Fault(override.key, problem)])
+            first = given.setdefault(override.key, override.text)
+            if twice := overrides.given_twice(override.key, first, override.text):
+                raise ConfigError(twice)
             _change(config, override, refuse)
         except ConfigError as error:
             found[argument] = error.faults

@@ -64,7 +64,7 @@ class Settings(BaseModel):
 
     extensions: Text | Sequence[Text] = ()
 
-    def clock(self, examples: int) -> RunLength:
+    def run_length(self, examples: int) -> RunLength:
         """How many steps the run has with this many training examples."""
         return RunLength(-(-examples // (self.batch_size * self.accumulate)), self.epochs)
 
@@ -146,7 +146,7 @@ def sections(networks: Sequence[str]) -> list[str]:
 
 def parse(raw: Mapping[str, Any]) -> Config:
     """Check a plain, resolved config. Raises ConfigError with all faults that show before any data is opened."""
-    parts, faults = _parts(raw, ())
+    parts, faults = _judged(raw, ())
     if faults:
         raise ConfigError(faults)
     assert parts.settings
@@ -155,11 +155,22 @@ def parse(raw: Mapping[str, Any]) -> Config:
 
 def find_faults(raw: Mapping[str, Any], unjudged: Collection[str] = ()) -> list[Fault]:
     """The faults that `parse` would raise, but for those of sections that aren't what was meant."""
-    return _parts(raw, unjudged)[1]
+    return _judged(raw, unjudged)[1]
 
 
-def _parts(raw: Mapping[str, Any], unjudged: Collection[str]) -> tuple[Parts, list[Fault]]:
-    """What a config names, None for each part that can't be made or isn't judged, and all faults."""
+def _judged(raw: Mapping[str, Any], unjudged: Collection[str]) -> tuple[Parts, list[Fault]]:
+    """What a config names, and all faults, those of parts that don't fit one another included."""
+    parts, source, faults = _parts(raw, unjudged)
+    if source:
+        data = source.description
+        if parts.settings is None or parts.settings.debug in ("fast", "overfit"):  # which train on a part of it
+            data = replace(data, examples=None)
+        faults = faults + compatibility.misfits(parts, data)
+    return parts, faults
+
+
+def _parts(raw: Mapping[str, Any], unjudged: Collection[str]) -> tuple[Parts, Source | None, list[Fault]]:
+    """What a config names, None for each part that can't be made or isn't judged, and the faults of single parts."""
     found: list[Fault] = []
 
     def collect(name: str, make: Callable[[], T]) -> T | None:
@@ -183,13 +194,7 @@ def _parts(raw: Mapping[str, Any], unjudged: Collection[str]) -> tuple[Parts, li
     if settings and settings.threads and settings.threads > available_threads():
         problem = f"{settings.threads} is more than the {available_threads()} that this process may use"
         faults.append(Fault("threads", problem))
-    parts = Parts(settings, task, models, rules, loss)
-    if source:
-        data = source.description
-        if settings is None or settings.debug in ("fast", "overfit"):  # which train on a part of it
-            data = replace(data, examples=None)
-        faults += compatibility.misfits(parts, data)
-    return parts, faults
+    return Parts(settings, task, models, rules, loss), source, faults
 
 
 def _rule(raw: Mapping[str, Any], network: str, collect: Callable[[str, Callable[[], Any]], Any]) -> Rule:

@@ -20,8 +20,8 @@ from filelock import FileLock, Timeout
 
 from runners.errors import RunDirectoryError
 from runners.files import atomic
+from runners.files.status import LOCK, now, read_status
 
-LOCK = ".lock"
 LOOKING = 0.5
 """Seconds: who only looks whether a run is held holds it for less."""
 
@@ -29,6 +29,16 @@ LOOKING = 0.5
 def new_name() -> str:
     """`<date>/<time>-<short unique id>`."""
     return f"{datetime.now():%Y-%m-%d/%H-%M-%S}-{secrets.token_hex(3)}"
+
+
+def make_new(key: str, path: Path) -> None:
+    """Make a folder, and those above it. Raises RunDirectoryError, with the key, where it is there or can't be made."""
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        raise RunDirectoryError(f"{key}: {path} exists already, give a new one or remove it") from None
+    except OSError as error:
+        raise RunDirectoryError(f"{key}: {path} can't be made: {error.strerror}") from None
 
 
 class RunDirectory:
@@ -52,12 +62,7 @@ class RunDirectory:
 
         Raises RunDirectoryError where something is already there, or where none can be made.
         """
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            raise RunDirectoryError(f"run_dir: {path} exists already, give a new one or remove it") from None
-        except OSError as error:
-            raise RunDirectoryError(f"run_dir: {path} can't be made: {error.strerror}") from None
+        make_new("run_dir", path)
         try:
             (path / "checkpoints").mkdir()
             directory = cls(path)
@@ -141,36 +146,6 @@ class _Log(logging.FileHandler):
             super().close()
 
 
-def read_status(path: Path) -> dict[str, Any]:
-    """What a run's status.json says; nothing where it can't be read."""
-    try:
-        content = json.loads((path / "status.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def is_held(path: Path) -> bool:
-    """Whether a process is at work in a run's directory. Raises OSError where that can't be told."""
-    lock = FileLock(path / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
-
-
-def state(path: Path) -> str:
-    """How a run stands: running, done, failed, interrupted; died, where its process ended without a word; unknown."""
-    told = str(read_status(path).get("state", "unknown"))
-    try:
-        held = is_held(path)
-    except OSError:
-        return "unknown" if told == "running" else told
-    return "running" if held else "died" if told == "running" else told
-
-
 def _why_no_run(path: Path) -> str:
     for run in (path.parent, path.parent.parent):
         if path.exists() and (run / "checkpoints").is_dir():
@@ -183,8 +158,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def now() -> str:
-    """The time in UTC, to the second."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,1 @@
+"""Pictures as networks see them: read, turned, cropped. Imports no other wing."""

@@ -1,0 +1,1 @@
+"""Several jobs from one command, and what they came to. Imports training and what that imports."""

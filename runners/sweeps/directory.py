@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from runners.errors import RunDirectoryError
-from runners.files.run_directory import RunDirectory
+from runners.files.run_directory import RunDirectory, make_new
 
 
 @contextmanager
@@ -17,12 +17,7 @@ def directory(path: Path) -> Iterator[Path]:
     Raises RunDirectoryError where something is already there or nothing can be made.
     """
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
-    try:
-        path.mkdir(parents=True)
-    except FileExistsError:
-        raise RunDirectoryError(f"sweep_dir: {path} exists already, give a new one or remove it") from None
-    except OSError as error:
-        raise RunDirectoryError(f"sweep_dir: {path} can't be made: {error.strerror}") from None
+    make_new("sweep_dir", path)
     try:
         yield path
     finally:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cnn.text import columns
+
 WIDTH = 100
 
 
@@ -25,5 +27,4 @@ def table(jobs: Sequence[Job]) -> str:
         own = [typed for typed in job.overrides if typed not in common and not typed.startswith("sweep_dir=")]
         result = " ".join(job.result.split())
         rows.append((str(job.number), " ".join(own), result if len(result) <= WIDTH else f"{result[: WIDTH - 3]}..."))
-    widths = [max(len(row[column]) for row in rows) for column in range(2)]
-    return "\n".join(f"{number:>{widths[0]}}  {typed:<{widths[1]}}  {result}" for number, typed, result in rows)
+    return "\n".join(columns(rows, "><<"))

@@ -14,7 +14,7 @@ from cnn.graphs.fusion import fuse
 from cnn.layers.activation import Softmax
 from cnn.layers.conv import Conv
 from cnn.losses import Loss, minus_log_sigmoid
-from cnn.text import printable
+from cnn.text import columns, printable
 from runners.data.batches import Batch
 from runners.data.dataset import Dataset, Description
 from runners.tasks.sums import Sums
@@ -166,13 +166,11 @@ def confusion(targets: Tensor, predicted: Tensor, classes: int) -> Tensor:
 def _table(matrix: Tensor, class_names: Sequence[str]) -> str:
     """A line for each class: its examples, how many of them got its name, and the name that they got instead."""
     names = [printable(name) for name in class_names]
-    width = max(len("class"), *map(len, names))
-    lines = [f"{'class':>{width}}  examples  accuracy  most often taken for"]
+    rows = [("class", "examples", "accuracy", "most often taken for")]
     for index, name in enumerate(names):
         row = matrix[index].clone()
         examples, right = int(row.sum()), int(row[index])
         row[index] = 0
         wrong = f"{names[int(row.argmax())]} ({int(row.max())})" if row.any() else ""
-        share = f"{right / examples:.2%}" if examples else "-"
-        lines.append(f"{name:>{width}}  {examples:>8,}  {share:>8}  {wrong}".rstrip())
-    return "\n".join(lines)
+        rows.append((name, f"{examples:,}", f"{right / examples:.2%}" if examples else "-", wrong))
+    return "\n".join(columns(rows, ">>><"))

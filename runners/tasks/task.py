@@ -57,7 +57,7 @@ class Step:
     """
 
     index: int
-    clock: RunLength
+    length: RunLength
     mode: Mode
     max_norm: float | None = None
 
@@ -70,9 +70,9 @@ class Trained:
     optimizer: Optimizer
     schedule: Schedule
 
-    def lr(self, index: int, clock: RunLength) -> float:
+    def lr(self, index: int, length: RunLength) -> float:
         """The learning rate of a step."""
-        return self.schedule(self.optimizer.lr, index, clock)
+        return self.schedule(self.optimizer.lr, index, length)
 
     def update(self, step: Step, *losses: Number) -> None:
         """Add up the gradient over all processes, clip it, and take a step of the optimizer.
@@ -91,7 +91,7 @@ class Trained:
             raise NotFinite
         if step.max_norm is not None:
             clip_grad_norm(flat.grad, step.max_norm)
-        self.optimizer.step(flat, self.lr(step.index, step.clock))
+        self.optimizer.step(flat, self.lr(step.index, step.length))
 
 
 class Task:
@@ -205,9 +205,9 @@ class Task:
         """The column of each network's learning rate: `lr`, or `lr/NETWORK` where there are several."""
         return {name: "lr" if len(cls.networks) == 1 else f"lr/{name}" for name in cls.networks}
 
-    def learning_rates(self, index: int, clock: RunLength) -> dict[str, float]:
+    def learning_rates(self, index: int, length: RunLength) -> dict[str, float]:
         """The learning rates of a step by their columns."""
-        return {column: self.trained[name].lr(index, clock) for name, column in self.rate_columns().items()}
+        return {column: self.trained[name].lr(index, length) for name, column in self.rate_columns().items()}
 
     def watched(self, report: Report) -> Task:
         """A copy with the same parameters that reports what isn't finite, layer by layer."""

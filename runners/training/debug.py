@@ -17,6 +17,7 @@ from cnn.faults import ConfigError, Fault
 from cnn.gradients.network import EXAMPLES, DiagnosisFailed, Finding, diagnose
 from cnn.schedules import RunLength
 from cnn.summary import summarise, table
+from cnn.text import columns
 from runners.config.schema import OF_NETWORKS, Config
 from runners.data import Description
 from runners.data.batches import Batch
@@ -94,8 +95,7 @@ def _findings(findings: Sequence[Finding]) -> str:
     cells += [
         (f.name, str(list(f.input_shape)), f"{f.error:.1e}", f.gradient, "WRONG" if f.wrong else "") for f in findings
     ]
-    widths = [max(len(line[column]) for line in cells) for column in range(5)]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    lines = columns(cells)
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 

@@ -18,20 +18,22 @@ import torch
 from torch import Tensor
 
 from cnn.ops.cpu.codegen.compiler import COMPILER
+from cnn.schedules import RunLength
 from cnn.summary import summarise, table
 from runners.config.schema import Config
 from runners.data import Dataset
 from runners.errors import RunFailed, typed_path
 from runners.files import checkpoint, metrics_csv
 from runners.files.metrics_csv import Row
-from runners.files.run_directory import RunDirectory, new_name, now
+from runners.files.run_directory import RunDirectory, new_name
+from runners.files.status import now
 from runners.signals import Interrupted, SignalWatch, watch_signals
 from runners.tasks.divergence import Diverged, fault_in_evaluation
 from runners.tasks.task import Task
 from runners.training import setup, snapshot
 from runners.training.loop import Loop, evaluate
 from runners.training.progress import Progress
-from runners.training.recorder import Console, Recorder, RunFiles
+from runners.training.recorder import Console, Listener, Recorder, RunFiles
 from runners.training.result import Result
 
 log = logging.getLogger(__name__)
@@ -89,10 +91,15 @@ def _train(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) 
     plan = setup.plan_training(config, dataset)
     columns = ["epoch", "step", *task.rate_columns().values(), *task.columns(), *metrics_csv.TIMING]
     files = RunFiles(directory, columns, lambda: snapshot.take(config, task, dataset, progress))
-    recorder = Recorder(files, [Console(task, plan.clock.steps, plan.clock.epochs)])
+    recorder = Recorder(files, listeners(task, plan.length))
     train, val = (setup.batches(config, dataset, split) for split in ("train", "val"))
     _tell_summary(task, len(dataset.train))
     Loop(task, plan, progress, train, val, recorder, watch).run()
+
+
+def listeners(task: Task, length: RunLength) -> list[Listener]:
+    """Who hears of a run beside its own files."""
+    return [Console(task, length)]
 
 
 def _test(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) -> dict[str, Any]:

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 class Plan:
     """What a training loop needs to know beside task and data."""
 
-    clock: RunLength
+    length: RunLength
     seed: int
     accumulate: int = 1
     """Batches of one optimizer step."""
@@ -44,7 +44,7 @@ class Plan:
 
     def is_done(self, progress: Progress) -> bool:
         """Whether no epoch is left to train."""
-        return progress.epoch >= self.clock.epochs or progress.patience_is_over(self.patience)
+        return progress.epoch >= self.length.epochs or progress.patience_is_over(self.patience)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Loop:
                 self._leave_on_signals()
         finally:
             recorder.end()
-        if progress.epoch < plan.clock.epochs:
+        if progress.epoch < plan.length.epochs:
             waited = f"no better {progress.monitor} for {plan.patience} epochs"
             log.info("stopped early: %s", recorder.reason or waited)
 
@@ -103,14 +103,14 @@ class Loop:
     def _train(self) -> Row:
         """Train the steps that are left of an epoch; returns the columns of its row that training gives."""
         task, plan, progress, signals = self.task, self.plan, self.progress, self.signals
-        epoch, clock = progress.epoch, plan.clock
+        epoch, length = progress.epoch, plan.length
         generator = torch.Generator(device=next(iter(task.graphs.values())).flat.data.device)
         mode = Mode(train=True, generator=generator, reduce=self.world.reduce)
-        noise_seeds = _noise_seeds(plan.seed, epoch, clock.steps_per_epoch)
+        noise_seeds = _noise_seeds(plan.seed, epoch, length.steps_per_epoch)
         start = time.perf_counter() - progress.seconds
         rest = self.train_batches.shuffled(plan.seed, epoch, progress.steps * plan.accumulate)
         for group in in_groups(rest, plan.accumulate):
-            step = Step(epoch * clock.steps_per_epoch + progress.steps, clock, mode, plan.clip_grad_norm)
+            step = Step(epoch * length.steps_per_epoch + progress.steps, length, mode, plan.clip_grad_norm)
             generator.manual_seed(noise_seeds[progress.steps])
             with signals.leaving_before_anything_is_done():  # the first step compiles kernels, which takes long
                 self._step(group, step)
@@ -124,7 +124,7 @@ class Loop:
         return {
             "epoch": epoch + 1,
             "step": progress.step,
-            **task.learning_rates((epoch + 1) * clock.steps_per_epoch - 1, clock),
+            **task.learning_rates((epoch + 1) * length.steps_per_epoch - 1, length),
             **progress.sums.reduce(self.world.reduce).means("train"),
             "step_seconds": progress.seconds,
             "images_per_second": progress.examples * self.world.size / progress.seconds,
@@ -135,7 +135,7 @@ class Loop:
             self.task.train_step(group, step, self.progress.sums)
         except NotFinite:
             rates = ", ".join(
-                f"{name} {rate:.3g}" for name, rate in self.task.learning_rates(step.index, step.clock).items()
+                f"{name} {rate:.3g}" for name, rate in self.task.learning_rates(step.index, step.length).items()
             )
             when = f"in step {self.progress.steps + 1} of epoch {self.progress.epoch + 1} ({rates})"
             raise Diverged.at(fault_in_training(self.task, group, step), when) from None

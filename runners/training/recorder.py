@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from tqdm import tqdm
 
+from cnn.schedules import RunLength
 from runners.files import checkpoint, metrics_csv
 from runners.files.checkpoint import Checkpoint
 from runners.files.metrics_csv import Row
@@ -97,13 +98,12 @@ class Recorder:
 class Console(Listener):
     """A line an epoch into the log and, on a terminal, above a bar of the steps."""
 
-    def __init__(self, task: Task, steps: int, epochs: int) -> None:
+    def __init__(self, task: Task, length: RunLength) -> None:
         self.task = task
-        self.steps = steps
-        self.epochs = epochs
+        self.length = length
 
     def begin(self, progress: Progress) -> None:
-        self.bar = tqdm(total=self.steps, initial=progress.step, unit="step", disable=None, leave=False)
+        self.bar = tqdm(total=self.length.steps, initial=progress.step, unit="step", disable=None, leave=False)
 
     def step(self, progress: Progress) -> None:
         self.bar.update()
@@ -119,7 +119,7 @@ class Console(Listener):
         self.bar.close()
 
     def _line(self, row: Row) -> str:
-        parts = [f"epoch {row['epoch']}/{self.epochs}"]
+        parts = [f"epoch {row['epoch']}/{self.length.epochs}"]
         parts += [f"{name} {value:.4g}" for name, value in row.items() if name.partition("/")[0] == "lr"]
         for split in ("train", "val"):
             shown = [

@@ -15,13 +15,15 @@ from cnn.faults import ConfigError, Fault
 from cnn.schedules import RunLength, Schedule
 from cnn.text import show
 from runners.config import extensions
+from runners.config.overrides import given_twice
 from runners.config.saved import flat, with_typed
 from runners.config.schema import Config
 from runners.data import Dataset
 from runners.errors import CheckpointError, DataError, RunDirectoryError, printable, short, typed_path
 from runners.files import atomic, checkpoint
 from runners.files.checkpoint import Checkpoint
-from runners.files.run_directory import RunDirectory, now, read_status, state
+from runners.files.run_directory import RunDirectory
+from runners.files.status import now, read_status, state
 from runners.signals import watch_signals
 from runners.training import setup, snapshot
 from runners.training.experiment import Experiment, carry_out, versions
@@ -211,8 +213,8 @@ def _require_data(dataset: Dataset, saved: Checkpoint, may_change: bool) -> None
 def _require_place(progress: Progress, plan: Plan, changed: Sequence[str]) -> None:
     """Raise ConfigError or CheckpointError where the config doesn't lead on from where the run stands."""
     faults = []
-    if plan.clock.epochs < progress.epoch:
-        faults.append(Fault("epochs", f"{plan.clock.epochs} is not allowed, {progress.epoch} are done already"))
+    if plan.length.epochs < progress.epoch:
+        faults.append(Fault("epochs", f"{plan.length.epochs} is not allowed, {progress.epoch} are done already"))
     if progress.steps:
         here = (
             f"the run stands behind step {progress.steps} of epoch {progress.epoch + 1}, this can change between epochs"
@@ -220,9 +222,9 @@ def _require_place(progress: Progress, plan: Plan, changed: Sequence[str]) -> No
         faults += [Fault(key, here) for key in changed if key.split(".")[0] in BETWEEN_EPOCHS and key not in HARMLESS]
     if faults:
         raise ConfigError(faults)
-    if progress.steps > plan.clock.steps_per_epoch:
+    if progress.steps > plan.length.steps_per_epoch:
         raise CheckpointError(
-            f"the checkpoint tells of {progress.steps} steps in an epoch of {plan.clock.steps_per_epoch}"
+            f"the checkpoint tells of {progress.steps} steps in an epoch of {plan.length.steps_per_epoch}"
         )
 
 
@@ -275,10 +277,9 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[str, list[str], bool]:
     for argument in arguments:
         key, _, value = argument.partition("=")
         key = key.lstrip("+")
-        if key == "resume" and run not in ("", value):
-            faults.append(Fault(key, f"given twice, as {run} and as {value}: give it once"))
-        elif key == "resume":
-            run = value
+        if key == "resume":
+            faults += given_twice(key, run or value, value)
+            run = run or value
         elif key == "resume_changed":
             may_change = value == "true"
             if value not in ("true", "false"):

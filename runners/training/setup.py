@@ -56,7 +56,7 @@ def _shortened(config: Config, dataset: Dataset) -> tuple[Config, Dataset]:
         val=first(dataset.val, few),
         test=first(dataset.test, few),
     )
-    steps = settings.clock(len(short.train)).steps
+    steps = settings.run_length(len(short.train)).steps
     schedules = {
         section: {**content, "warmup_steps": min(content["warmup_steps"], steps - 1)}
         for section, content in config.raw.items()
@@ -158,7 +158,7 @@ def plan_training(config: Config, dataset: Dataset) -> Plan:
     """What the training loop has to know."""
     settings = config.settings
     return Plan(
-        settings.clock(len(dataset.train)),
+        settings.run_length(len(dataset.train)),
         settings.seed,
         settings.accumulate,
         settings.clip_grad_norm,

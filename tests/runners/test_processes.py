@@ -23,10 +23,12 @@ import pytest
 
 from runners.cli import train
 from runners.exit_codes import COMPILING
-from runners.files import checkpoint, metrics_csv, run_directory
+from runners.files import checkpoint, metrics_csv
+from runners.files.status import state as state_of
 from runners.tasks.classification import Classification
-from tests.runners.conftest import SMALL_MODEL, Run
+from tests.runners.conftest import Run
 from tests.runners.outcomes import stop_at
+from tools.small_runs import SMALL_MODEL
 
 ROOT = Path(__file__).parents[2]
 
@@ -133,7 +135,7 @@ def test_a_signal_before_the_first_step_is_done_leaves_at_once(
     monkeypatch.setattr(Classification, "train_step", slow)
     assert run("run_dir=a") == 130
     assert capsys.readouterr().err == "interrupted by SIGINT; python run.py resume=a goes on\n"
-    assert run_directory.state(Path("a")) == "interrupted"
+    assert state_of(Path("a")) == "interrupted"
     monkeypatch.setattr(Classification, "train_step", sound)
     assert train.main(["resume=a"]) == 0
 
@@ -177,7 +179,7 @@ def test_a_resume_that_has_nothing_left_to_train_is_done_when_figures_are_drawn(
     capsys.readouterr()
     assert train.main(["resume=a"]) == 130
     assert capsys.readouterr().err == "interrupted by SIGINT; the run is done, a/summary.json tells how\n"
-    assert run_directory.state(Path("a")) == "done"
+    assert state_of(Path("a")) == "done"
 
 
 def test_commands_can_be_pasted(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -237,7 +239,7 @@ def test_a_second_signal_leaves_at_once_and_harms_nothing(number: int, striped: 
         process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode in (-number, 128 + number)  # the first may have been heeded before the second came
-    assert run_directory.state(tmp_path / "a") in ("died", "interrupted")
+    assert state_of(tmp_path / "a") in ("died", "interrupted")
     saved = checkpoint.load_run(tmp_path / "a", "last")
     resumed = [sys.executable, str(ROOT / "run.py"), "resume=a", f"epochs={saved.epoch + 1}"]
     assert subprocess.run(resumed, cwd=tmp_path, stdout=subprocess.DEVNULL).returncode == 0
@@ -299,20 +301,20 @@ def test_of_many_resumes_at_once_one_works(striped: Path, tmp_path: Path) -> Non
     wait_for_epochs(tmp_path / "a", train)
     train.kill()
     train.communicate()
-    assert run_directory.state(tmp_path / "a") == "died"
+    assert state_of(tmp_path / "a") == "died"
     resume = [sys.executable, str(ROOT / "run.py"), "resume=a"]
     processes = [subprocess.Popen(resume, cwd=tmp_path, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     while sum(process.poll() is None for process in processes) > 1:
         time.sleep(0.05)
     [working] = [process for process in processes if process.poll() is None]
-    assert run_directory.state(tmp_path / "a") == "running"
+    assert state_of(tmp_path / "a") == "running"
     working.send_signal(signal.SIGTERM)
     told = {process: process.communicate(timeout=60)[1] for process in processes}
     assert working.returncode == 143
     message = "error: a: another process is at work in it, wait until it ends\n"
     refused = [process for process in processes if process is not working]
     assert [(process.returncode, told[process]) for process in refused] == [(2, message)] * 3
-    assert run_directory.state(tmp_path / "a") == "interrupted"
+    assert state_of(tmp_path / "a") == "interrupted"
 
 
 def test_the_start_that_compiles_says_so_and_gives_the_same_bits_as_the_next(striped: Path, tmp_path: Path) -> None:

@@ -13,9 +13,12 @@ import pytest
 import yaml
 
 from runners.cli import train
-from runners.files import checkpoint, metrics_csv, plain_pickle, run_directory
-from tests.runners.conftest import Run, write_dataset
-from tests.runners.outcomes import outcome, status, stop_at
+from runners.files import checkpoint, metrics_csv, plain_pickle
+from runners.files import status as status_file
+from runners.files.status import state as state_of
+from tests.runners.conftest import Run
+from tests.runners.outcomes import status, stop_at
+from tools.small_runs import outcome, write_dataset
 
 Capture = pytest.CaptureFixture[str]
 LAST, PREVIOUS, BEST = (Path("a/checkpoints", f"{which}.pkl") for which in ("last", "previous", "best"))
@@ -213,15 +216,15 @@ def test_a_status_that_says_nothing_of_use(content: str, stopped: Run) -> None:
 
 
 def test_states(stopped: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run_directory.state(Path("a")) == "interrupted"
+    assert state_of(Path("a")) == "interrupted"
 
     def refused(path: Path) -> bool:
         raise PermissionError
 
     with monkeypatch.context() as patch:  # of somebody else's run
-        patch.setattr(run_directory, "is_held", refused)
-        assert run_directory.state(Path("a")) == "interrupted"
+        patch.setattr(status_file, "is_held", refused)
+        assert state_of(Path("a")) == "interrupted"
         Path("a/status.json").write_text('{"state": "running"}')
-        assert run_directory.state(Path("a")) == "unknown"
+        assert state_of(Path("a")) == "unknown"
     Path("a/status.json").unlink()
-    assert run_directory.state(Path("a")) == "unknown"
+    assert state_of(Path("a")) == "unknown"

@@ -17,10 +17,12 @@ from filelock import FileLock
 from cnn.ops.threads import available_threads
 from runners.cli import train
 from runners.config.schema import Settings, sections
-from runners.files import checkpoint, metrics_csv, plain_pickle, run_directory
+from runners.files import checkpoint, metrics_csv, plain_pickle
 from runners.files.run_directory import RunDirectory
-from tests.runners.conftest import Run, write_dataset
-from tests.runners.outcomes import outcome, status, stop_at
+from runners.files.status import state as state_of
+from tests.runners.conftest import Run
+from tests.runners.outcomes import status, stop_at
+from tools.small_runs import outcome, write_dataset
 
 
 def resume(*arguments: str) -> int:
@@ -209,7 +211,7 @@ def test_auto_takes_the_latest_that_is_not_finished(
         capsys.readouterr()
         assert resume("resume=auto") == 0
     assert f"going on with {runs[1]}\n" in capsys.readouterr().out
-    assert [run_directory.state(path) for path in runs] == ["interrupted", "done", "interrupted"]
+    assert [state_of(path) for path in runs] == ["interrupted", "done", "interrupted"]
 
 
 def test_auto_leaves_what_diverged_and_what_tells_nothing(
@@ -248,10 +250,10 @@ def test_two_processes_never_work_in_one_run(stopped: Run, capsys: pytest.Captur
 def test_a_run_that_died_is_told_from_one_that_runs(stopped: Run) -> None:
     with RunDirectory.open(Path("a")) as directory:
         directory.status("running")
-        assert run_directory.state(Path("a")) == "running"
-    assert run_directory.state(Path("a")) == "died"
+        assert state_of(Path("a")) == "running"
+    assert state_of(Path("a")) == "died"
     assert resume("resume=a") == 0
-    assert run_directory.state(Path("a")) == "done"
+    assert state_of(Path("a")) == "done"
 
 
 def test_other_data_are_noticed(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
