@@ -36,7 +36,9 @@ def train(epochs: int, count: int) -> Sequential:
     net = build_model(MODEL, input_shape=(1, 28, 28))
     loss, optimizer = CrossEntropy(), Adam()
     for epoch in range(1, epochs + 1):
-        for indices in torch.randperm(min(count, len(training))).split(32):  # type: ignore[no-untyped-call]
+        order = torch.randperm(min(count, len(training)))
+        for start in range(0, len(order), 32):
+            indices = order[start : start + 32]
             y, cache = net.forward(inputs(training, indices), Mode(train=True))
             _, loss_cache = loss.forward(y, training.targets[indices])
             net.flat.grad.zero_()
@@ -49,7 +51,8 @@ def train(epochs: int, count: int) -> Sequential:
 def accuracy(net: Sequential, examples: Examples) -> float:
     """The share of the examples whose largest output is that of the right class."""
     right = 0
-    for indices in torch.arange(len(examples)).split(1000):  # type: ignore[no-untyped-call]
+    for start in range(0, len(examples), 1000):
+        indices = torch.arange(start, min(start + 1000, len(examples)))
         y, _ = net.forward(inputs(examples, indices), Mode(train=False, keep_cache=False))
         right += int((y.argmax(0) == examples.targets[indices]).sum())
     return right / len(examples)
