@@ -27,8 +27,8 @@ LEVELS: list[tuple[str, ...]] = [
 """Each imports what is above it in this list, and its own."""
 
 LONG_FILES: dict[str, str] = {
-    "tests/faults/pickles.py": "every kind of malicious pickle, by hand",
-    "tests/photos.py": "27 kinds of photos, each a few lines of drawing",
+    "tools/faults/pickles.py": "every kind of malicious pickle, by hand",
+    "tools/photos.py": "27 kinds of photos, each a few lines of drawing",
     "tests/runners/test_augmentation.py": "each amount against its own formula",
     "tests/runners/test_pictures.py": "what is read and what is refused, with their messages",
     "tests/runners/test_checkpoint.py": "one table of what is refused, which every test reads",

@@ -146,7 +146,7 @@ def sections(networks: Sequence[str]) -> list[str]:
 
 def parse(raw: Mapping[str, Any]) -> Config:
     """Check a plain, resolved config. Raises ConfigError with all faults that can be found without reading data."""
-    parts, faults = _parts(raw, ())
+    parts, faults = _checked(raw, ())
     if faults:
         raise ConfigError(faults)
     assert parts.settings
@@ -155,11 +155,22 @@ def parse(raw: Mapping[str, Any]) -> Config:
 
 def find_faults(raw: Mapping[str, Any], unchecked: Collection[str] = ()) -> list[Fault]:
     """The faults that `parse` would raise, without those of `unchecked` sections."""
-    return _parts(raw, unchecked)[1]
+    return _checked(raw, unchecked)[1]
 
 
-def _parts(raw: Mapping[str, Any], unchecked: Collection[str]) -> tuple[Parts, list[Fault]]:
-    """The parts of a config, each None if it can't be constructed or is unchecked, and all faults."""
+def _checked(raw: Mapping[str, Any], unchecked: Collection[str]) -> tuple[Parts, list[Fault]]:
+    """The parts of a config, and all faults, including incompatibilities between parts."""
+    parts, source, faults = _parts(raw, unchecked)
+    if source:
+        data = source.description
+        if parts.settings is None or parts.settings.debug in ("fast", "overfit"):  # these train on a part of the data
+            data = replace(data, examples=None)
+        faults = faults + compatibility.find_faults(parts, data)
+    return parts, faults
+
+
+def _parts(raw: Mapping[str, Any], unchecked: Collection[str]) -> tuple[Parts, Source | None, list[Fault]]:
+    """The parts of a config, each None if it can't be constructed or is unchecked, and the faults of single parts."""
     found: list[Fault] = []
 
     def collect(name: str, make: Callable[[], T]) -> T | None:
@@ -183,13 +194,7 @@ def _parts(raw: Mapping[str, Any], unchecked: Collection[str]) -> tuple[Parts, l
     if settings and settings.threads and settings.threads > available_threads():
         problem = f"{settings.threads} is more than the {available_threads()} that this process may use"
         faults.append(Fault("threads", problem))
-    parts = Parts(settings, task, models, rules, loss)
-    if source:
-        data = source.description
-        if settings is None or settings.debug in ("fast", "overfit"):  # these train on a part of the data
-            data = replace(data, examples=None)
-        faults += compatibility.find_faults(parts, data)
-    return parts, faults
+    return Parts(settings, task, models, rules, loss), source, faults
 
 
 def _rule(raw: Mapping[str, Any], network: str, collect: Callable[[str, Callable[[], Any]], Any]) -> Rule:

@@ -167,7 +167,7 @@ def confusion(targets: Tensor, predicted: Tensor, classes: int) -> Tensor:
 def _table(matrix: Tensor, class_names: Sequence[str]) -> str:
     """A line per class: its examples, its accuracy, and the class that it is most often mistaken for."""
     names = [printable(name) for name in class_names]
-    rows = [("class", "examples", "accuracy", "most often mistaken for")]
+    rows = [("class", "examples", "accuracy", "most often taken for")]
     for index, name in enumerate(names):
         row = matrix[index].clone()
         examples, right = int(row.sum()), int(row[index])

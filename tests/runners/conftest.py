@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import gzip
 import signal
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,6 +11,7 @@ import pytest
 from runners.cli import train
 from runners.data.sources.idx import Idx, Mnist, read_idx
 from tests.runners.outcomes import stop_at
+from tools.small_runs import SMALL_MODEL, write_dataset
 
 Array = np.ndarray[Any, Any]
 
@@ -23,32 +22,6 @@ def interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
-
-
-def write_idx(file: Path, values: Array) -> None:
-    """An IDX file of unsigned bytes, gzipped where the name ends so."""
-    content = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape) + values.astype(np.uint8).tobytes()
-    file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
-
-
-def stripes(count: int, shape: tuple[int, ...], seed: int) -> tuple[Array, Array]:
-    """Noisy images whose class, 0 to 2, says along which of the first axes, or neither, they are striped."""
-    generator = np.random.default_rng(seed)
-    labels = generator.integers(0, 3, count)
-    images = generator.integers(0, 80, (count, *shape))
-    for image, label in zip(images, labels, strict=True):
-        if label < 2:
-            image[(slice(None),) * label + (slice(None, None, 2),)] += 120
-    return images, labels
-
-
-def write_dataset(folder: Path, shape: tuple[int, ...] = (10, 10), end: str = "", count: int = 150) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for prefix, number, seed in (("train", count, 1), ("t10k", 60, 2)):
-        images, labels = stripes(number, shape, seed)
-        write_idx(folder / f"{prefix}-images-idx{images.ndim}-ubyte{end}", images)
-        write_idx(folder / f"{prefix}-labels-idx1-ubyte{end}", labels)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -73,8 +46,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert train.main(["epochs=3", "data.num_examples=20000", f"run_dir={folder}"]) == 0
     return folder
 
-
-SMALL_MODEL = "model.layers=[{conv2d:{out_channels:4,kernel_size:3}},batch_norm,relu,flatten,{linear:{out_features:3}}]"
 
 Run = Callable[..., int]
 

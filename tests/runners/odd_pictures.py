@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from tests import photos
+from tools import photos
 
 Array = np.ndarray[Any, Any]
 

@@ -8,10 +8,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from runners.files import checkpoint, metrics_csv
 from runners.tasks.classification import Classification
 from runners.tasks.task import Task
 
@@ -20,28 +18,6 @@ COLUMNS = [
     *("images_per_second", "seconds"),
 ]
 """Of the metrics.csv of a classifier."""
-
-
-def without_times(value: Any) -> Any:
-    """Everything that a run wrote but what depends on the clock; arrays as their bytes."""
-    if isinstance(value, dict):
-        timed = ("seconds", "step_seconds", "images_per_second", "run_dir")
-        return {key: without_times(item) for key, item in value.items() if key not in timed}
-    if isinstance(value, list):
-        return [without_times(item) for item in value]
-    return (value.dtype.name, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
-
-
-def outcome(run: str | Path) -> dict[str, Any]:
-    """Rows, summary and checkpoints."""
-    return {
-        "rows": without_times(metrics_csv.read(Path(run, "metrics.csv"))),
-        "summary": without_times(json.loads(Path(run, "summary.json").read_text())),
-        **{
-            which: without_times(checkpoint.load(Path(run, f"checkpoints/{which}.pkl")).model_dump())
-            for which in ("last", "best")
-        },
-    }
 
 
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:

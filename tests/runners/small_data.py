@@ -18,7 +18,8 @@ from PIL import Image
 from runners.data.download import Remote
 from runners.data.sources import cifar10, fashion_mnist
 from runners.data.sources.idx import header
-from tests.runners.conftest import SMALL_MODEL, Array
+from tests.runners.conftest import Array
+from tools.small_runs import SMALL_MODEL
 
 TEN_CLASSES = SMALL_MODEL.replace("out_features:3", "out_features:10")
 NOWHERE = "http://127.0.0.1:9"

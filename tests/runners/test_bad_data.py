@@ -16,8 +16,9 @@ from runners.data.dataset import MAX_BYTES
 from runners.data.sources import idx
 from runners.data.sources.idx import Idx, header, read_idx
 from runners.errors import DataError
-from tests.runners.conftest import Run, stripes, write_dataset, write_idx
+from tests.runners.conftest import Run
 from tests.runners.small_data import TEN_CLASSES
+from tools.small_runs import stripes, write_dataset, write_idx
 
 Damage = Callable[[Path], object]
 

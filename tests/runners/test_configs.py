@@ -19,7 +19,8 @@ from runners.data.sources import SOURCES, cifar10
 from runners.tasks.registry import TASKS
 from runners.training import debug
 from tests.runners import small_data
-from tests.runners.conftest import Run, write_dataset
+from tests.runners.conftest import Run
+from tools.small_runs import write_dataset
 
 
 @pytest.fixture(autouse=True)

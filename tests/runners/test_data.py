@@ -11,6 +11,7 @@ import torch
 from runners.data.batches import Batches
 from runners.data.dataset import Dataset
 from runners.data.sources.idx import Idx, Mnist
+from tools.small_runs import write_idx
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +91,6 @@ def test_shuffles_are_permutations_that_seed_and_epoch_decide(mnist: Dataset) ->
 
 
 def test_moments_of_a_constant_image_do_not_divide_by_zero(tmp_path: Path) -> None:
-    from tests.runners.conftest import write_idx
-
     for prefix in ("train", "t10k"):
         write_idx(tmp_path / f"{prefix}-images-idx3-ubyte", np.full((20, 4, 4), 7))
         write_idx(tmp_path / f"{prefix}-labels-idx1-ubyte", np.arange(20) % 2)

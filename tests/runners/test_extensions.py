@@ -17,7 +17,8 @@ from runners.config import extensions
 from runners.files import checkpoint
 from runners.tasks.registry import TASKS
 from tests.runners.conftest import Run
-from tests.runners.outcomes import outcome, stop_at, stop_at_step_of
+from tests.runners.outcomes import stop_at, stop_at_step_of
+from tools.small_runs import outcome
 
 Capture = pytest.CaptureFixture[str]
 FILES = Path(__file__).parent / "extensions"

@@ -1,4 +1,4 @@
-"""The short form of `python -m tests.faults`."""
+"""The short form of `python -m tools.faults`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import pytest
 
 from runners.errors import CheckpointError
 from runners.files import safe_unpickler
-from tests.faults import contents, pickles, runs
-from tests.faults.grammar import grammatical
-from tests.faults.memory import Peak
-from tests.faults.trials import Server
+from tools.faults import contents, pickles, runs
+from tools.faults.grammar import grammatical
+from tools.faults.memory import Peak
+from tools.faults.trials import Server
 
 ROOT = Path(__file__).parents[2]
 UNSAFE = """
 import pickle, sys
 from pathlib import Path
 from runners.files import plain_pickle
-from tests.faults import pickles
+from tools.faults import pickles
 plain_pickle.parse = pickle.loads
 files = pickles.by_hand(Path(sys.argv[1]))
 found = pickles.examine((name, files[name]) for name in ("os.system", "open", "np.zeros"))

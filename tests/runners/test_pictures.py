@@ -16,7 +16,6 @@ from PIL import Image
 from runners.cli import predict
 from runners.pictures.reading import read_picture
 from runners.prediction import Predictor
-from tests import photos
 from tests.runners.odd_pictures import (
     NOT_A_FILE,
     NOT_A_PICTURE,
@@ -33,6 +32,7 @@ from tests.runners.odd_pictures import (
     written,
 )
 from tests.runners.small_data import forbid
+from tools import photos
 
 ROOT = Path(__file__).parents[2]
 Capture = pytest.CaptureFixture[str]
@@ -294,7 +294,7 @@ def test_the_box_around_a_digit_is_not_its_stroke(missing: str, trained: Path, t
 
 
 def test_photos_of_digits(trained: Path, tmp_path: Path) -> None:
-    """A few of each kind, and small ones; `python -m tests.photos RUN` measures more, and prints a table."""
+    """A few of each kind, and small ones; `python -m tools.photos RUN` measures more, and prints a table."""
     images, labels = photos.digits()
     predictor = Predictor.load(str(trained))
     shares = {

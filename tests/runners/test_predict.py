@@ -19,6 +19,7 @@ from runners.pictures.reading import read_picture
 from runners.prediction import Predictor
 from runners.tasks import figures
 from tests.runners.conftest import Run
+from tools.small_runs import write_dataset
 
 MNIST = Mnist().path
 
@@ -201,8 +202,6 @@ def test_named_classes_and_plain_pictures(
 
 
 def test_volumes_take_no_pictures(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from tests.runners.conftest import write_dataset
-
     folder = write_dataset(tmp_path / "volumes", (8, 8, 8))
     assert run("model=conv3d", "model.classes=3", f"data.path={folder}", "run_dir=first", "epochs=1") == 0
     capsys.readouterr()

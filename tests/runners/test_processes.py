@@ -26,8 +26,9 @@ from runners.exit_codes import COMPILING_MESSAGE
 from runners.files import checkpoint, metrics_csv
 from runners.files.status import state as state_of
 from runners.tasks.classification import Classification
-from tests.runners.conftest import SMALL_MODEL, Run
+from tests.runners.conftest import Run
 from tests.runners.outcomes import stop_at
+from tools.small_runs import SMALL_MODEL
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,7 +13,7 @@ from runners.training import experiment
 from runners.training.progress import Progress
 from runners.training.recorder import Console, Listener
 from tests.runners.conftest import Run
-from tests.runners.outcomes import outcome
+from tools.small_runs import outcome
 
 
 class Notes(Listener):

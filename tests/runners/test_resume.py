@@ -9,7 +9,8 @@ import pytest
 from runners.cli import train
 from runners.files import checkpoint
 from tests.runners.conftest import Run
-from tests.runners.outcomes import outcome, status, stop_at
+from tests.runners.outcomes import status, stop_at
+from tools.small_runs import outcome
 
 LITTLE = "optimizer.lr=1e-12"
 DROPOUT = (

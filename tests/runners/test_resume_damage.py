@@ -16,8 +16,9 @@ from runners.cli import train
 from runners.files import checkpoint, metrics_csv, plain_pickle
 from runners.files import status as status_file
 from runners.files.status import state as state_of
-from tests.runners.conftest import Run, write_dataset
-from tests.runners.outcomes import outcome, status, stop_at
+from tests.runners.conftest import Run
+from tests.runners.outcomes import status, stop_at
+from tools.small_runs import outcome, write_dataset
 
 Capture = pytest.CaptureFixture[str]
 LAST, PREVIOUS, BEST = (Path("a/checkpoints", f"{which}.pkl") for which in ("last", "previous", "best"))

@@ -20,8 +20,9 @@ from runners.config.schema import Settings, sections
 from runners.files import checkpoint, metrics_csv, plain_pickle
 from runners.files.run_directory import RunDirectory
 from runners.files.status import state as state_of
-from tests.runners.conftest import Run, write_dataset
-from tests.runners.outcomes import outcome, status, stop_at
+from tests.runners.conftest import Run
+from tests.runners.outcomes import status, stop_at
+from tools.small_runs import outcome, write_dataset
 
 
 def resume(*arguments: str) -> int:

@@ -14,8 +14,9 @@ import yaml
 
 from runners.files import checkpoint, metrics_csv
 from runners.files.run_directory import RunDirectory
-from tests.runners.conftest import Run, write_dataset
+from tests.runners.conftest import Run
 from tests.runners.outcomes import COLUMNS
+from tools.small_runs import write_dataset
 
 
 def files(folder: Path) -> set[str]:

@@ -15,8 +15,8 @@ import pytest
 from runners.cli.train import main as train
 from runners.exit_codes import guarded
 from runners.files import metrics_csv
-from tests.runners.conftest import SMALL_MODEL
 from tests.runners.test_sweep import statuses
+from tools.small_runs import SMALL_MODEL
 
 STARTS = 8
 

@@ -1,4 +1,4 @@
-"""`python -m tests.faults [--count 100000] [--trials 100] [--seed 0]`: the long form of the tests of faults.
+"""`python -m tools.faults [--count 100000] [--trials 100] [--seed 0]`: the long form of the tests of faults.
 
 pickles: files that are no checkpoints, or stopped being ones. runs: processes that are killed, and disks that fail.
 Exit code 1 where something went otherwise than promised.
@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.faults import contents, pickles, runs
-from tests.faults.trials import Server
+from tools.faults import contents, pickles, runs
+from tools.faults.trials import Server
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Faults of files, processes and disks.")
+    parser = argparse.ArgumentParser(prog="python -m tools.faults", description="Faults of files, processes and disks.")
     parser.add_argument("--count", type=int, default=100_000, metavar="N", help="files made at random in each group")
     parser.add_argument("--trials", type=int, default=100, metavar="N", help="runs in each group")
     parser.add_argument("--seed", type=int, default=0)

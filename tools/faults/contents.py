@@ -27,9 +27,9 @@ from runners.errors import InputError
 from runners.files import plain_pickle
 from runners.prediction import Predictor
 from runners.training import evaluation, resume
-from tests.faults.memory import Peak
-from tests.faults.pickles import MAX_BYTES, Hang
-from tests.runners.conftest import SMALL_MODEL, write_dataset
+from tools.faults.memory import Peak
+from tools.faults.pickles import MAX_BYTES, Hang
+from tools.small_runs import SMALL_MODEL, write_dataset
 
 GROUP = "contents of a checkpoint"
 MAX_SECONDS = 20

@@ -1,6 +1,6 @@
 """Photos of handwritten digits, drawn from MNIST's test digits: how often is each kind read right?
 
-`python -m tests.photos RUN [--count N] [--save FOLDER]` prints a table of kinds of photos, and of MNIST's own images. A
+`python -m tools.photos RUN [--count N] [--save FOLDER]` prints a table of kinds of photos, and of MNIST's own images. A
 digit is drawn with some pen on some paper, turned a little, lit, blurred, made noisy and saved as JPEG of quality 40.
 """
 
@@ -353,7 +353,7 @@ def accuracy(predictor: Predictor, files: Iterable[bytes], labels: Array, folder
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.photos", description="How often are photos of digits read right?"
+        prog="python -m tools.photos", description="How often are photos of digits read right?"
     )
     parser.add_argument("run", help="a run directory, or a checkpoint in it")
     parser.add_argument("--count", type=int, default=100, help="photos of each kind (default 100)")

@@ -1,7 +1,7 @@
 """Real processes of run.py that are killed, or whose disk fails, at chosen moments.
 
 A server process imports everything once and forks a child for each trial, which takes some hundredths of a second and
-not seconds: `python -m tests.faults.trials` is that server. In a child, every step by which files under the working
+not seconds: `python -m tools.faults.trials` is that server. In a child, every step by which files under the working
 directory change (open, write, fsync, rename, remove, mkdir) counts, and at one of them it is killed, or from it on the
 disk is full, or read-only. Or the system lets no file grow beyond a size.
 """
@@ -46,7 +46,7 @@ class Server:
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.trials"],
+            [sys.executable, "-m", "tools.faults.trials"],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -13,9 +13,8 @@ from typing import Any
 from runners.errors import InputError
 from runners.files import checkpoint
 from runners.files.status import state as state_of
-from tests.faults.trials import Ended, Server
-from tests.runners.conftest import SMALL_MODEL, write_dataset
-from tests.runners.outcomes import outcome
+from tools.faults.trials import Ended, Server
+from tools.small_runs import SMALL_MODEL, outcome, write_dataset
 
 GROUPS = (
     "killed at each change of a file",

@@ -21,8 +21,8 @@ import numpy as np
 
 from runners.errors import CheckpointError
 from runners.files import plain_pickle
-from tests.faults.grammar import grammatical
-from tests.faults.memory import Peak
+from tools.faults.grammar import grammatical
+from tools.faults.memory import Peak
 
 MAX_SECONDS = 2
 MAX_BYTES = 200 * 2**20
