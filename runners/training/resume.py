@@ -85,10 +85,7 @@ def resume(path: Path, overrides: Sequence[str] = (), *, may_change: bool = Fals
 
 
 def latest_unfinished(outputs: Path = Path("outputs")) -> Path:
-    """The most recently saved run that isn't done, hasn't diverged and isn't in use by a process.
-
-    Raises RunDirectoryError if there is none.
-    """
+    """The last saved run that isn't done, diverged or in use by a process. Raises RunDirectoryError if none."""
     saved: dict[Path, float] = {}
     for file in (
         *outputs.rglob(f"checkpoints/{checkpoint.LAST}"),
@@ -258,8 +255,7 @@ def _why_not_best(file: Path, progress: Progress, same_course: bool) -> str | No
     if best.epoch > progress.epoch and same_course:
         return None  # the epoch will be repeated, with the same weights
     if not best.progress.rows or best.progress.rows[-1] != progress.best:
-        other = f"from epoch {best.epoch} of a different course of this run"
-        return f"{file}: {other}, not from epoch {number}, the best so far"
+        return f"{file}: from epoch {best.epoch} of a different course of this run, the best is from epoch {number}"
     return None
 
 

@@ -187,9 +187,9 @@ def test_commands_can_be_pasted(run: Run, monkeypatch: pytest.MonkeyPatch, capsy
         stop_at(3, patch)
         assert run("run_dir=my run") == 143
     [line] = capsys.readouterr().err.splitlines()
-    *_, typed, goes, on = shlex.split(line.partition("; ")[2])
-    assert (typed, goes, on) == ("resume=my run", "goes", "on")
-    assert train.main([typed]) == 0
+    *_, python, script, argument = shlex.split(line.partition("; ")[2])
+    assert (python, script, argument) == ("python", "run.py", "resume=my run")
+    assert train.main([argument]) == 0
 
 
 def test_of_two_signals_the_first_counts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ def test_best_weights_of_a_course_that_was_left_are_not_taken(
     ahead = {**content["progress"], "rows": [*rows, {**rows[-1], **later}]}
     plain_pickle.write(BEST, {**content, "progress": ahead, "epoch": 3, "step": 24})
     assert resume("resume=a", "epochs=3", "optimizer.lr=1e-20", "resume_changed=true") == 2
-    told = "error: a/checkpoints/best.pkl: from epoch 3 of a different course of this run, not from epoch 1"
+    told = "error: a/checkpoints/best.pkl: from epoch 3 of a different course of this run, the best is from epoch 1"
     assert capsys.readouterr().err.startswith(told)
     assert resume("resume=a", "epochs=3") in (0, 1)  # unchanged, the third epoch comes again
 
