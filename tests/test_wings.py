@@ -80,6 +80,18 @@ def test_imports_go_down(file: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("package", ["cnn", "runners"])
+def test_no_module_imports_itself_by_way_of_others(package: str) -> None:
+    """Also not for types alone. A package's own module counts as the names that are taken from it."""
+    files = {module_of(file).removesuffix(".__init__"): file for file in (ROOT / package).rglob("*.py")}
+    needs = {module: {name for name in imported(file, package) if name in files} for module, file in files.items()}
+    waiting = dict(needs)
+    while ready := [module for module, wanted in waiting.items() if not (wanted - {module}) & waiting.keys()]:
+        for module in ready:
+            del waiting[module]
+    assert not waiting
+
+
 def test_tasks_take_values_and_never_a_config() -> None:
     for file in (ROOT / "runners" / "tasks").glob("*.py"):
         text = file.read_text(encoding="utf-8")

@@ -12,20 +12,20 @@ from pathlib import Path
 import hydra
 
 from cnn import ConfigError
+from runners.cli import resume
 from runners.config import overrides, yaml_files
 from runners.config.overrides import Command
-from runners.exit_codes import DONE, report_error
+from runners.exit_codes import report_error
 from runners.files.run_directory import new_name
 from runners.signals import raising_signals
 from runners.sweeps import directory as sweep
 from runners.sweeps.jobs import Jobs
-from runners.training import resume
 
 
 def main(arguments: Sequence[str]) -> int:
     """Compose the config with Hydra, then run or sweep; or resume a run. Returns the exit code."""
     if any(resume.RESUME_ARGUMENT.match(argument) for argument in arguments):
-        return _resume(arguments)
+        return resume.main(arguments)
     command = overrides.prepare(arguments)
     folders = [overrides.CONFIGS, *command.folders]
     bombs = yaml_files.alias_bombs(folders)
@@ -43,19 +43,6 @@ def main(arguments: Sequence[str]) -> int:
         jobs.report_failure(error, folders)
     print("".join(f"{report}\n" for report in jobs.reports()), end="")
     return jobs.exit_code
-
-
-def _resume(arguments: Sequence[str]) -> int:
-    try:
-        run, changes, may_change = resume.parse_arguments(arguments)
-        path = resume.latest_unfinished() if run == "auto" else Path(run)
-        if run == "auto":
-            print(f"resuming {path}", flush=True)
-        result = resume.resume(path, changes, may_change=may_change)
-    except BaseException as error:
-        return report_error(error)
-    print(result.as_text() if result else f"{run}: already finished; give a larger epochs=N to train further")
-    return DONE
 
 
 def _sweep_directory(command: Command) -> AbstractContextManager[Path | None]:

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -15,12 +15,10 @@ from cnn.faults import ConfigError, Fault
 from cnn.losses import Loss
 from cnn.optimizers import Optimizer
 from cnn.schedules import RunLength, Schedule
+from runners.config.settings import Settings
 from runners.data import Description
 from runners.files.checkpoint import PRECISIONS
 from runners.tasks.task import Task
-
-if TYPE_CHECKING:
-    from runners.config.schema import Settings
 
 
 @dataclass(frozen=True)

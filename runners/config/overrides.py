@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from math import prod
@@ -154,7 +154,7 @@ def _add_overrides(command: Command, arguments: Sequence[str]) -> None:
     given = _read_all(arguments, command)
     usable: dict[str, str] = {}
     for key, override in given.items():
-        faults = list(_faults(override, command, other_sweeper="hydra/sweeper" in given))
+        faults = list(_faults(override, command, given))
         likely = closest(_stem(override.text), choices(key, command.folders)) if faults and key in groups() else None
         if not faults or likely:  # keys in a misspelled choice are checked against the likely one
             usable[key] = likely or override.text
@@ -192,8 +192,8 @@ def read(argument: str) -> ParsedOverride:
         _refuse(key, f"{show(text)} can't be read: {' '.join(reason.split())}")
 
 
-def _faults(override: ParsedOverride, command: Command, other_sweeper: bool) -> Iterator[Fault]:
-    """The faults of an override that can be parsed."""
+def _faults(override: ParsedOverride, command: Command, given: Collection[str]) -> Iterator[Fault]:
+    """The faults of an override that can be parsed. `given`: the keys of all overrides."""
     key, text = override.key, override.text
     if HYDRA_KEY.match(key) and not (SWEEP_KEY.match(key) and command.sweeping):
         yield Fault(key, "only hydra/launcher, hydra/sweeper and their keys can be set, for a sweep (-m)")
@@ -202,24 +202,25 @@ def _faults(override: ParsedOverride, command: Command, other_sweeper: bool) -> 
         hint = f", or give [{text}] for a list" if listed else ""
         yield Fault(key, f"{text} is more than one value, add -m to sweep{hint}")
     elif override.parsed.is_interval_sweep():
-        if not other_sweeper:
+        if "hydra/sweeper" not in given:
             yield Fault(key, f"{text} is an interval, give separate values: a,b,c or range(start,stop,step)")
     elif override.sweeps and not override.values(command.folders):
         yield Fault(key, f"{text} gives no value")
     elif key in groups():
-        yield from _unknown_choices(override, command.folders)
+        yield from _unknown_choices(override, command.folders, extended="extensions" in given)
     elif key in NEW_DIRECTORIES:
         yield from _misplaced(override, command)
     elif (group := key.removesuffix(".name")) in groups() and text in choices(group):
         yield Fault(key, f"choose it with {group}={text}, which also sets its arguments")
 
 
-def _unknown_choices(override: ParsedOverride, folders: Sequence[Path]) -> Iterator[Fault]:
+def _unknown_choices(override: ParsedOverride, folders: Sequence[Path], *, extended: bool) -> Iterator[Fault]:
     """A fault for each name that isn't a choice of its group."""
     known = choices(override.key, folders)
     for name in override.values(folders):
         if name not in known and not (override.key in OPTIONAL and override.text == "null"):
-            yield Fault(override.key, f"unknown {show(name)}, {nearest(_stem(name), known)}")
+            hint = f"; to choose one that an extension defines, give {override.key}.name={name}" if extended else ""
+            yield Fault(override.key, f"unknown {show(name)}, {nearest(_stem(name), known)}{hint}")
 
 
 def _stem(name: str) -> str:

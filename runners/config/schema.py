@@ -6,21 +6,21 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
-from cnn.arguments import Positive, PositiveFloat, Text, check, construct, construct_named
+from cnn.arguments import check, construct, construct_named
 from cnn.builder import make_network
 from cnn.faults import ConfigError, Fault
 from cnn.losses import LOSSES, Loss
 from cnn.ops.threads import available_threads
 from cnn.optimizers import OPTIMIZERS, Optimizer
-from cnn.schedules import SCHEDULES, RunLength, Schedule
+from cnn.schedules import SCHEDULES, Schedule
 from cnn.text import closest, nearest, show
 from runners.config import compatibility
 from runners.config.compatibility import Parts, Rule
+from runners.config.settings import Settings
 from runners.data import Source
 from runners.data.augmentation import Augmentation
 from runners.data.sources import SOURCES
@@ -28,45 +28,7 @@ from runners.files.checkpoint import PRECISIONS
 from runners.tasks.registry import TASKS
 from runners.tasks.task import Task
 
-VALUES = ConfigDict(strict=True, extra="forbid", frozen=True)
-Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 T = TypeVar("T")
-
-
-class Checkpoints(BaseModel):
-    """When `last` is saved, in addition to the end of each epoch."""
-
-    model_config = VALUES
-
-    every_steps: Positive | None = None
-
-
-class Settings(BaseModel):
-    """The top-level keys of a config that aren't sections."""
-
-    model_config = VALUES
-
-    epochs: Positive
-    batch_size: Positive
-    seed: Seed
-    dtype: Literal["float32", "float64"]
-    device: Literal["auto", "cpu", "cuda", "mps"]
-    kernels: Literal["compiled", "reference"]
-    debug: Literal["summary", "gradcheck", "overfit", "fast"] | None = None
-    threads: Positive | None = None
-    run_dir: Text | None = None
-    sweep_dir: Text | None = None
-    init_from: Text | None = None
-    accumulate: Positive = 1
-    clip_grad_norm: PositiveFloat | None = None
-    patience: Positive | None = None
-    checkpoint: Checkpoints = Checkpoints()
-
-    extensions: Text | Sequence[Text] = ()
-
-    def run_length(self, examples: int) -> RunLength:
-        """The run's length with this many training examples."""
-        return RunLength(-(-examples // (self.batch_size * self.accumulate)), self.epochs)
 
 
 @dataclass(frozen=True)

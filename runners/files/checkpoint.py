@@ -140,7 +140,7 @@ class Checkpoint(BaseModel):
         if not files:
             return ""
         given = files if isinstance(files, str) else f"[{','.join(map(str, files))}]"
-        return f"; if one of the run's own files defines it, add extensions={short(given)}"
+        return f" (if one of the run's own files defines it, add extensions={short(given)})"
 
 
 LAST, PREVIOUS = "last.pkl", "previous.pkl"
@@ -265,7 +265,7 @@ def _rebuilt(content: Checkpoint, saved: SavedNetwork) -> Sequential:
         network.load_state(tensors(saved.weights))
     except ValueError as error:
         problem = error.faults[0] if isinstance(error, ConfigError) else short(error)
-        raise CheckpointError(f"{content.place}: its network can't be rebuilt: {problem}{content.hint}") from None
+        raise CheckpointError(f"{content.place}: its network can't be rebuilt{content.hint}: {problem}") from None
     return network
 
 

@@ -29,7 +29,7 @@ def saved_task(content: Checkpoint) -> Task:
             raise CheckpointError(f"{content.place}: it has no class names, which its task needs")
         faults = task.faults(graphs, loss, Description(tuple(content.data.input_shape), classes))
     except ConfigError as error:
-        raise CheckpointError(f"{content.place}: its task can't be rebuilt: {error.faults[0]}{content.hint}") from None
+        raise CheckpointError(f"{content.place}: its task can't be rebuilt{content.hint}: {error.faults[0]}") from None
     if faults:
         raise CheckpointError(f"{content.place}: its network can't be used: {faults[0]}")
     task.build(graphs, loss)

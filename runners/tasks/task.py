@@ -22,8 +22,8 @@ from cnn.optimizers import Optimizer, clip_grad_norm
 from cnn.schedules import RunLength, Schedule
 from runners.data.batches import Batch
 from runners.data.dataset import Dataset, Description
-from runners.tasks.divergence import NotFinite, Report, WatchedLoss, finite, watch
 from runners.tasks.sums import Number, Sums
+from runners.tasks.watching import NotFinite, Report, WatchedLoss, finite, watch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

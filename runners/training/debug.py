@@ -22,9 +22,9 @@ from runners.config.schema import NETWORK_SECTIONS, Config
 from runners.data import Description
 from runners.data.batches import Batch
 from runners.errors import DebugFailed
-from runners.tasks.divergence import NotFinite
 from runners.tasks.sums import Sums
 from runners.tasks.task import Step, Task
+from runners.tasks.watching import NotFinite
 from runners.training import setup
 
 TARGET_LOSS = 1e-3

@@ -18,9 +18,10 @@ from cnn.schedules import RunLength
 from runners.data.batches import Batch, Batches
 from runners.files.metrics_csv import Row
 from runners.signals import Interrupted, SignalWatch
-from runners.tasks.divergence import Diverged, NotFinite, fault_in_evaluation, fault_in_training
+from runners.tasks.divergence import Diverged, fault_in_evaluation, fault_in_training
 from runners.tasks.sums import Sums
 from runners.tasks.task import Step, Task
+from runners.tasks.watching import NotFinite
 from runners.training.processes import Alone, World
 from runners.training.progress import Progress
 from runners.training.recorder import Recorder

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ from cnn.faults import ConfigError, Fault
 from cnn.schedules import RunLength, Schedule
 from cnn.text import show
 from runners.config import extensions
-from runners.config.overrides import given_twice
 from runners.config.saved import flat, with_overrides
 from runners.config.schema import Config
 from runners.data import Dataset
@@ -23,7 +20,7 @@ from runners.errors import CheckpointError, DataError, RunDirectoryError, printa
 from runners.files import atomic, checkpoint
 from runners.files.checkpoint import Checkpoint
 from runners.files.run_directory import RunDirectory
-from runners.files.status import now, read_status, state
+from runners.files.status import now
 from runners.signals import watch_signals
 from runners.training import setup, snapshot
 from runners.training.experiment import Experiment, carry_out, versions
@@ -33,8 +30,6 @@ from runners.training.result import Result
 
 log = logging.getLogger(__name__)
 
-RESUME_ARGUMENT = re.compile(r"\+{0,2}resume=")
-"""The start of an argument that requests a resume."""
 FIXED = ("task", "extensions", "dtype", "debug", "experiment", "run_dir", "sweep_dir", "init_from")
 """Keys that a resume can't change at all."""
 HARMLESS = ("patience", "checkpoint.every_steps", "data.path")
@@ -82,23 +77,6 @@ def resume(path: Path, overrides: Sequence[str] = (), *, may_change: bool = Fals
         watch.check()
         entry = {"time": now(), "epoch": progress.epoch, "step": progress.step, "overrides": list(overrides)}
         return carry_out(Experiment(config, dataset, task, progress), directory, watch, resumed=entry)
-
-
-def latest_unfinished(outputs: Path = Path("outputs")) -> Path:
-    """The last saved run that isn't done, diverged or in use by a process. Raises RunDirectoryError if none."""
-    saved: dict[Path, float] = {}
-    for file in (
-        *outputs.rglob(f"checkpoints/{checkpoint.LAST}"),
-        *outputs.rglob(f"checkpoints/{checkpoint.PREVIOUS}"),
-    ):
-        with suppress(FileNotFoundError):  # the run is being written to
-            saved[file.parent.parent] = max(file.stat().st_mtime, saved.get(file.parent.parent, 0))
-    unfinished = [
-        run for run in saved if state(run) in ("interrupted", "died", "failed") and not read_status(run).get("diverged")
-    ]
-    if not unfinished:
-        raise RunDirectoryError(f"resume: there is no unfinished run in {outputs}, give resume=RUN")
-    return max(unfinished, key=lambda run: saved[run])
 
 
 def _read(path: Path) -> tuple[Checkpoint, Path]:
@@ -269,31 +247,3 @@ def _warn_of_versions(directory: RunDirectory, config: Config) -> None:
                 now_used,
                 saved[name],
             )
-
-
-def parse_arguments(arguments: Sequence[str]) -> tuple[str, list[str], bool]:
-    """The run, the other arguments, and whether these may change what the run computes. Raises ConfigError."""
-    run, overrides, may_change, faults = "", [], False, []
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        key = key.lstrip("+")
-        if key == "resume":
-            faults += given_twice(key, run or value, value)
-            run = run or value
-        elif key == "resume_changed":
-            may_change = value == "true"
-            if value not in ("true", "false"):
-                faults.append(Fault(key, f"{show(value)} is not allowed, give true or false"))
-        elif argument in ("-m", "--multirun"):
-            faults.append(
-                Fault(argument, "a sweep can't be resumed as a whole, resume each of its jobs: resume=SWEEP/0")
-            )
-        elif argument.startswith("-"):
-            faults.append(Fault(argument, "can't be combined with resume=RUN"))
-        else:
-            overrides.append(argument)
-    if not run:
-        faults.append(Fault("resume", "must be a run directory, or auto"))
-    if faults:
-        raise ConfigError(faults)
-    return run, overrides, may_change

@@ -102,6 +102,11 @@ def test_without_a_compiler_torch_compile_is_left_out(
     assert told.count("\n") == 1
 
 
+def test_every_model_is_built_in_a_process_that_has_imported_nothing_else() -> None:
+    code = "from benchmarks.sides import MODELS, Case\nfor model in MODELS: Case(model, 1).network()"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
+
+
 def test_operations_of_a_step() -> None:
     """The first convolution's input gradient is left out: 10 x 26 x 26 outputs of 9 products, 8 sums and a bias."""
     network = Case("seed8", 1).network()

@@ -106,6 +106,12 @@ def test_the_numbers_of_a_task_are_its_own(run: Run, capsys: pytest.CaptureFixtu
     assert "its task, brightness, has no classes" in capsys.readouterr().err
 
 
+def test_the_name_of_an_extension_is_given_as_a_name(run: Run, capsys: Capture) -> None:
+    assert run(TASK[0], "task=brightness") == 2
+    hint = "to choose one that an extension defines, give task.name=brightness"
+    assert capsys.readouterr().err == f"error: task: unknown 'brightness', known: classification; {hint}\n"
+
+
 def test_debug_modes_know_a_task_of_ones_own(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     for mode in ("summary", "gradcheck", "fast"):
         assert run(f"debug={mode}", *TASK) == 0

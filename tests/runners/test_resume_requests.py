@@ -16,7 +16,8 @@ from filelock import FileLock
 
 from cnn.ops.threads import available_threads
 from runners.cli import train
-from runners.config.schema import Settings, sections
+from runners.config.schema import sections
+from runners.config.settings import Settings
 from runners.files import checkpoint, metrics_csv, plain_pickle
 from runners.files.run_directory import RunDirectory
 from runners.files.status import state as state_of

@@ -21,9 +21,9 @@ from runners.data.batches import Batch, Batches
 from runners.data.dataset import Examples
 from runners.signals import Interrupted, SignalWatch
 from runners.tasks.classification import Classification
-from runners.tasks.divergence import NotFinite
 from runners.tasks.sums import Sums
 from runners.tasks.task import Step
+from runners.tasks.watching import NotFinite
 from runners.training.loop import Loop, Plan
 from runners.training.processes import Alone, World
 from runners.training.progress import Progress
