@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from runners.signals import leave_on_signals
+from runners.signals import exit_on_signals
 
 if __name__ == "__main__":
-    leave_on_signals()
-    from runners.cli.train import main  # takes a second or two
+    exit_on_signals()
+    from runners.cli.train import main  # the import takes a second or two
     from runners.exit_codes import guarded
 
     sys.exit(guarded(main, sys.argv[1:]))

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from runners.cli import train
 from runners.data.batches import Batch
 from runners.tasks.classification import Classification
-from runners.tasks.registry import TASKS
 from runners.tasks.sums import Sums
 from runners.tasks.task import Step
 
@@ -20,11 +19,12 @@ from runners.tasks.task import Step
 class OneStep(Classification):
     """Ends the process after a training step, without the interpreter's shutdown."""
 
+    kind = "one_step"
+
     def train_step(self, batches: Sequence[Batch], step: Step, sums: Sums) -> None:
         super().train_step(batches, step, sums)
         os._exit(0)
 
 
 if __name__ == "__main__":
-    TASKS["classification"] = OneStep
-    sys.exit(train.main(sys.argv[1:]))
+    sys.exit(train.main([f"extensions=['{__file__}']", f"task.name={OneStep.kind}", *sys.argv[1:]]))

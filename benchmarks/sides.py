@@ -18,7 +18,7 @@ from cnn import Mode, Sequential, build_model
 from cnn.losses import CrossEntropy
 from cnn.optimizers import Adam
 from cnn.schedules import Constant, RunLength
-from runners.config import overrides
+from runners.config import composition, overrides
 from runners.data.batches import Batch
 from runners.tasks.classification import Classification
 from runners.tasks.sums import Sums
@@ -41,6 +41,7 @@ class Case:
         return 1, self.size, self.size
 
     def network(self) -> Sequential:
+        composition.register_resolvers()
         config = OmegaConf.create({"model": OmegaConf.load(overrides.CONFIGS / "model" / f"{self.model}.yaml")})
         if self.width is not None:
             config.model.width = self.width

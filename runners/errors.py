@@ -1,4 +1,4 @@
-"""What can be wrong with what a user gives. The commands turn these, and `cnn.ConfigError`, into exit code 2."""
+"""Errors in what a user gives. The commands turn these, and `cnn.ConfigError`, into exit code 2."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from cnn.text import printable as printable
 from cnn.text import short as short
 
 
-def typed_path(key: str, path: Path) -> str:
-    """`key=path`, as it is typed in a shell."""
+def shell_argument(key: str, path: Path) -> str:
+    """`key=path`, quoted for a shell."""
     return shlex.quote(f"{key}={path}")
 
 
 class InputError(Exception):
-    """Something given can't be used; the message names the place, the value and what to do."""
+    """An input can't be used; the message names the place, the value and what to do."""
 
 
 class DataError(InputError):
-    """A dataset that is missing, broken, or too small for what was asked."""
+    """A dataset is missing, broken, or too small for the request."""
 
 
 class CheckpointError(InputError):
-    """A checkpoint that is missing, broken, of another format, or of another network."""
+    """A checkpoint is missing, broken, in another format, or belongs to another network."""
 
 
 class ImageError(InputError):
-    """A picture that can't be read; `reason` is the message without the path."""
+    """A picture can't be read; `reason` is the message without the path."""
 
     def __init__(self, reason: str, path: Path | None = None) -> None:
         self.reason = reason
@@ -35,12 +35,12 @@ class ImageError(InputError):
 
 
 class RunDirectoryError(InputError):
-    """A run directory that can't be made or isn't one."""
+    """A run directory can't be created, or a directory isn't a run directory."""
 
 
 class RunFailed(Exception):
-    """A run broke down after it had begun; its directory tells how."""
+    """A run failed after it started; its directory has the details."""
 
 
 class DebugFailed(Exception):
-    """The network didn't pass what `debug` asks for; the report tells where."""
+    """The network failed the check that `debug` selects; the message is the report."""

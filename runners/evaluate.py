@@ -1,4 +1,4 @@
-"""A saved run on a dataset: `python -m runners.evaluate RUN [data=NAME] [data.KEY=VALUE ...]`."""
+"""Evaluate a saved run on a dataset: `python -m runners.evaluate RUN [data=NAME] [data.KEY=VALUE ...]`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a command ends: errors become messages and exit codes, without a traceback where somebody knows better."""
+"""How a command ends: errors become messages and exit codes. Only unexpected errors show a traceback."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cnn import ConfigError, ops
-from runners.errors import DebugFailed, InputError, RunFailed, printable, typed_path
-from runners.signals import Interrupted, ask_on_signals
+from runners.errors import DebugFailed, InputError, RunFailed, printable, shell_argument
+from runners.signals import Interrupted, raise_on_sigint
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
-COMPILING = "compiling kernels for this machine's processor: seconds, and only once"
+COMPILING_MESSAGE = "compiling kernels for this machine's processor; this takes a few seconds, once"
 
 
-def conclude(error: BaseException, place: str = "") -> int:
-    """Say what went wrong and give the exit code for it; of a fault that nobody foresaw, show the traceback.
+def report_error(error: BaseException, place: str = "") -> int:
+    """Print what went wrong and return the exit code; an unexpected error prints its traceback.
 
-    `place` stands before each line: which job of a sweep it is about.
+    `place` is a prefix for each line, such as the job of a sweep.
     """
     if isinstance(error, ConfigError | InputError | RunFailed):
         lines = str(error).split("\n")
@@ -36,8 +36,8 @@ def conclude(error: BaseException, place: str = "") -> int:
     if isinstance(error, KeyboardInterrupt):
         error = Interrupted(signal.SIGINT)
     if isinstance(error, Interrupted):
-        how = f"; python run.py {typed_path('resume', error.run)} goes on" if error.run else ""
-        how = f"; the run is done, {error.done / 'summary.json'} tells how" if error.done else how
+        how = f"; continue with python run.py {shell_argument('resume', error.run)}" if error.run else ""
+        how = f"; the run is done, see {error.done / 'summary.json'}" if error.done else how
         print(f"interrupted by {error.name}{how}", file=sys.stderr)
         return error.exit_code
     traceback.print_exception(error)
@@ -45,15 +45,15 @@ def conclude(error: BaseException, place: str = "") -> int:
 
 
 def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
-    """The command's exit code; 1 where nobody reads what it prints, a signal's, all without a traceback."""
-    ask_on_signals()
+    """Run a command and return its exit code: 1 if its output can't be written, 128 + n after signal n."""
+    raise_on_sigint()
     for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by who started this: the next file opened would stand in its place
+        if getattr(sys, name) is None:  # closed by the parent: the next file to be opened would take its place
             setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: names may not fit the terminal's encoding
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: the terminal may lack a character
     if sys.stderr.isatty():
-        ops.before_compiling(lambda: tqdm.write(COMPILING, file=sys.stderr))
+        ops.before_compiling(lambda: tqdm.write(COMPILING_MESSAGE, file=sys.stderr))
     try:
         exit_code = command(arguments)
         sys.stdout.flush()
@@ -65,7 +65,7 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -
         if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EIO) or error.filename:
             raise
         if error.errno == errno.ENOSPC:
-            print(f"error: what was to be printed can't be written: {error.strerror}", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
+            print(f"error: the output can't be written: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more as it exits
         return FAILED
     return exit_code

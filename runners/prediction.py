@@ -1,4 +1,4 @@
-"""Prediction: a network rebuilt from its checkpoint alone names what is on pictures."""
+"""Prediction: classify pictures with a network that is rebuilt from its checkpoint alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from runners.tasks.task import Task
 
 @dataclass(frozen=True)
 class Prediction:
-    """The classes of one picture with their probabilities, the likeliest first."""
+    """The classes of one picture with their probabilities, most likely first."""
 
     path: Path
     ranking: list[tuple[str, float]]
@@ -32,29 +32,29 @@ class Prediction:
         label = printable(self.ranking[0][0])
         return f"Predicted Number: {label}" if label.isdecimal() else f"Predicted: {label}"
 
-    def in_words(self, top: int) -> str:
-        """Several lines for one picture."""
+    def as_text(self, top: int) -> str:
+        """Several lines, for a single picture."""
         lines = [f"  {printable(label)}  {probability:.2%}" for label, probability in self.ranking[:top]]
-        return "\n".join([self.heading, *lines, *self._what_was_done()])
+        return "\n".join([self.heading, *lines, *self._preparation_note()])
 
-    def in_a_line(self) -> str:
-        """One line for one picture of many."""
+    def as_line(self) -> str:
+        """One line, for one of many pictures."""
         return f"{printable(self.path)}: {self.heading} ({self.ranking[0][1]:.2%})"
 
-    def _what_was_done(self) -> list[str]:
-        """A line on what was done to the picture, where anything was."""
+    def _preparation_note(self) -> list[str]:
+        """A line on how the picture was prepared, if anything was changed."""
         left, top, right, bottom = self.done["cropped"]
         cropped = [right - left, bottom - top] != self.done["size"]
-        words = {
-            "the first of several frames": self.done["more_frames"],
+        notes = {
+            "first of several frames": self.done["more_frames"],
             "turned upright": self.done["orientation"] != 1,
             f"on a {self.done['background']} background": self.done["background"],
             "inverted": self.done["inverted"],
             f"cropped to {right - left}x{bottom - top} at {left},{top}": cropped,
-            f"{self.done.get('pieces')} pieces taken for one digit": self.done.get("pieces", 1) > 1,
+            f"{self.done.get('pieces')} pieces joined into one digit": self.done.get("pieces", 1) > 1,
         }
-        told = ", ".join(text for text, applies in words.items() if applies)
-        return [f"  ({told})"] if told else []
+        shown = ", ".join(text for text, applies in notes.items() if applies)
+        return [f"  ({shown})"] if shown else []
 
     def as_json(self, top: int) -> dict[str, Any]:
         label, probability = self.ranking[0]
@@ -68,7 +68,7 @@ class Prediction:
 
 
 class Predictor:
-    """A task, the preparation of its pictures and the names of its classes, all from one checkpoint."""
+    """A task, how its pictures are prepared and the names of its classes, all from one checkpoint."""
 
     def __init__(self, task: Task, content: Checkpoint) -> None:
         self.task = task
@@ -77,11 +77,11 @@ class Predictor:
 
     @classmethod
     def load(cls, run: str, which: str = "best") -> Predictor:
-        """From a run directory or a checkpoint file. Raises CheckpointError."""
+        """Load a run directory or a checkpoint file. Raises CheckpointError."""
         content = checkpoint.load_run(run, which)
         predictor = cls(saved_task(content), content)
         if not predictor.task.names_classes:
-            problem = f"its task, {predictor.task.kind}, names no classes"
+            problem = f"its task, {predictor.task.kind}, has no classes"
             raise CheckpointError(f"{run}: {problem}; python -m runners.evaluate {run} tests it on its own data")
         if len(predictor.input_shape) != 3 or predictor.input_shape[0] not in (1, 3):
             shape = list(predictor.input_shape)
@@ -90,11 +90,11 @@ class Predictor:
         return predictor
 
     def prepare(self, picture: Image.Image) -> Prepared:
-        """The picture as the network was trained to see it."""
+        """The picture in the form that the network was trained on."""
         prepare = prepare_digit if self.content.data.preparation == "digit" else prepare_plain
         return prepare(picture, self.input_shape)
 
-    def _chances(self, prepared: Prepared) -> Tensor:
+    def _probabilities(self, prepared: Prepared) -> Tensor:
         """The probability of each class [K]."""
         dtype = checkpoint.PRECISIONS[self.content.dtype]
         data = self.content.data
@@ -102,20 +102,20 @@ class Predictor:
         return self.task.predict(x)[:, 0]
 
     def predict(self, path: Path) -> Prediction:
-        """Name what is on a picture.
+        """Classify a picture.
 
-        Raises ImageError where it can't be read, CheckpointError where the network gives no numbers for it.
+        Raises ImageError if it can't be read, CheckpointError if the network's output isn't finite.
         """
         picture = read_picture(path)
         try:
             with checkpoint.enough_memory(self.content):
                 prepared = self.prepare(picture)
-                chances = self._chances(prepared)
+                probabilities = self._probabilities(prepared)
         except ImageError as error:
             raise ImageError(error.reason, path) from None
-        if not chances.isfinite().all():
-            raise CheckpointError(f"{self.content.place}: its network gives no numbers, but infinity or NaN")
+        if not probabilities.isfinite().all():
+            raise CheckpointError(f"{self.content.place}: its network's output is infinite or NaN")
         names = self.content.data.class_names
-        order = chances.argsort(descending=True).tolist()
+        order = probabilities.argsort(descending=True).tolist()
         done = {**{str(key): value for key, value in picture.info.items()}, **prepared.done}
-        return Prediction(path, [(names[index], chances[index].item()) for index in order], done)
+        return Prediction(path, [(names[index], probabilities[index].item()) for index in order], done)

@@ -1,4 +1,7 @@
-"""SIGINT, SIGTERM and SIGHUP end a run in good order: the step is finished and the state saved; before, at once."""
+"""SIGINT, SIGTERM and SIGHUP end a run cleanly: it finishes its step and saves its state.
+
+Before the first step there is nothing to save, and a run ends immediately.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ from types import FrameType
 from typing import Any
 
 WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-AGAIN = 0.05
-"""Seconds after which a signal is raised once more."""
-PATIENCE = b"\nfinishing this step, then saving; once more leaves at once\n"
+RETRY_DELAY = 0.05
+"""Seconds until a lost signal is raised again."""
+STOPPING_MESSAGE = b"\nfinishing this step, then saving; interrupt again to quit immediately\n"
 
 
 class Interrupted(BaseException):
@@ -27,67 +30,67 @@ class Interrupted(BaseException):
         self.run: Path | None = None
         """The run that was stopped and can be resumed."""
         self.done: Path | None = None
-        """The run that was done all the same."""
+        """The run that finished before it could be stopped."""
         super().__init__(self.name)
 
 
 class SignalWatch:
-    """Remembers the first signal; a second one of its kind does what it does by default."""
+    """Remembers the first signal; a second signal of the same kind has its default effect."""
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._begun = False
-        """Whether something is done that is worth finishing."""
-        self._at_once = False
+        self._has_work = False
+        """Whether there is work that is worth saving."""
+        self._immediate = False
 
     def remember(self, signal_number: int, frame: FrameType | None) -> None:
         if self.received is None:
             self.received = signal_number
-        if self._at_once:
+        if self._immediate:
             self.check()
         signal.signal(signal_number, signal.SIG_DFL)
         if sys.stderr.isatty():
-            os.write(sys.stderr.fileno(), PATIENCE)
+            os.write(sys.stderr.fileno(), STOPPING_MESSAGE)
 
     def check(self) -> None:
-        """Raise Interrupted if a signal has come."""
+        """Raise Interrupted if a signal has been received."""
         if self.received is not None:
             raise Interrupted(self.received)
 
     @contextmanager
-    def leaving_before_anything_is_done(self) -> Iterator[None]:
-        """In the first of these blocks that is passed, a signal raises Interrupted where it arrives.
+    def interruptible_until_done(self) -> Iterator[None]:
+        """Let a signal raise Interrupted immediately, until one of these blocks has completed.
 
-        Where that is a callback from compiled code it gets lost, and is raised once more.
+        An exception that is raised in a callback from compiled code is lost; it is raised again shortly after.
         """
-        if self._begun or threading.current_thread() is not threading.main_thread():
+        if self._has_work or threading.current_thread() is not threading.main_thread():
             yield
             return
         hook, alarm = sys.unraisablehook, signal.signal(signal.SIGALRM, lambda number, frame: self.check())
 
-        def again(lost: Any) -> None:
+        def retry(lost: Any) -> None:
             if isinstance(lost.exc_value, Interrupted):
-                signal.setitimer(signal.ITIMER_REAL, AGAIN)
+                signal.setitimer(signal.ITIMER_REAL, RETRY_DELAY)
             else:
                 hook(lost)
 
-        sys.unraisablehook = again
-        self._at_once = True
+        sys.unraisablehook = retry
+        self._immediate = True
         try:
             self.check()
             yield
-            self._begun = True
+            self._has_work = True
         finally:
-            self._at_once = False
+            self._immediate = False
             sys.unraisablehook = hook
             signal.signal(signal.SIGALRM, alarm)
 
 
 @contextmanager
 def watch_signals() -> Iterator[SignalWatch]:
-    """Watch these signals for the length of a `with` block, unless the process was started to ignore one of them.
+    """Watch the signals inside a `with` block, except those that the process was started to ignore.
 
-    Only the main thread of a process can.
+    Only the main thread can; in other threads this does nothing.
     """
     watch = SignalWatch()
     with _handled_by(watch.remember):
@@ -96,7 +99,7 @@ def watch_signals() -> Iterator[SignalWatch]:
 
 @contextmanager
 def raising_signals() -> Iterator[None]:
-    """Let a signal raise Interrupted at once, for a `with` block that may take long and has nothing to be saved."""
+    """Let a signal raise Interrupted immediately, inside a `with` block that may take long and has nothing to save."""
 
     def end(signal_number: int, frame: FrameType | None) -> None:
         raise Interrupted(signal_number)
@@ -118,19 +121,19 @@ def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[No
             signal.signal(number, previous)
 
 
-def leave_on_signals() -> None:
-    """While there is nothing to save or to say, these signals end the process at once, with their exit codes."""
+def exit_on_signals() -> None:
+    """Let the signals end the process immediately, with their exit codes: there is nothing to save or print yet."""
     for number in WATCHED:
         if not _is_ignored(number):
             signal.signal(number, lambda number, frame: os._exit(128 + number))
 
 
-def ask_on_signals() -> None:
-    """SIGINT is a KeyboardInterrupt again, which lets files be closed and messages be written."""
+def raise_on_sigint() -> None:
+    """Make SIGINT raise KeyboardInterrupt again, so that files are closed and messages are printed."""
     if threading.current_thread() is threading.main_thread() and not _is_ignored(signal.SIGINT):
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _is_ignored(number: int) -> bool:
-    """As shells start what runs in the background."""
+    """Shells start background jobs with SIGINT ignored."""
     return signal.getsignal(number) is signal.SIG_IGN

@@ -27,5 +27,5 @@ def classifier(network: Sequential, loss: Loss, optimizer: Optimizer | None = No
 def train_step(task: Classification, batches: Sequence[Batch], *, max_norm: float | None = None) -> dict[str, float]:
     """Take one step; returns the means of its batches."""
     sums = Sums()
-    task.train_step(batches, Step(0, ONLY.clock, ONLY.mode, max_norm), sums)
+    task.train_step(batches, Step(0, ONLY.length, ONLY.mode, max_norm), sums)
     return sums.means("train")

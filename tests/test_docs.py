@@ -1,17 +1,25 @@
-"""The pages in docs/ hold together: links lead somewhere, code and pages agree, snippets print what is shown."""
+"""The README and the pages in docs/ hold together: links and anchors exist, code and pages agree, snippets run."""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from runners.config import extensions
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 INDEX = DOCS / "README.md"
 PAGES = sorted(page for page in DOCS.glob("*.md") if page != INDEX)
+GUIDE = DOCS / "guide"
+GUIDE_PAGES = sorted(GUIDE.glob("*.md"))
+README = ROOT / "README.md"
+ALL = [README, INDEX, *PAGES, *GUIDE_PAGES]
 MODULES = sorted((ROOT / "cnn").rglob("*.py"))
 
 PRINTING = re.compile(r"^```python\n(.*?)^```$(?:\n\n^```text\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
@@ -49,9 +57,36 @@ def snippets() -> list[object]:
     ]
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", INDEX, *PAGES], ids=lambda page: page.stem)
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT).with_suffix(""))
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", read(page), flags=re.DOTALL | re.MULTILINE), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", ALL, ids=name)
 def test_links_lead_to_files(page: Path) -> None:
     assert [str(target) for target in linked(page) if not target.exists()] == []
+
+
+@pytest.mark.parametrize("page", ALL, ids=name)
+def test_anchors_are_headings(page: Path) -> None:
+    missing = []
+    for target in re.findall(r"\]\(([^)\s]*#[^)\s]+)\)", prose(page)):
+        file, _, anchor = target.partition("#")
+        if "://" not in file and anchor not in anchors((page.parent / file).resolve() if file else page):
+            missing.append(target)
+    assert missing == []
+
+
+def test_the_guide_is_found_from_the_readme_and_the_index() -> None:
+    guide = GUIDE / "README.md"
+    assert guide in linked(README)
+    assert guide in linked(INDEX)
+    assert [page.name for page in GUIDE_PAGES if page != guide and page not in linked(guide)] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -77,6 +112,33 @@ def test_snippets_run_and_print_what_is_shown(
     exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
     printed = capsys.readouterr().out
     assert shown is None or printed == shown
+
+
+@contextmanager
+def registries_kept() -> Iterator[None]:
+    """What is registered inside is gone afterwards."""
+    before = [dict(registry) for _, registry in extensions.REGISTRIES]
+    try:
+        yield
+    finally:
+        extensions._loaded.clear()
+        for (_, registry), entries in zip(extensions.REGISTRIES, before, strict=True):
+            registry.clear()
+            registry.update(entries)
+
+
+@pytest.mark.parametrize("page", [page for page in [README, *GUIDE_PAGES] if PRINTING.search(read(page))], ids=name)
+def test_the_snippets_of_a_guide_page_run_one_after_the_other(
+    page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one namespace: a later one may use what an earlier one defines."""
+    monkeypatch.chdir(ROOT)
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    with registries_kept():
+        for match in PRINTING.finditer(read(page)):
+            exec(compile(match[1], str(page), "exec"), namespace)
+            printed = capsys.readouterr().out
+            assert match[2] is None or printed == match[2]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

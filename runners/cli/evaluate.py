@@ -1,6 +1,6 @@
 """The command behind `python -m runners.evaluate RUN [data=NAME] [data.KEY=VALUE ...]`.
 
-Without overrides the dataset is the run's own. Its test examples are used, all of them.
+Without overrides it uses the run's own dataset. It evaluates all test examples.
 """
 
 from __future__ import annotations
@@ -12,22 +12,24 @@ from collections.abc import Sequence
 from cnn import ConfigError
 from runners.config import extensions
 from runners.errors import InputError
-from runners.exit_codes import DONE, conclude
+from runners.exit_codes import DONE, report_error
 from runners.training.evaluation import evaluate
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print an evaluation; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m runners.evaluate", description="A saved run on a dataset.")
+    """Print an evaluation and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m runners.evaluate", description="Evaluate a saved run on a dataset."
+    )
     parser.add_argument("run", help="a run directory, or a checkpoint in it")
-    parser.add_argument("data", nargs="*", default=[], metavar="data.KEY=VALUE", help="another, data=idx data.path=D")
+    parser.add_argument("data", nargs="*", default=[], metavar="data.KEY=VALUE", help="another: data=idx data.path=D")
     parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which weights (default best)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_intermixed_args(arguments)
     try:
-        _, typed = extensions.load_typed(options.data)
-        evaluation = evaluate(options.run, typed, options.checkpoint)
+        _, overrides = extensions.load_from_arguments(options.data)
+        evaluation = evaluate(options.run, overrides, options.checkpoint)
     except (ConfigError, InputError) as error:
-        return conclude(error)
-    print(json.dumps(evaluation.as_json()) if options.json else evaluation.in_words())
+        return report_error(error)
+    print(json.dumps(evaluation.as_json()) if options.json else evaluation.as_text())
     return DONE

@@ -1,4 +1,4 @@
-"""The command behind run.py: it parses, calls runners, and says how it went."""
+"""The command behind run.py: parse the arguments, run, print the result."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from pathlib import Path
 import hydra
 
 from cnn import ConfigError
+from runners.cli import resume
 from runners.config import overrides, yaml_files
 from runners.config.overrides import Command
-from runners.exit_codes import DONE, conclude
+from runners.exit_codes import report_error
 from runners.files.run_directory import new_name
 from runners.signals import raising_signals
 from runners.sweeps import directory as sweep
 from runners.sweeps.jobs import Jobs
-from runners.training import resume
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Compose with Hydra, then run or sweep; or resume a run. Returns the exit code."""
-    if any(resume.ASKED.match(argument) for argument in arguments):
-        return _resume(arguments)
+    """Compose the config with Hydra, then run or sweep; or resume a run. Returns the exit code."""
+    if any(resume.RESUME_ARGUMENT.match(argument) for argument in arguments):
+        return resume.main(arguments)
     command = overrides.prepare(arguments)
     folders = [overrides.CONFIGS, *command.folders]
-    endless = yaml_files.explosions(folders)
-    if endless or (command.faults and (command.sweeping or command.showing)):
-        return conclude(ConfigError([*command.faults, *endless]))
+    bombs = yaml_files.alias_bombs(folders)
+    if bombs or (command.faults and (command.sweeping or command.showing)):
+        return report_error(ConfigError([*command.faults, *bombs]))
     jobs = Jobs(command)
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them and exiting
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them and exiting
     try:
         with raising_signals(), tempfile.TemporaryDirectory() as scratch, _sweep_directory(command) as jobs.sweep_dir:
             sys.argv[1:] = [*command.flags, *_hydra_settings(jobs.sweep_dir, scratch), *command.overrides]
@@ -40,22 +40,9 @@ def main(arguments: Sequence[str]) -> int:
     except SystemExit:  # --help
         raise
     except BaseException as error:
-        jobs.blame(error, folders)
+        jobs.report_failure(error, folders)
     print("".join(f"{report}\n" for report in jobs.reports()), end="")
     return jobs.exit_code
-
-
-def _resume(arguments: Sequence[str]) -> int:
-    try:
-        run, typed, may_change = resume.parse_arguments(arguments)
-        path = resume.latest_unfinished() if run == "auto" else Path(run)
-        if run == "auto":
-            print(f"going on with {path}", flush=True)
-        result = resume.resume(path, typed, may_change=may_change)
-    except BaseException as error:
-        return conclude(error)
-    print(result.in_words() if result else f"{run}: finished already; give more epochs=N to train on")
-    return DONE
 
 
 def _sweep_directory(command: Command) -> AbstractContextManager[Path | None]:
@@ -65,7 +52,7 @@ def _sweep_directory(command: Command) -> AbstractContextManager[Path | None]:
 
 
 def _hydra_settings(sweep_dir: Path | None, scratch: str) -> list[str]:
-    """Where all jobs of a sweep go. What Hydra itself writes of one goes to a temporary place."""
+    """The overrides that set the directory of a sweep. Hydra's own files go to a temporary directory."""
     if sweep_dir is None:
         return ["hydra.mode=RUN"]
     quoted = overrides.quoted

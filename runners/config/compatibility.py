@@ -1,4 +1,4 @@
-"""What of a config goes together, and with the data: shapes and classes, batches and steps."""
+"""Whether the parts of a config are compatible with each other and with the data: shapes, classes, batches, steps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -15,17 +15,15 @@ from cnn.faults import ConfigError, Fault
 from cnn.losses import Loss
 from cnn.optimizers import Optimizer
 from cnn.schedules import RunLength, Schedule
+from runners.config.settings import Settings
 from runners.data import Description
 from runners.files.checkpoint import PRECISIONS
 from runners.tasks.task import Task
 
-if TYPE_CHECKING:
-    from runners.config.schema import Settings
-
 
 @dataclass(frozen=True)
 class Rule:
-    """The optimizer and the schedule of a network, None where they aren't sound, and the sections that name them."""
+    """A network's optimizer and schedule, each None if it is invalid, and the sections that configure them."""
 
     optimizer: Optimizer | None
     schedule: Schedule | None
@@ -34,7 +32,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a config names, None where that isn't sound."""
+    """The parts of a config, each None if it is invalid."""
 
     settings: Settings | None
     task: Task | None
@@ -43,8 +41,8 @@ class Parts:
     loss: Loss | None
 
 
-def misfits(parts: Parts, data: Description) -> list[Fault]:
-    """Where parts of a config don't fit one another or the data, as far as the data are known."""
+def find_faults(parts: Parts, data: Description) -> list[Fault]:
+    """The incompatibilities between parts of a config, and with the data as far as they are known."""
     settings, task = parts.settings, parts.task
     faults: list[Fault] = []
     planned: dict[str, Sequential] = {}
@@ -62,16 +60,16 @@ def misfits(parts: Parts, data: Description) -> list[Fault]:
     for rule in parts.rules.values():
         faults += learning_rate(rule, dtype)
         if data.examples:
-            faults += rates(rule, settings.clock(data.examples), dtype)
+            faults += rates(rule, settings.run_length(data.examples), dtype)
     return list(dict.fromkeys(faults))
 
 
 def _planned(
     name: str, model: Mapping[str, Any] | None, shape: tuple[int, ...], batch: int, faults: list[Fault]
 ) -> dict[str, Sequential]:
-    """The network with its shapes known, by its name; adds the first layer whose input doesn't fit to the faults.
+    """The network with its shapes, by its name; the first layer that can't take its input is added to the faults.
 
-    `batch`: the bytes of a number for each example of a batch.
+    `batch`: the bytes of one value for each example of a batch.
     """
     if model is None:
         return {}
@@ -85,19 +83,21 @@ def _planned(
 
 
 def _too_large(name: str, planned: Sequential, input_shape: tuple[int, ...], batch: int) -> list[Fault]:
-    """The first layer whose output alone is larger than the machine's memory."""
+    """A fault for the first layer whose output alone is larger than the machine's memory."""
     memory = physical_memory()
     for _, layer, shape in planned.walk(input_shape):
         output = layer.output_shape(shape)
         size = math.prod(output) * batch
         if size > memory:
-            problem = f"a batch of its output {list(output)} takes {size / 2**30:,.0f} GiB, more than there is"
+            problem = (
+                f"a batch of its output {list(output)} takes {size / 2**30:,.0f} GiB, more than this machine's memory"
+            )
             return [Fault(f"{name}.{layer.place or 'layers'}", problem)]
     return []
 
 
 def physical_memory() -> int:
-    """The machine's memory in bytes; where the system doesn't tell, more than any machine has."""
+    """The machine's memory in bytes; if the system doesn't report it, more than any machine has."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -105,39 +105,39 @@ def physical_memory() -> int:
 
 
 def batches(size: int, accumulate: int, examples: int) -> list[Fault]:
-    """Batches larger than the data, and optimizer steps of more batches than there are."""
+    """Faults for batches larger than the data, and for optimizer steps with more batches than an epoch has."""
     if size > examples:
         return [Fault("batch_size", f"{size} is more than the {examples} training examples, give at most {examples}")]
     count = -(-examples // size)
     if accumulate > count:
-        problem = f"{accumulate} is more than the {count} batches that {examples} training examples make"
+        problem = f"{accumulate} is more than the {count} batches in {examples} training examples"
         return [Fault("accumulate", f"{problem}, give at most {count}")]
     return []
 
 
 def learning_rate(rule: Rule, dtype: torch.dtype) -> list[Fault]:
-    """A rate that the network's numbers can't hold, and a smallest one that is larger."""
+    """Faults for a learning rate too large for the network's dtype, and for a minimum above it."""
     if rule.optimizer is None or rule.schedule is None:
         return []
     optimizer, schedule = rule.sections
     lr, smallest = rule.optimizer.lr, getattr(rule.schedule, "min_lr", 0.0)
     if lr > torch.finfo(dtype).max:
-        return [Fault(f"{optimizer}.lr", f"{lr:g} is more than a {str(dtype).removeprefix('torch.')} can hold")]
+        return [Fault(f"{optimizer}.lr", f"{lr:g} is more than a {str(dtype).removeprefix('torch.')} can represent")]
     if smallest > lr:
         return [Fault(f"{schedule}.min_lr", f"{smallest:g} is more than {optimizer}.lr, give at most {lr:g}")]
     return []
 
 
-def rates(rule: Rule, clock: RunLength, dtype: torch.dtype) -> list[Fault]:
-    """A warm-up that never ends, and a learning rate that overflows at the end of warm-up or of the run."""
+def rates(rule: Rule, length: RunLength, dtype: torch.dtype) -> list[Fault]:
+    """Faults for a warm-up longer than the run, and for a learning rate that overflows by the end of either."""
     if rule.optimizer is None or rule.schedule is None:
         return []
     lr, schedule, section = rule.optimizer.lr, rule.schedule, rule.sections[1]
     warmup = schedule.warmup_steps
-    if warmup >= clock.steps:
-        problem = f"{warmup} is not allowed, the run has {clock.steps} steps: give fewer"
+    if warmup >= length.steps:
+        problem = f"{warmup} is not allowed, the run has only {length.steps} steps: give fewer"
         return [Fault(f"{section}.warmup_steps", problem)]
-    last = [schedule(lr, step, clock) for step in (warmup, clock.steps - 1)]
+    last = [schedule(lr, step, length) for step in (warmup, length.steps - 1)]
     if lr <= torch.finfo(dtype).max and not all(rate <= torch.finfo(dtype).max for rate in last):
-        return [Fault(section, f"the learning rate grows beyond all bounds within {clock.epochs} epochs")]
+        return [Fault(section, f"the learning rate overflows within {length.epochs} epochs")]
     return []

@@ -1,4 +1,4 @@
-"""What Hydra has composed, as plain data, and what Hydra, OmegaConf and YAML complain about, in our words."""
+"""Configs composed by Hydra as plain data, and the errors of Hydra, OmegaConf and YAML as faults."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from runners.config import yaml_files
 
 REFERENCE = re.compile(r"\$\{\s*(?:model\.|\.+)(\w+)")
 OWN_KEYS = ("name", "layers", "init")
-"""Keys of a model that are no variables."""
-MOST_VALUES = 100_000
+"""Keys of a model that aren't variables."""
+MAX_VALUES = 100_000
 
 
 def _times(factor: object, value: object) -> object:
-    """`${times:2,${model.width}}` in a model; what isn't a whole number stays as it is, for the schema to refuse."""
+    """`${times:2,${model.width}}` in a model. A value that isn't a whole number is kept, for the schema to refuse."""
     if isinstance(factor, int) and isinstance(value, int) and not isinstance(value, bool):
         return factor * value
     return value
 
 
 def register_resolvers() -> None:
-    """Teach OmegaConf the one function that configs may use, a product of two whole numbers."""
+    """Register the only function that configs may use, the product of two whole numbers."""
     OmegaConf.register_new_resolver("times", _times, replace=True)
 
 
 register_resolvers()
 
 
-COMPLAINTS = (
+COMPOSITION_ERRORS = (
     HydraException,
     OmegaConfBaseException,
     yaml.YAMLError,
@@ -46,11 +46,11 @@ COMPLAINTS = (
     AssertionError,
     RecursionError,
 )
-"""What is raised while a config is composed where something is wrong with it."""
+"""The exceptions that composing a faulty config raises."""
 
 
 def from_hydra(error: BaseException, folders: Iterable[Path] = ()) -> ConfigError:
-    """What is complained about while a config is composed; of files that can't be read, all of them."""
+    """An exception from composing a config as a ConfigError. If files can't be read, it reports all of them."""
     if not str(error) and error.__cause__:
         error = error.__cause__
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
@@ -62,7 +62,7 @@ def from_hydra(error: BaseException, folders: Iterable[Path] = ()) -> ConfigErro
         if faults:
             return ConfigError(faults)
     if isinstance(error, RecursionError):
-        return ConfigError([Fault("", "configs refer to one another in a circle, or lists stand too deep in lists")])
+        return ConfigError([Fault("", "configs refer to each other in a circle, or lists are nested too deeply")])
     text = " ".join(re.split(r"\nSee https|Config search path", str(error))[0].split()) or type(error).__name__
     merging = re.match(r"Error merging override \+\+([^=]*)=", text)
     if merging and error.__cause__:
@@ -77,21 +77,21 @@ def _first_line(error: BaseException) -> str:
 
 
 def _dotted(key: object) -> str:
-    """A place as one types it: `model.layers.0`, where OmegaConf says `model.layers[0]`."""
+    """A place as on the command line: `model.layers.0` for OmegaConf's `model.layers[0]`."""
     return re.sub(r"\[(\w+)\]", r".\1", str(key))
 
 
-def resolve(composed: DictConfig, typed: Sequence[str]) -> tuple[dict[str, Any], list[Fault]]:
-    """The composed config as plain data, and the faults that show only before references are resolved."""
-    faults = _unused_variables(composed, typed)
+def resolve(composed: DictConfig, overrides: Sequence[str]) -> tuple[dict[str, Any], list[Fault]]:
+    """The composed config as plain data, and the faults that can only be found before references are resolved."""
+    faults = _unused_variables(composed, overrides)
     count = 0
 
     def plain(node: object, place: str) -> Any:
-        """A node with all references followed; what can't be is None and a fault."""
+        """A node with all references resolved; one that can't be becomes None and a fault."""
         nonlocal count
         count += 1
-        if count > MOST_VALUES:
-            raise ConfigError([Fault("", f"the config has more than {MOST_VALUES:,} values")])
+        if count > MAX_VALUES:
+            raise ConfigError([Fault("", f"the config has more than {MAX_VALUES:,} values")])
         if isinstance(node, DictConfig):
             return {key: item(node, key, join(place, str(key))) for key in node}
         if isinstance(node, ListConfig):
@@ -112,32 +112,32 @@ def resolve(composed: DictConfig, typed: Sequence[str]) -> tuple[dict[str, Any],
 
 
 def _unresolved(composed: DictConfig, error: OmegaConfBaseException) -> str:
-    """Why a reference can't be followed."""
+    """Why a reference can't be resolved."""
     text = re.sub(r"^\w+ (raised )?while resolving interpolation: ", "", _first_line(error)).strip('"')
     if missing := re.fullmatch(r"Missing mandatory value: (.*)", text):
-        return f"must be given: {missing[1]}=..."  # as where it is missing, and so told once
+        return f"must be given: {missing[1]}=..."  # the same fault as at the missing value, so that it is reported once
     if unknown := re.fullmatch(r"Interpolation key '(?:([\w.]+)\.)?(\w+)' not found", text):
         section, name = unknown.groups()
-        beside = select(composed, section) if section else composed
-        hint = f", {nearest(name, map(str, beside))}" if isinstance(beside, DictConfig) else ""
+        siblings = select(composed, section) if section else composed
+        hint = f", {nearest(name, map(str, siblings))}" if isinstance(siblings, DictConfig) else ""
         return f"refers to {join(section or '', name)}, which is unknown{hint}"
     return text
 
 
 def select(composed: DictConfig, key: str) -> Any:
-    """What stands there, None also where that is a reference that can't be followed."""
+    """The value of a key; None if it is missing, or a reference that can't be resolved."""
     return OmegaConf.select(composed, key, throw_on_resolution_failure=False)
 
 
-def _unused_variables(composed: DictConfig, typed: Sequence[str]) -> list[Fault]:
-    """Keys of `model` but its own are variables, `${model.KEY}`; one that nothing uses is a slip.
+def _unused_variables(composed: DictConfig, overrides: Sequence[str]) -> list[Fault]:
+    """Faults for unused variables: keys of `model`, other than its own, that no `${model.KEY}` refers to.
 
-    Where layers are typed, it is none that the variables of the layers they replace are there still.
+    If layers are overridden, variables of the layers that they replace may be unused.
     """
     model = select(composed, "model")
     keys = [str(key) for key in model] if isinstance(model, DictConfig) else []
-    if any(override.startswith("model.layers") for override in typed):
-        keys = [key for key in keys if any(override.startswith(f"model.{key}=") for override in typed)]
+    if any(override.startswith("model.layers") for override in overrides):
+        keys = [key for key in keys if any(override.startswith(f"model.{key}=") for override in overrides)]
     used = set(REFERENCE.findall(OmegaConf.to_yaml(composed, resolve=False)))
     return [
         Fault(f"model.{key}", f"unknown, no layer uses ${{model.{key}}}, {nearest(key, {*used, *OWN_KEYS})}")
@@ -147,7 +147,7 @@ def _unused_variables(composed: DictConfig, typed: Sequence[str]) -> list[Fault]
 
 
 def at_variables(composed: DictConfig, error: ConfigError) -> ConfigError:
-    """Faults of values that stand for a variable of the model, told once and at the variable."""
+    """Move faults of values that refer to a model's variable to that variable, and report each once."""
     unresolved = OmegaConf.to_container(composed, resolve=False)
     return ConfigError(dict.fromkeys(_at_variable(unresolved, fault) for fault in error.faults))
 

@@ -1,7 +1,7 @@
 """A user's own layers, losses, optimizers, schedules, data and tasks: `extensions=[FILE.py]`.
 
-A file is imported where it is typed, or where a config that is composed names it. What a checkpoint or a saved config
-names is never imported from there.
+A file is imported if the command line or a composed config names it. Files that only a checkpoint or a saved config
+names are never imported.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ REGISTRIES: list[tuple[type, dict[str, Any]]] = [
     (Source, SOURCES),
     (Task, TASKS),
 ]
-"""Where a class goes: to the first whose base it derives from."""
+"""A class is added to the first registry whose base it derives from."""
 
 PREFIX = "extension_"
 _loaded: dict[Path, bytes] = {}
 
 
 def load(files: object) -> None:
-    """Import files, unless they are as they were imported before, and register the classes with a `kind` in them.
+    """Import files and register the classes in them that have a `kind`. Unchanged files are imported only once.
 
-    Raises ConfigError for what isn't a file, can't be imported, or takes a name that is there already.
+    Raises ConfigError if a file doesn't exist, can't be imported, or uses a name that is already taken.
     """
     for file in [files] if isinstance(files, str) else files if isinstance(files, Sequence) else ():
         if not isinstance(file, str) or not Path(file).is_file():
@@ -63,7 +63,7 @@ def _imported(path: Path, file: str) -> ModuleType:
     name = PREFIX + path.stem
     specification = importlib.util.spec_from_file_location(name, path)
     if specification is None or specification.loader is None:
-        raise ConfigError([Fault("extensions", f"{file} is no Python file, its name must end in .py")])
+        raise ConfigError([Fault("extensions", f"{file} is not a Python file, its name must end in .py")])
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module
     try:
@@ -76,7 +76,7 @@ def _imported(path: Path, file: str) -> ModuleType:
 
 
 def _line(error: Exception, path: Path) -> str:
-    """The last line of the file that an exception came through."""
+    """The last line of the file in an exception's traceback."""
     if isinstance(error, SyntaxError):
         return f":{error.lineno}"
     lines, trace = [], error.__traceback__
@@ -87,7 +87,7 @@ def _line(error: Exception, path: Path) -> str:
 
 
 def _classes(module: ModuleType) -> Iterator[tuple[str, dict[str, Any], type]]:
-    """The classes that a module defines under a name of their own, each with its registry. Raises ConfigError."""
+    """The classes with a `kind` that a module defines, each with its registry. Raises ConfigError."""
     for class_ in list(vars(module).values()):
         if not isinstance(class_, type) or class_.__module__ != module.__name__ or "kind" not in vars(class_):
             continue
@@ -96,14 +96,14 @@ def _classes(module: ModuleType) -> Iterator[tuple[str, dict[str, Any], type]]:
             if issubclass(class_, base):
                 taken = registry.get(kind)
                 if taken and not taken.__module__.startswith(PREFIX):
-                    problem = f"{class_.__name__}: its kind, {kind}, is {taken.__name__}'s already: give another"
+                    problem = f"{class_.__name__}: its kind, {kind}, is already used by {taken.__name__}: give another"
                     raise ConfigError([Fault("extensions", problem)])
                 yield kind, registry, class_
                 break
 
 
-def load_typed(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Import what `extensions=...` names among arguments; returns the files, and the other arguments."""
+def load_from_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Import the files that `extensions=...` names among arguments; returns the files, and the other arguments."""
     files: list[str] = []
     rest = []
     for argument in arguments:

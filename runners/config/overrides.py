@@ -1,6 +1,6 @@
-"""From what is typed to what Hydra is given, with every fault that shows before a config is composed.
+"""From command-line arguments to Hydra's arguments, with every fault that can be found before a config is composed.
 
-Keys are forced in even where they are unknown, so that the schema can tell all mistakes together.
+Even unknown keys are passed on, so that the schema can report all mistakes together.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from math import prod
@@ -25,33 +25,33 @@ from cnn.text import closest, nearest, show
 CONFIGS = Path(__file__).parents[2] / "configs"
 KEY = r"[A-Za-z_]\w*(?:\.\w+)*"
 OVERRIDE = re.compile(rf"(?P<prefix>\+{{0,2}})(?P<key>{KEY}|hydra/\w+)=(?P<value>.*)", re.ASCII | re.DOTALL)
-OF_HYDRA = re.compile(r"hydra\b")
-OF_SWEEPS = re.compile(r"hydra[./](launcher|sweeper)\b")
-"""What can be changed of Hydra: who sweeps and who launches. The rest would make it write files, or sweep unasked."""
+HYDRA_KEY = re.compile(r"hydra\b")
+SWEEP_KEY = re.compile(r"hydra[./](launcher|sweeper)\b")
+"""The keys of Hydra that can be set: sweeper and launcher. Others could make it write files, or sweep unasked."""
 
 OPTIONAL = ("experiment", "debug")
-"""Groups of which nothing may be chosen."""
+"""Groups in which `null` chooses nothing."""
 
 NEW_DIRECTORIES = ("run_dir", "sweep_dir")
 OTHER_THAN_TEXT = re.compile(r"[+-]?[\d._]+(e[+-]?\d+)?|[+-]?(inf|nan)|true|false", re.ASCII | re.IGNORECASE)
-"""What Hydra's grammar takes for a number or a truth value."""
+"""Text that Hydra's grammar parses as a number or a boolean."""
 PATHS = (*NEW_DIRECTORIES, "init_from", "data.path")
-MOST_JOBS = 10_000
+MAX_JOBS = 10_000
 
 
 @dataclass
 class Command:
-    """A command line as Hydra is given it. What can't be used of it is left out and told in `faults`."""
+    """A command line for Hydra. Arguments that can't be used are left out, and reported in `faults`."""
 
     flags: list[str] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
-    """Where configs are found beside the project's own."""
-    unjudged: list[str] = field(default_factory=list)
-    """Groups of which something unknown is chosen: what else is typed of them can't be judged."""
+    """Where to look for configs in addition to the project's own."""
+    unchecked: list[str] = field(default_factory=list)
+    """Groups with an unknown choice: other overrides of these groups can't be checked."""
     sweep_dir: Path | None = None
-    """The directory for all jobs of a sweep, if one is typed."""
+    """The directory for all jobs of a sweep, if given."""
 
     @property
     def sweeping(self) -> bool:
@@ -59,16 +59,16 @@ class Command:
 
     @property
     def showing(self) -> bool:
-        """Whether something is shown and nothing is run."""
+        """Whether to print something instead of running."""
         return "--help" in self.flags or "--cfg" in self.flags
 
 
 FLAGS = ("-m", "--multirun", "--help", "--cfg", "--resolve", "--config-dir")
-"""Those of Hydra's flags that mean something here. (One of the others would unpickle a file.)"""
+"""The flags of Hydra that are supported. (One of the others would unpickle a file.)"""
 
 
 class _Flags(argparse.ArgumentParser):
-    """Takes the flags, wherever they stand, and leaves the rest."""
+    """Extracts the flags, in any position, from the arguments."""
 
     def __init__(self) -> None:
         super().__init__(add_help=False, allow_abbrev=False)
@@ -83,7 +83,7 @@ class _Flags(argparse.ArgumentParser):
 
 
 def prepare(arguments: Sequence[str]) -> Command:
-    """Read the arguments of a command line."""
+    """Parse the arguments of a command line."""
     command = Command()
     try:
         options, rest = _Flags().parse_known_args(arguments)
@@ -93,7 +93,7 @@ def prepare(arguments: Sequence[str]) -> Command:
     command.flags = [f"--{name}" for name in ("multirun", "help") if getattr(options, name)]
     command.flags += ["--cfg", options.cfg] if options.cfg else []
     if options.resolve and not options.cfg:
-        command.faults.append(Fault("--resolve", "belongs to --cfg job"))
+        command.faults.append(Fault("--resolve", "is only allowed with --cfg job"))
     elif options.resolve:
         command.flags.append("--resolve")
     if options.config_dir is not None and Path(options.config_dir).is_dir():
@@ -110,8 +110,8 @@ def prepare(arguments: Sequence[str]) -> Command:
 
 
 @dataclass(frozen=True)
-class Typed:
-    """`key=text`, as Hydra understands it."""
+class ParsedOverride:
+    """`key=text`, as Hydra parses it."""
 
     key: str
     text: str
@@ -122,150 +122,154 @@ class Typed:
         return self.parsed.is_sweep_override()
 
     def values(self, folders: Sequence[Path]) -> list[str]:
-        """What is typed; of a sweep each of its values, or as many as no sweep may have."""
+        """The value as text; all values of a sweep, up to one more than a sweep may have."""
         value = self.parsed.value()
         if isinstance(value, Glob):
             return value.filter(choices(self.key, folders))
-        return list(islice(self.parsed.sweep_string_iterator(), MOST_JOBS + 1)) if self.sweeps else [self.text]
+        return list(islice(self.parsed.sweep_string_iterator(), MAX_JOBS + 1)) if self.sweeps else [self.text]
 
 
-def _read_all(arguments: Sequence[str], command: Command) -> dict[str, Typed]:
-    """All that can be read as overrides, by key."""
-    given: dict[str, Typed] = {}
+def _read_all(arguments: Sequence[str], command: Command) -> dict[str, ParsedOverride]:
+    """The overrides that can be parsed, by key."""
+    given: dict[str, ParsedOverride] = {}
     for argument in arguments:
         try:
             override = read(argument)
         except ConfigError as error:
             command.faults += error.faults
-            command.unjudged += [fault.place for fault in error.faults if fault.place in groups()]
+            command.unchecked += [fault.place for fault in error.faults if fault.place in groups()]
             continue
         first = given.setdefault(override.key, override)
-        if first.text != override.text:
-            problem = f"given twice, as {first.text} and as {override.text}: give it once"
-            command.faults.append(Fault(override.key, problem))
+        command.faults += given_twice(override.key, first.text, override.text)
     return given
 
 
+def given_twice(key: str, first: str, text: str) -> list[Fault]:
+    """A fault if a key is given again with a different value."""
+    return [Fault(key, f"given twice, as {first} and as {text}: give it once")] if first != text else []
+
+
 def _add_overrides(command: Command, arguments: Sequence[str]) -> None:
-    """Add to a command the overrides that can be used, and the faults of the others."""
+    """Add the valid overrides to a command, and the faults of the others."""
     given = _read_all(arguments, command)
     usable: dict[str, str] = {}
     for key, override in given.items():
-        faults = list(_faults(override, command, other_sweeper="hydra/sweeper" in given))
+        faults = list(_faults(override, command, given))
         likely = closest(_stem(override.text), choices(key, command.folders)) if faults and key in groups() else None
-        if not faults or likely:  # what is typed below a misspelled choice is judged by the one that is likely meant
+        if not faults or likely:  # keys in a misspelled choice are checked against the likely one
             usable[key] = likely or override.text
         elif key in groups():
-            command.unjudged.append(key)
+            command.unchecked.append(key)
         command.faults += faults
     for key, text in usable.items():
         chosen = key in groups() or "/" in key
         nothing = key == "sweep_dir" or (key in OPTIONAL and text == "null")
-        if not nothing and key.split(".")[0] not in command.unjudged:
+        if not nothing and key.split(".")[0] not in command.unchecked:
             command.overrides.append(f"{'' if chosen else '++'}{key}={_for_hydra(key, text)}")
     counted = command.sweeping and "hydra/sweeper" not in given
-    if counted and prod(len(given[key].values(command.folders)) for key in usable) > MOST_JOBS:
-        command.faults.append(Fault("--multirun", f"these are more than {MOST_JOBS:,} jobs"))
+    if counted and prod(len(given[key].values(command.folders)) for key in usable) > MAX_JOBS:
+        command.faults.append(Fault("--multirun", f"this is more than {MAX_JOBS:,} jobs"))
 
 
-def read(argument: str) -> Typed:
-    """An argument as an override. Raises ConfigError where it can't be one."""
+def read(argument: str) -> ParsedOverride:
+    """Parse an argument as an override. Raises ConfigError if it isn't one."""
     match = OVERRIDE.fullmatch(argument)
     if match is None and argument.startswith("~"):
-        _refuse(argument, "nothing can be taken out of a config, give key=value")
+        _refuse(argument, "keys can't be removed from a config, give key=value")
     if match is None and re.fullmatch(KEY, argument, re.ASCII):
         _refuse(argument, "a key needs a value, give key=value")
     if match is None:
-        _refuse("", f"{show(argument)} is not key=value, as model.width=8 or model.layers.0.conv2d.kernel_size=5 is")
+        _refuse("", f"{show(argument)} is not key=value, such as model.width=8 or model.layers.0.conv2d.kernel_size=5")
     key, text = match["key"], match["value"]
     try:
-        return Typed(key, text, OverridesParser.create().parse_override(f"{key}={_for_hydra(key, text)}"))
+        return ParsedOverride(key, text, OverridesParser.create().parse_override(f"{key}={_for_hydra(key, text)}"))
     except RecursionError:
-        _refuse(key, f"{show(text)} can't be read: lists stand too deep in lists")
+        _refuse(key, f"{show(text)} can't be read: lists are nested too deeply")
     except (HydraException, ValueError) as error:
         reason = str(error).partition(" while evaluating ")[2].partition("': ")[2]
         if not reason:
-            reason = f"check brackets and quotes, and put a text with unusual signs in quotes, {key}='\"...\"'"
+            reason = f"check brackets and quotes, and quote text with special characters, {key}='\"...\"'"
         _refuse(key, f"{show(text)} can't be read: {' '.join(reason.split())}")
 
 
-def _faults(override: Typed, command: Command, other_sweeper: bool) -> Iterator[Fault]:
-    """What is wrong with an override that can be read."""
+def _faults(override: ParsedOverride, command: Command, given: Collection[str]) -> Iterator[Fault]:
+    """The faults of an override that can be parsed. `given`: the keys of all overrides."""
     key, text = override.key, override.text
-    if OF_HYDRA.match(key) and not (OF_SWEEPS.match(key) and command.sweeping):
-        yield Fault(key, "of Hydra, only hydra/launcher, hydra/sweeper and their keys can be changed, for a sweep (-m)")
+    if HYDRA_KEY.match(key) and not (SWEEP_KEY.match(key) and command.sweeping):
+        yield Fault(key, "only hydra/launcher, hydra/sweeper and their keys can be set, for a sweep (-m)")
     elif override.sweeps and not command.sweeping:
         listed = re.fullmatch(r"[\w.,-]+", text) and key not in groups() and key not in PATHS
         hint = f", or give [{text}] for a list" if listed else ""
-        yield Fault(key, f"{text} are several values, put -m before them to sweep{hint}")
+        yield Fault(key, f"{text} is more than one value, add -m to sweep{hint}")
     elif override.parsed.is_interval_sweep():
-        if not other_sweeper:
-            yield Fault(key, f"{text} has no end of values, give some of them: a,b,c or range(start,stop,step)")
+        if "hydra/sweeper" not in given:
+            yield Fault(key, f"{text} is an interval, give separate values: a,b,c or range(start,stop,step)")
     elif override.sweeps and not override.values(command.folders):
         yield Fault(key, f"{text} gives no value")
     elif key in groups():
-        yield from _unknown_choices(override, command.folders)
+        yield from _unknown_choices(override, command.folders, extended="extensions" in given)
     elif key in NEW_DIRECTORIES:
         yield from _misplaced(override, command)
     elif (group := key.removesuffix(".name")) in groups() and text in choices(group):
-        yield Fault(key, f"choose it with {group}={text}, which brings its arguments with it")
+        yield Fault(key, f"choose it with {group}={text}, which also sets its arguments")
 
 
-def _unknown_choices(override: Typed, folders: Sequence[Path]) -> Iterator[Fault]:
-    """A fault for each name that a group doesn't offer."""
+def _unknown_choices(override: ParsedOverride, folders: Sequence[Path], *, extended: bool) -> Iterator[Fault]:
+    """A fault for each name that isn't a choice of its group."""
     known = choices(override.key, folders)
     for name in override.values(folders):
         if name not in known and not (override.key in OPTIONAL and override.text == "null"):
-            yield Fault(override.key, f"unknown {show(name)}, {nearest(_stem(name), known)}")
+            hint = f"; to choose one that an extension defines, give {override.key}.name={name}" if extended else ""
+            yield Fault(override.key, f"unknown {show(name)}, {nearest(_stem(name), known)}{hint}")
 
 
 def _stem(name: str) -> str:
-    """The choice that is meant by the name of its file."""
+    """The choice that a file name stands for."""
     return Path(name).stem
 
 
-def _misplaced(override: Typed, command: Command) -> Iterator[Fault]:
-    """Directories where the other kind of start makes them, or where none can be made."""
+def _misplaced(override: ParsedOverride, command: Command) -> Iterator[Fault]:
+    """Faults for a directory of the other kind of command, or one that can't be created."""
     key, value = override.key, override.parsed.value()
     if value is None:
         return
     if key == "run_dir" and command.sweeping:
-        yield Fault(key, "a sweep makes a directory for each job, give sweep_dir")
+        yield Fault(key, "a sweep creates a directory for each job, give sweep_dir instead")
     elif key == "sweep_dir" and not command.sweeping:
-        yield Fault(key, "only a sweep (-m) uses it, give run_dir")
+        yield Fault(key, "is only used by a sweep (-m), give run_dir instead")
     elif isinstance(value, str) and value and "${" not in value:
         problem = _why_not(Path(value))
         if problem:
             yield Fault(key, problem)
         elif command.sweeping:
             command.sweep_dir = Path(value)
-    elif command.sweeping:  # a run's is checked with the rest of its config
+    elif command.sweeping:  # run_dir is checked with the rest of the config
         yield Fault(key, f"{show(value)} is not allowed, give a text")
 
 
 def _why_not(path: Path) -> str | None:
-    """Why no directory can be made here, as far as that shows before it is tried."""
+    """Why a directory can't be created here, as far as that can be checked without trying."""
     if os.path.lexists(path):
-        return f"{path} exists already, give a new one or remove it"
+        return f"{path} already exists, choose another or remove it"
     above = path.absolute().parent
     while not os.path.lexists(above):
         above = above.parent
     if not above.is_dir():
-        return f"{path} can't be made: {above} is not a directory"
+        return f"{path} can't be created: {above} is not a directory"
     if not os.access(above, os.W_OK | os.X_OK):
-        return f"{path} can't be made: {above} is not writable"
+        return f"{path} can't be created: {above} is not writable"
     return None
 
 
 def _for_hydra(key: str, text: str) -> str:
-    """A value for Hydra's grammar: paths are taken as they stand, with spaces, `=` and letters of all alphabets."""
+    """A value in Hydra's grammar. Paths are taken literally, with spaces, `=` and letters of all alphabets."""
     if key not in PATHS or text in ("", "null") or text[0] in "\"'$":
         return text
     return quoted(text, also="" if key in NEW_DIRECTORIES else ",")
 
 
 def quoted(text: str, also: str = "") -> str:
-    """A text in quotes, where Hydra's grammar wants them; not for signs that stand in `also`."""
+    """A text, quoted if Hydra's grammar requires it. The characters in `also` need no quotes."""
     plain = re.fullmatch(rf"[\w./{also}-]*", text, re.ASCII) and not OTHER_THAN_TEXT.fullmatch(text)
     return text if plain else '"' + text.replace('"', '\\"') + '"'
 
@@ -275,10 +279,10 @@ def _refuse(place: str, problem: str) -> NoReturn:
 
 
 def groups() -> list[str]:
-    """The groups of configs: data, model, optimizer, ..."""
+    """The config groups: data, model, optimizer, ..."""
     return sorted(folder.name for folder in CONFIGS.iterdir() if folder.is_dir())
 
 
 def choices(group: str, folders: Sequence[Path] = ()) -> list[str]:
-    """The names that a group offers, in the project's configs and in other folders."""
+    """The choices of a group, in the project's configs and in other folders."""
     return sorted({file.stem for folder in (CONFIGS, *folders) for file in (folder / group).glob("*.yaml")})

@@ -1,4 +1,4 @@
-"""A saved run's config with what is typed now. It is read as data: nothing that was saved is composed or resolved."""
+"""A saved run's config with overrides. It is read as data: saved values are never composed or resolved."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from runners.config import overrides
 Refuse = Callable[[str], str | None]
 
 
-def with_typed(saved: Mapping[str, Any], typed: Sequence[str], refuse: Refuse) -> dict[str, Any]:
-    """The saved config changed by `key=value` and, from the project's own files, by `group=NAME`.
+def with_overrides(saved: Mapping[str, Any], arguments: Sequence[str], refuse: Refuse) -> dict[str, Any]:
+    """The saved config, changed by `key=value` and by `group=NAME`, which is read from the project's own files.
 
-    `refuse` says of a key why it can't be changed, or None. Raises ConfigError with all faults.
+    `refuse` returns why a key can't be changed, or None. Raises ConfigError with all faults.
     """
     config = deepcopy(dict(saved))
     found: dict[str, Sequence[Fault]] = {}
     given: dict[str, str] = {}
-    for argument in sorted(typed, key=lambda text: "." in text.partition("=")[0]):  # groups before keys in them
+    for argument in sorted(arguments, key=lambda text: "." in text.partition("=")[0]):  # groups before keys in them
         try:
             override = overrides.read(argument)
-            if given.setdefault(override.key, override.text) != override.text:
-                problem = f"given twice, as {given[override.key]} and as {override.text}: give it once"
-                raise ConfigError([Fault(override.key, problem)])
+            first = given.setdefault(override.key, override.text)
+            if twice := overrides.given_twice(override.key, first, override.text):
+                raise ConfigError(twice)
             _change(config, override, refuse)
         except ConfigError as error:
             found[argument] = error.faults
-    faults = [fault for argument in typed for fault in found.get(argument, ())]
+    faults = [fault for argument in arguments for fault in found.get(argument, ())]
     faults += [Fault(key, f"must be given: {key}=...") for key, value in flat(config).items() if value == "???"]
     if faults:
         raise ConfigError(faults)
     return config
 
 
-def _change(config: dict[str, Any], override: overrides.Typed, refuse: Refuse) -> None:
+def _change(config: dict[str, Any], override: overrides.ParsedOverride, refuse: Refuse) -> None:
     key = override.key
     if problem := refuse(key):
         raise ConfigError([Fault(key, problem)])
     if override.sweeps:
-        raise ConfigError([Fault(key, f"{override.text} are several values, give one")])
+        raise ConfigError([Fault(key, f"{override.text} is more than one value, give one")])
     if key in overrides.groups():
         config[key] = chosen(key, override.text)
     else:
@@ -53,7 +53,7 @@ def _change(config: dict[str, Any], override: overrides.Typed, refuse: Refuse) -
 
 
 def chosen(group: str, name: str) -> dict[str, Any]:
-    """What `group=NAME` stands for. Raises ConfigError for a name that isn't there."""
+    """The section that `group=NAME` stands for. Raises ConfigError if there is no such choice."""
     known = overrides.choices(group)
     if name not in known:
         raise ConfigError([Fault(group, f"unknown {show(name)}, {nearest(name, known)}")])
@@ -75,7 +75,7 @@ def _put(config: dict[str, Any], key: str, value: Any) -> None:
 
 
 def flat(config: Mapping[str, Any], place: str = "") -> dict[str, Any]:
-    """Values by their dotted keys; lists stay whole."""
+    """Values by dotted key. Lists aren't flattened."""
     found: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):

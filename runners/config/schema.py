@@ -1,4 +1,4 @@
-"""The whole config, checked at once: every mistake is told, each with its place as typed on the command line."""
+"""Check a whole config at once: every mistake is reported, each with its place as on the command line."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
-from cnn.arguments import Positive, PositiveFloat, Text, check, construct, construct_named
+from cnn.arguments import check, construct, construct_named
 from cnn.builder import make_network
 from cnn.faults import ConfigError, Fault
 from cnn.losses import LOSSES, Loss
 from cnn.ops.threads import available_threads
 from cnn.optimizers import OPTIMIZERS, Optimizer
-from cnn.schedules import SCHEDULES, RunLength, Schedule
+from cnn.schedules import SCHEDULES, Schedule
 from cnn.text import closest, nearest, show
 from runners.config import compatibility
 from runners.config.compatibility import Parts, Rule
+from runners.config.settings import Settings
 from runners.data import Source
 from runners.data.augmentation import Augmentation
 from runners.data.sources import SOURCES
@@ -28,52 +28,14 @@ from runners.files.checkpoint import PRECISIONS
 from runners.tasks.registry import TASKS
 from runners.tasks.task import Task
 
-VALUES = ConfigDict(strict=True, extra="forbid", frozen=True)
-Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 T = TypeVar("T")
-
-
-class Checkpoints(BaseModel):
-    """When `last` is saved beside the end of each epoch."""
-
-    model_config = VALUES
-
-    every_steps: Positive | None = None
-
-
-class Settings(BaseModel):
-    """The keys at the top of a config, beside its sections."""
-
-    model_config = VALUES
-
-    epochs: Positive
-    batch_size: Positive
-    seed: Seed
-    dtype: Literal["float32", "float64"]
-    device: Literal["auto", "cpu", "cuda", "mps"]
-    kernels: Literal["compiled", "reference"]
-    debug: Literal["summary", "gradcheck", "overfit", "fast"] | None = None
-    threads: Positive | None = None
-    run_dir: Text | None = None
-    sweep_dir: Text | None = None
-    init_from: Text | None = None
-    accumulate: Positive = 1
-    clip_grad_norm: PositiveFloat | None = None
-    patience: Positive | None = None
-    checkpoint: Checkpoints = Checkpoints()
-
-    extensions: Text | Sequence[Text] = ()
-
-    def clock(self, examples: int) -> RunLength:
-        """How many steps the run has with this many training examples."""
-        return RunLength(-(-examples // (self.batch_size * self.accumulate)), self.epochs)
 
 
 @dataclass(frozen=True)
 class Config:
-    """A config every part of which has been checked: values, from which objects are made anew at each call.
+    """A config whose parts have all been checked. It is immutable; its methods construct new objects.
 
-    Nothing of it changes; `changed` gives another one.
+    `changed` returns another config.
     """
 
     settings: Settings
@@ -90,11 +52,11 @@ class Config:
 
     @property
     def saved(self) -> dict[str, Any]:
-        """The config as a run keeps it, with what was chosen for it."""
+        """The config that a run saves, with defaults that were determined at run time."""
         return {**deepcopy(dict(self.raw)), "threads": self.threads}
 
     def changed(self, **sections: Any) -> Config:
-        """A config with other top-level keys or sections. Raises ConfigError."""
+        """A config with these top-level keys or sections replaced. Raises ConfigError."""
         return parse({**self.raw, **sections})
 
     def source(self) -> Source:
@@ -110,7 +72,7 @@ class Config:
         return made
 
     def task(self) -> Task:
-        """The task, without networks yet."""
+        """The task, not yet with its networks."""
         made: Task = construct_named(TASKS, self.raw["task"], "task")
         return made
 
@@ -124,47 +86,58 @@ class Config:
 
 
 def _of_network(raw: Mapping[str, Any], network: str, section: str) -> tuple[object, str]:
-    """A network's own section, such as `critic_optimizer`, or else the one for all; and its name."""
+    """A network's own section, such as `critic_optimizer`, or else the shared one; and its name."""
     own = f"{network}_{section}"
     return (raw[own], own) if own in raw else (raw.get(section), section)
 
 
-BESIDE_RESUME = {
-    "resume": "is no part of a config, type resume=RUN",
-    "resume_changed": "belongs to resume=RUN",
+RESUME_KEYS = {
+    "resume": "is not part of a config, give resume=RUN on the command line",
+    "resume_changed": "is only allowed with resume=RUN",
 }
 SECTIONS = ("data", "augment", "optimizer", "loss", "schedule", "task")
-OF_NETWORKS = ("optimizer", "schedule")
-"""The sections that a network may have one of its own of."""
+NETWORK_SECTIONS = ("optimizer", "schedule")
+"""The sections that each network may have its own version of."""
 
 
 def sections(networks: Sequence[str]) -> list[str]:
     """Every section of a config whose task trains these networks."""
-    own = [f"{name}_{section}" for name in networks for section in OF_NETWORKS] if len(networks) > 1 else []
+    own = [f"{name}_{section}" for name in networks for section in NETWORK_SECTIONS] if len(networks) > 1 else []
     return [*SECTIONS, *networks, *own]
 
 
 def parse(raw: Mapping[str, Any]) -> Config:
-    """Check a plain, resolved config. Raises ConfigError with all faults that show before any data is opened."""
-    parts, faults = _parts(raw, ())
+    """Check a plain, resolved config. Raises ConfigError with all faults that can be found without reading data."""
+    parts, faults = _checked(raw, ())
     if faults:
         raise ConfigError(faults)
     assert parts.settings
     return Config(parts.settings, device_of(parts.settings), raw)
 
 
-def find_faults(raw: Mapping[str, Any], unjudged: Collection[str] = ()) -> list[Fault]:
-    """The faults that `parse` would raise, but for those of sections that aren't what was meant."""
-    return _parts(raw, unjudged)[1]
+def find_faults(raw: Mapping[str, Any], unchecked: Collection[str] = ()) -> list[Fault]:
+    """The faults that `parse` would raise, without those of `unchecked` sections."""
+    return _checked(raw, unchecked)[1]
 
 
-def _parts(raw: Mapping[str, Any], unjudged: Collection[str]) -> tuple[Parts, list[Fault]]:
-    """What a config names, None for each part that can't be made or isn't judged, and all faults."""
+def _checked(raw: Mapping[str, Any], unchecked: Collection[str]) -> tuple[Parts, list[Fault]]:
+    """The parts of a config, and all faults, including incompatibilities between parts."""
+    parts, source, faults = _parts(raw, unchecked)
+    if source:
+        data = source.description
+        if parts.settings is None or parts.settings.debug in ("fast", "overfit"):  # these train on a part of the data
+            data = replace(data, examples=None)
+        faults = faults + compatibility.find_faults(parts, data)
+    return parts, faults
+
+
+def _parts(raw: Mapping[str, Any], unchecked: Collection[str]) -> tuple[Parts, Source | None, list[Fault]]:
+    """The parts of a config, each None if it can't be constructed or is unchecked, and the faults of single parts."""
     found: list[Fault] = []
 
     def collect(name: str, make: Callable[[], T]) -> T | None:
         try:
-            return None if name in unjudged else make()
+            return None if name in unchecked else make()
         except ConfigError as error:
             found.extend(fault for fault in error.faults if fault not in found)
             return None
@@ -183,18 +156,14 @@ def _parts(raw: Mapping[str, Any], unjudged: Collection[str]) -> tuple[Parts, li
     if settings and settings.threads and settings.threads > available_threads():
         problem = f"{settings.threads} is more than the {available_threads()} that this process may use"
         faults.append(Fault("threads", problem))
-    parts = Parts(settings, task, models, rules, loss)
-    if source:
-        data = source.description
-        if settings is None or settings.debug in ("fast", "overfit"):  # which train on a part of it
-            data = replace(data, examples=None)
-        faults += compatibility.misfits(parts, data)
-    return parts, faults
+    return Parts(settings, task, models, rules, loss), source, faults
 
 
 def _rule(raw: Mapping[str, Any], network: str, collect: Callable[[str, Callable[[], Any]], Any]) -> Rule:
-    """What trains a network, as far as it can be made."""
-    (optimizer, its_place), (schedule, other_place) = (_of_network(raw, network, section) for section in OF_NETWORKS)
+    """A network's optimizer and schedule, if they can be constructed."""
+    (optimizer, its_place), (schedule, other_place) = (
+        _of_network(raw, network, section) for section in NETWORK_SECTIONS
+    )
     return Rule(
         collect(its_place, lambda: construct_named(OPTIMIZERS, optimizer, its_place)),
         collect(other_place, lambda: construct_named(SCHEDULES, schedule, other_place)),
@@ -203,21 +172,21 @@ def _rule(raw: Mapping[str, Any], network: str, collect: Callable[[str, Callable
 
 
 def parts_of(config: Config) -> Parts:
-    """What a config names, made anew."""
+    """The parts of a config, newly constructed."""
     return _parts(config.raw, ())[0]
 
 
 def _settings(raw: Mapping[str, Any], networks: Sequence[str]) -> tuple[Settings | None, list[Fault]]:
-    """The keys at the top, if those that are known are sound, and all faults."""
+    """The top-level keys, if the known ones are valid, and all faults."""
     known = [*sections(networks), *Settings.model_fields]
     unknown = [key for key in raw if key not in known]
-    typed = [*known, *BESIDE_RESUME]  # which are no part of a config, but may be misspelled
-    faults = [Fault(key, BESIDE_RESUME.get(key) or f"unknown, {nearest(key, typed)}") for key in unknown]
+    candidates = [*known, *RESUME_KEYS]  # these aren't part of a config, but may be misspelled
+    faults = [Fault(key, RESUME_KEYS.get(key) or f"unknown, {nearest(key, candidates)}") for key in unknown]
     own = {key: value for key, value in raw.items() if key in Settings.model_fields}
     try:
         return check(Settings, own), faults
     except ConfigError as error:
-        misspelled = {closest(key, known) for key in unknown}  # and not missing as well
+        misspelled = {closest(key, known) for key in unknown}  # these aren't also reported as missing
         return None, faults + [fault for fault in error.faults if fault.place in own or fault.place not in misspelled]
 
 
@@ -236,16 +205,18 @@ def _model(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def device_of(settings: Settings) -> torch.device:
-    """The device that is asked for. Raises ConfigError where it isn't there."""
+    """The requested device. Raises ConfigError if it isn't available."""
     available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available() and settings.dtype != "float64",
         "cpu": True,
     }
     name: str = settings.device
-    if name == "auto":  # mps is there to be asked for: on nets of this size the compiled CPU kernels are at home
+    if name == "auto":  # never mps: for networks of this size the compiled CPU kernels are a good choice
         name = "cuda" if available["cuda"] else "cpu"
     if not available[name]:
         usable = ", ".join(["auto", *(candidate for candidate, there in available.items() if there)])
-        raise ConfigError([Fault("device", f"{name} is not there for {settings.dtype} on this machine, use {usable}")])
+        raise ConfigError(
+            [Fault("device", f"{name} is not available for {settings.dtype} on this machine, use {usable}")]
+        )
     return torch.device(name)

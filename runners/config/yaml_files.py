@@ -1,4 +1,4 @@
-"""YAML files of configs, looked at before anything is made from them, or when something can't be."""
+"""Check the YAML files of configs: before they are composed, or when composing them fails."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnn.faults import Fault
 
-MOST_VALUES = 100_000
+MAX_VALUES = 100_000
 
 
 def faults(folders: Iterable[Path]) -> list[Fault]:
-    """All files in these folders that can't be read as configs, and why."""
+    """A fault for each file in these folders that can't be read as a config."""
     return [fault for file in _files(folders) if (fault := _fault(file))]
 
 
-def explosions(folders: Iterable[Path]) -> list[Fault]:
-    """Those whose aliases stand for more than any memory holds, or for themselves: reading one would never end."""
+def alias_bombs(folders: Iterable[Path]) -> list[Fault]:
+    """A fault for each file whose aliases expand to huge data, or to themselves: reading it would never end."""
     found = []
     for file in _files(folders):
         try:
             text = file.read_text(encoding="utf-8")
             root = yaml.compose(text, yaml.SafeLoader) if "&" in text and "*" in text else None
-            if root is not None and _size(root, {}) > MOST_VALUES:
-                found.append(Fault(str(file), f"its aliases make more than {MOST_VALUES:,} values"))
+            if root is not None and _size(root, {}) > MAX_VALUES:
+                found.append(Fault(str(file), f"its aliases expand to more than {MAX_VALUES:,} values"))
         except RecursionError:
-            found.append(Fault(str(file), "an alias stands inside of what it stands for"))
+            found.append(Fault(str(file), "an alias refers to a node that contains it"))
         except (yaml.YAMLError, UnicodeError, OSError):
-            continue  # told where the file is used
+            continue  # reported where the file is used
     return found
 
 
 def _files(folders: Iterable[Path]) -> list[Path]:
-    """Those that Hydra finds: in a folder itself, and in its groups."""
+    """The files that Hydra finds, in the folders and in their groups."""
     return [file for folder in folders for pattern in ("*.yaml", "*/*.yaml") for file in sorted(folder.glob(pattern))]
 
 
 def _size(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many values a node makes, each alias counted with all that it stands for."""
+    """The number of values in a node, with aliases expanded."""
     if id(node) not in known:
         items = node.value if isinstance(node, yaml.CollectionNode) else []
         pairs = [part for item in items for part in (item if isinstance(item, tuple) else (item,))]
@@ -57,11 +57,11 @@ def _fault(file: Path) -> Fault | None:
         where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         return Fault(f"{file}{where}", error.problem or "broken YAML")
     except yaml.reader.ReaderError as error:
-        return Fault(str(file), f"character {error.position + 1} can't stand in YAML: {error.reason}")
+        return Fault(str(file), f"character {error.position + 1} is not allowed in YAML: {error.reason}")
     except UnicodeDecodeError as error:
         return Fault(str(file), f"is not UTF-8 text: byte {error.start + 1} is {error.object[error.start]:#04x}")
     except RecursionError:
-        return Fault(str(file), "lists stand too deep in lists")
+        return Fault(str(file), "lists are nested too deeply")
     except (OmegaConfBaseException, OSError) as error:
         key = f"{error.full_key}: " if isinstance(error, OmegaConfBaseException) and error.full_key else ""
         return Fault(str(file), f"{key}{(str(error).splitlines() or ['unreadable'])[0]}")

@@ -1,4 +1,4 @@
-"""Data: what examples are, how they are read, augmented and cut into batches. Imports files, pictures and `cnn`."""
+"""Data: examples, and how they are read, augmented and split into batches. Imports files, pictures and `cnn`."""
 
 from runners.data.dataset import Dataset, Description, Examples, Source
 

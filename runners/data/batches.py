@@ -14,7 +14,7 @@ from runners.data.augmentation import Augmentation
 from runners.data.dataset import Examples
 
 AUGMENTATION = 1
-"""The stream of random numbers for augmentation. Not 0: numpy takes [seed, epoch, 0, 0] for [seed, epoch]."""
+"""The random stream of augmentation. Not 0, because numpy seeds [seed, epoch, 0, 0] like [seed, epoch]."""
 
 
 def _unchanged(pixels: Tensor, number: int) -> Tensor:
@@ -23,7 +23,7 @@ def _unchanged(pixels: Tensor, number: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs x [C, *S, N] and targets, as classes [N]; like everything else, targets have the batch last."""
+    """Inputs x [C, *S, N] and targets, such as classes [N]; targets have the batch last too."""
 
     x: Tensor
     targets: Tensor
@@ -33,9 +33,10 @@ class Batch:
 
 
 class Batches:
-    """Examples cut into batches; the last one holds what is left over.
+    """Examples in batches; the last batch may be smaller.
 
-    Pixels are scaled to [0, 1], less `mean`, divided by `std`. Shuffled batches are for training: they are augmented.
+    Pixels are scaled to [0, 1], then normalised with `mean` and `std`. Shuffled batches are for training: only they are
+    augmented.
     """
 
     def __init__(
@@ -61,13 +62,13 @@ class Batches:
         return -(-len(self.examples) // self.batch_size)
 
     def in_order(self) -> Iterator[Batch]:
-        """The examples as they lie."""
+        """Batches in the order of the examples."""
         return self._cut(np.arange(len(self.examples)))
 
     def shuffled(self, seed: int, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The examples in an order, and with an augmentation of each batch, that the seed and the epoch decide.
+        """Shuffled, augmented batches; seed and epoch determine both the order and the augmentation.
 
-        `first` is the number, from 0, of the batch to begin with.
+        `first`: the index of the batch to start with.
         """
 
         def augment(pixels: Tensor, number: int) -> Tensor:

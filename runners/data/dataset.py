@@ -1,4 +1,4 @@
-"""What a dataset is once it is loaded, and how it is divided into training, validation and test examples."""
+"""Datasets in memory, and how they are split into training, validation and test examples."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from runners.errors import DataError
 
-MOST_BYTES = 2**32
-"""No array of pixels is read that takes more; a file that promises more is refused before it is read."""
+MAX_BYTES = 2**32
+"""Largest array of pixels. A file whose header gives a larger size is refused before it is read."""
 
 Preparation = Literal["digit", "plain"]
 ValSplit = Literal["train", "test"]
@@ -27,10 +27,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Examples:
-    """Images as bytes [count, C, *S] and what a network is to make of them: classes [count], int64, or anything else.
-
-    Targets are one for each example, along the first axis.
-    """
+    """Images as bytes [count, C, *S] and their targets [count, ...]: classes as int64, or any other tensor."""
 
     images: Tensor
     targets: Tensor
@@ -39,14 +36,14 @@ class Examples:
         return len(self.images)
 
     def select(self, indices: Array) -> Examples:
-        """The examples with these numbers, in this order."""
+        """The examples with these indices, in this order."""
         chosen = torch.from_numpy(indices)
         return Examples(self.images[chosen], self.targets[chosen])
 
 
 @dataclass(frozen=True)
 class Description:
-    """What is known of data, perhaps before they are read: the shape of an example, classes, training examples."""
+    """What is known about a dataset, perhaps before it is read: an example's shape, classes, training examples."""
 
     input_shape: tuple[int, ...] | None = None
     classes: int | None = None
@@ -55,10 +52,10 @@ class Description:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Examples for training, validation and test, and what a network that learns them has to know for prediction.
+    """Examples for training, validation and test, and what prediction needs to know about them.
 
-    `mean` and `std` are of the training images, pixels scaled to [0, 1]. `validated_on_test`: whether the validation
-    examples are test examples.
+    `mean` and `std` are those of the training images, with pixels scaled to [0, 1]. `validated_on_test`: whether the
+    validation examples are test examples.
     """
 
     train: Examples
@@ -98,24 +95,24 @@ class Source:
 
     @property
     def description(self) -> Description:
-        """What is known before anything is read."""
+        """What is known before any file is read."""
         named = len(self.class_names) if self.class_names else None
         return Description(self.known_shape, self.known_classes or named, self.num_examples)
 
     def read(self) -> tuple[Examples, Examples]:
-        """The examples of the training file and of the test file. Raises DataError for whatever is wrong with them."""
+        """The examples of the training file and of the test file. Raises DataError if the files can't be used."""
         raise NotImplementedError
 
     def render(self, examples: Examples) -> Examples:
-        """Examples that were read as a network sees them: here as they are. Only those that a run uses come here."""
+        """Convert examples from `read` to the network's input; called only for the examples that a run uses."""
         return examples
 
     def test_examples(self) -> Examples:
-        """All of the test file, rendered. Raises DataError as `read` does."""
+        """All examples of the test file, rendered. Raises DataError as `read` does."""
         return self.render(self.read()[1])
 
     def load(self) -> Dataset:
-        """Read and divide. Raises DataError where the files can't be used or hold too few examples."""
+        """Read and split. Raises DataError if the files can't be used or have too few examples."""
         training_file, test_file = self.read()
         train, val = map(self.render, self._divide(training_file, test_file))
         test = self.render(test_file)
@@ -134,16 +131,16 @@ class Source:
 
     def _require_training_examples(self, available: int, what: str) -> None:
         if self.num_examples is None and not available:
-            raise DataError(f"data.val_examples: {self.val_examples} leaves no example for training")
+            raise DataError(f"data.val_examples: {self.val_examples} leaves no examples for training")
         _require("data.num_examples", self.num_examples or 1, available, what)
 
     def _divide(self, training_file: Examples, test: Examples) -> tuple[Examples, Examples]:
-        """Draw training and validation examples; the draw depends on `split_seed` alone, so runs can be compared."""
+        """Draw training and validation examples. Only `split_seed` matters, so that runs are comparable."""
         order = np.random.default_rng(self.split_seed).permutation(len(training_file))
         if self.val_split == "train":
             _require("data.val_examples", self.val_examples, len(order), "examples in the training file")
             val, order = training_file.select(order[: self.val_examples]), order[self.val_examples :]
-            self._require_training_examples(len(order), "examples that validation leaves")
+            self._require_training_examples(len(order), "examples left after validation")
         else:
             _require("data.val_examples", self.val_examples, len(test), "examples in the test file")
             self._require_training_examples(len(order), "examples in the training file")
@@ -158,7 +155,7 @@ class Source:
 
 @contextmanager
 def reading(place: Path) -> Iterator[None]:
-    """Raise DataError, with the file's name or else the place's, for what can go wrong in reading and unpacking."""
+    """Turn errors of reading and unpacking into DataError, with the name of the file, or else the place."""
     try:
         yield
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
@@ -172,7 +169,7 @@ def _require(argument: str, wanted: int, available: int, what: str) -> None:
 
 
 def _moments(images: Tensor) -> tuple[float, float]:
-    """Mean and deviation of all pixels, scaled to [0, 1]; exact, from the count of each byte."""
+    """Mean and standard deviation of all pixels, scaled to [0, 1]; exact, from the counts of the byte values."""
     counts = torch.bincount(images.flatten(), minlength=256).double()
     values = torch.arange(256, dtype=torch.float64) / 255
     mean = (counts * values).sum() / counts.sum()
@@ -181,7 +178,7 @@ def _moments(images: Tensor) -> tuple[float, float]:
 
 
 def _fingerprint(*files: Examples) -> str:
-    """SHA-256 of all images and labels: two runs with one fingerprint saw the same files."""
+    """SHA-256 of all images and targets. Runs with the same fingerprint saw the same files."""
     digest = hashlib.sha256()
     for examples in files:
         for tensor in (examples.images, examples.targets):

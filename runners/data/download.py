@@ -1,4 +1,4 @@
-"""Files fetched from their official addresses: whole and unchanged, or not at all, and once for several processes."""
+"""Download files from their official addresses: verified and complete or not at all, once for several processes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from runners.errors import DataError, printable
 from runners.signals import raising_signals
 
 TIMEOUT = 30.0
-"""Seconds without a byte after which a server is given up, or with fewer than these a second."""
-SLOWEST = 1000
+"""Give up on a server that sends nothing for this many seconds, or less than the minimum rate."""
+MIN_BYTES_PER_SECOND = 1000
 CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A file at its official address, its size in bytes and its SHA-256."""
+    """A file's official address, its size in bytes and its SHA-256."""
 
     address: str
     size: int
@@ -41,18 +41,19 @@ class Remote:
 
 
 class FetchFailed(Exception):
-    """Why a file can't be had from its address."""
+    """Why a download failed."""
 
 
 def cache_folder(name: str) -> Path:
-    """Where a dataset lies unless `data.path` says otherwise: below $XDG_CACHE_HOME, or ~/.cache."""
+    """The default folder of a dataset, unless `data.path` is given: below $XDG_CACHE_HOME, or ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cnn-from-scratch" / name
 
 
 def fetch(remotes: Sequence[Remote], folder: Path) -> None:
-    """Download those of the files that aren't in the folder, which is made if need be.
+    """Download the files that aren't in the folder, which is created if necessary.
 
-    Raises DataError where one can't be had or written, with the way out by hand; what was complete before stays.
+    Raises DataError if one can't be downloaded or written, with instructions to do it manually; files that are already
+    complete are kept.
     """
     missing = [remote for remote in remotes if not (folder / remote.name).exists()]
     if not missing:
@@ -66,31 +67,31 @@ def fetch(remotes: Sequence[Remote], folder: Path) -> None:
             except FetchFailed as reason:
                 names = ", ".join(remote.name for remote in missing)
                 raise DataError(
-                    f"{remote.address} can't be fetched: {printable(reason)}\n"
-                    f"put by hand into {folder}, or into another folder and give data.path=FOLDER:\n{names}"
+                    f"{remote.address} can't be downloaded: {printable(reason)}\n"
+                    f"put these files into {folder}, or into another folder and give data.path=FOLDER:\n{names}"
                 ) from None
 
 
-def require(remote: Remote, file: Path) -> None:
-    """Raise DataError where a file isn't the official one."""
+def verify(remote: Remote, file: Path) -> None:
+    """Raise DataError if a file isn't the official one."""
     if not file.is_file():
         raise DataError(f"{file}: not a file")
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while piece := stream.read(CHUNK):
             digest.update(piece)
-    require_digest(digest.hexdigest(), remote.sha256, file)
+    verify_digest(digest.hexdigest(), remote.sha256, file)
 
 
-def require_digest(found: str, expected: str, file: Path) -> None:
-    """Raise DataError where a file, or what is packed in it, has another SHA-256 than the official one."""
+def verify_digest(found: str, expected: str, file: Path) -> None:
+    """Raise DataError if the SHA-256 of a file, or of its unpacked content, isn't the official one."""
     if found != expected:
         raise DataError(f"{file}: not the official file, its SHA-256 is {found}, not {expected}")
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time; the others wait. The empty lock file stays, it can't be removed without a race."""
+    """One process at a time; others wait. The empty lock file is kept, as removing it would be a race."""
     lock = FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,23 +105,23 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _download(remote: Remote, target: Path) -> None:
-    """Stream into a file beside the target, and put it in place once it is known to be right."""
+    """Stream into a file next to the target, and rename it once it is verified."""
     part = target.with_name(f".{target.name}.part")
     try:
         with part.open("wb") as file:
             _stream(remote, file)
             file.flush()
-            os.fsync(file.fileno())  # a power cut would else leave the name of the whole, and nothing in it
+            os.fsync(file.fileno())  # otherwise a power failure could leave the final name with no content
         part.replace(target)
     except OSError as error:
         raise DataError(f"{error.filename or target}: can't be written: {error.strerror}") from None
     finally:
-        with suppress(OSError):  # it isn't there, or isn't ours, and that was told
+        with suppress(OSError):  # missing, or not ours, which has been reported
             part.unlink()
 
 
 def _stream(remote: Remote, file: IO[bytes]) -> None:
-    """Write what the address gives. Raises FetchFailed where it isn't the official file, and OSError of writing."""
+    """Write a download to a file. Raises FetchFailed if it isn't the official file, OSError if writing fails."""
     digest, received = hashlib.sha256(), 0
     with tqdm(
         total=remote.size, desc=remote.name, unit="B", unit_scale=True, disable=None, leave=False, file=sys.stderr
@@ -139,21 +140,21 @@ def _stream(remote: Remote, file: IO[bytes]) -> None:
 
 
 def _pieces(remote: Remote) -> Iterator[bytes]:
-    """What the address gives, a piece at a time. Raises FetchFailed for all that networks do."""
+    """A download in pieces. Raises FetchFailed for all network errors."""
     try:
         with urlopen(remote.address, timeout=TIMEOUT) as response:
             since, received = monotonic(), 0
-            while piece := response.read1(CHUNK):  # `read` would wait for all of a chunk
+            while piece := response.read1(CHUNK):  # `read` would wait for a whole chunk
                 yield piece
                 received += len(piece)
                 if monotonic() - since >= TIMEOUT:
-                    if received < SLOWEST * TIMEOUT:
-                        raise FetchFailed(f"fewer than {SLOWEST:,} bytes a second come from there")
+                    if received < MIN_BYTES_PER_SECOND * TIMEOUT:
+                        raise FetchFailed(f"the server sends fewer than {MIN_BYTES_PER_SECOND:,} bytes per second")
                     since, received = monotonic(), 0
     except HTTPError as error:
         error.close()
         raise FetchFailed(str(error)) from None
     except (OSError, HTTPException) as error:
-        cause = getattr(error, "reason", error)  # urllib wraps what the system said
+        cause = getattr(error, "reason", error)  # urllib wraps the system's error
         text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
         raise FetchFailed(" ".join(text.split())) from None

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whatever happens while they are written."""
+"""Atomic writes: a file appears whole or not at all, whatever happens during the write."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from contextlib import suppress
 from pathlib import Path
 
 TEMPORARY = ".new"
-"""How the names of files end that are being written."""
+"""The suffix of files that are being written."""
 
 
 def write(
     file: Path, data: bytes, *, check: Callable[[Path], object] = lambda path: None, spare: Path | None = None
 ) -> None:
-    """Put data into a file, which readers see as it was or as it will be, and which is on the disk when this returns.
+    """Write data to a file atomically: readers see the old content or the new, and the new is on disk on return.
 
-    `check` may raise for what was written, before it replaces anything. What was there before goes to `spare`, if one
-    is given. Raises OSError, with the file's name, where the disk doesn't take it; then the old file is there as it
-    was, or as `spare`.
+    `check` is called with the written file before it replaces anything, and may raise. The old file is moved to
+    `spare`, if given. Raises OSError, with the file's name, if the write fails; the old file is then unchanged, or
+    moved to `spare`.
     """
     temporary = file.with_name(f".{file.name}.{os.getpid()}{TEMPORARY}")
     try:
@@ -31,7 +31,7 @@ def write(
             file.replace(spare)
         temporary.replace(file)
     except BaseException as error:
-        with suppress(OSError):  # what stopped the writing may stop this too: the next start cleans up
+        with suppress(OSError):  # what made the write fail may make this fail too; `clean` removes the rest
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(file)) from error
@@ -40,13 +40,13 @@ def write(
 
 
 def clean(folder: Path) -> None:
-    """Remove what writers left in a folder that were killed. Nobody may be writing there."""
+    """Remove what killed writers left in a folder. Nothing may be writing to it meanwhile."""
     for leftover in folder.glob(f".*{TEMPORARY}"):
         leftover.unlink(missing_ok=True)
 
 
 def sync(folder: Path) -> None:
-    """Bring a change of names to the disk, where the system knows how."""
+    """Flush a folder's entries to disk, on systems that can."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -1,4 +1,4 @@
-"""metrics.csv: one row an epoch. Which columns there are depends on the task."""
+"""metrics.csv: one row per epoch. Its columns depend on the task."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ from pathlib import Path
 from runners.files import atomic
 
 TIMING = ["images_per_second", "seconds"]
-"""The columns that differ between two runs of one config."""
+"""The columns that differ between two runs of the same config."""
 
 Row = dict[str, float]
 
 
 def write(file: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
-    """Write all rows, the file being whole at any time. Reading the numbers gives the same bits.
-
-    A column may be empty in a row.
-    """
+    """Write all rows atomically. Numbers are read back to the same bits; a row may lack a column."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
@@ -28,7 +25,7 @@ def write(file: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
 
 
 def read(file: Path) -> list[Row]:
-    """All rows without their empty columns, epoch and step as whole numbers."""
+    """All rows, without empty columns; `epoch` and `step` are ints."""
     with file.open(newline="", encoding="utf-8") as stream:
         return [
             {name: int(text) if name in ("epoch", "step") else float(text) for name, text in row.items() if text}

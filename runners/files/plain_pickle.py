@@ -1,9 +1,9 @@
-"""Plain pickles: dicts, lists, numbers, texts and numpy arrays, written whole and read without executing anything.
+"""Plain pickles: dicts, lists, numbers, strings and numpy arrays, written atomically and read without executing code.
 
-A file is a pickle of protocol 4 and, after its last opcode, a trailer: magic, format version, length and SHA-256 of the
-pickle. Any script reads it with `pickle.load`, which doesn't look beyond the last opcode. This project looks at the
-trailer first, so that a torn or damaged file is known at once, and then reads opcodes as data (`opcodes.py`), so that
-a file from a stranger, whose trailer may be right, runs nothing of theirs.
+A file is a pickle of protocol 4, followed by a trailer: magic, format version, length and SHA-256 of the pickle. Any
+script can read it with `pickle.load`, which ignores everything after the last opcode. This project checks the trailer
+first, so that it detects a truncated or damaged file, and then reads the opcodes as data (`safe_unpickler.py`), so that
+an untrusted file, even one with a valid trailer, executes nothing.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ VERSION = 2
 PROTOCOL = 4
 TRAILER = struct.Struct("<8sIQ32s")
 """Magic, format version, length of the pickle in bytes, its SHA-256."""
-MOST_BYTES = 1 << 33
+MAX_BYTES = 1 << 33
 
 
 def write(file: Path, content: Mapping[str, Any], *, spare: Path | None = None) -> None:
-    """Write plain data. The file appears whole, on the disk and read back, or not at all.
+    """Write plain data atomically, after reading it back from disk.
 
-    What was there before goes to `spare`, if one is given. Raises CheckpointError for what isn't plain data, OSError
-    where the disk doesn't take it.
+    The old file is moved to `spare`, if given. Raises CheckpointError if the content isn't plain data, OSError if the
+    write fails.
     """
     atomic.write(file, seal(pickle.dumps(_copy(content), protocol=PROTOCOL)), check=read, spare=spare)
 
@@ -46,36 +46,36 @@ def seal(pickled: bytes) -> bytes:
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The plain data in a file that `write` made. Raises CheckpointError where it is missing, broken, or not ours."""
+    """Read plain data from a file of `write`. Raises CheckpointError if it is missing, broken, or another format."""
     try:
-        if not file.is_file():  # a named pipe would keep us waiting
+        if not file.is_file():  # opening a named pipe would block
             raise CheckpointError("there is no such file")
         with file.open("rb") as stream:
             return _content(stream)
     except OSError as error:
         raise CheckpointError(f"{printable(file)}: can't be read: {error.strerror}") from None
     except MemoryError:
-        raise CheckpointError(f"{printable(file)}: takes more memory than there is") from None
+        raise CheckpointError(f"{printable(file)}: needs more memory than is available") from None
     except CheckpointError as error:
         raise CheckpointError(f"{printable(file)}: {error}") from None
 
 
 def parse(data: bytes) -> dict[str, Any]:
-    """The plain data in the bytes of a file. Raises CheckpointError for all other bytes."""
+    """The plain data in the bytes of a file. Raises CheckpointError as `read` does."""
     return _content(io.BytesIO(data))
 
 
 def _content(stream: BinaryIO) -> dict[str, Any]:
-    """Look at a file's size, at its end and at its checksum before it goes into memory, then at what it holds."""
+    """Check a file's size, trailer and checksum before it is loaded into memory, then decode it."""
     size = stream.seek(0, os.SEEK_END)
-    if size > MOST_BYTES:
-        raise CheckpointError(f"has {size} bytes, at most {MOST_BYTES} are read")
+    if size > MAX_BYTES:
+        raise CheckpointError(f"has {size} bytes, more than the limit of {MAX_BYTES}")
     length = max(0, size - TRAILER.size)
     stream.seek(length)
     digest = _digest(stream.read(), length)
     stream.seek(0)
     if digest != _sha256(stream, length):
-        raise CheckpointError("broken: its bytes are not the ones that were written (SHA-256)")
+        raise CheckpointError("broken: its content has changed since it was written (SHA-256 mismatch)")
     stream.seek(0)
     content = decode(stream.read(length))
     if not isinstance(content, dict):
@@ -93,19 +93,19 @@ def _sha256(stream: BinaryIO, length: int) -> bytes:
 
 
 def _digest(trailer: bytes, length: int) -> bytes:
-    """The SHA-256 that a trailer tells of the pickle before it, which has so many bytes."""
+    """The SHA-256 in a trailer, whose pickle has `length` bytes."""
     if len(trailer) < TRAILER.size or not trailer.startswith(MAGIC):
-        raise CheckpointError("not a checkpoint of this project, or one that was cut short: its last bytes are others")
+        raise CheckpointError("not a checkpoint of this project, or a truncated one: its trailer is missing")
     _, version, promised, digest = TRAILER.unpack(trailer)
     if version != VERSION:
         raise CheckpointError(f"has format version {version}, this program reads {VERSION}")
     if promised != length:
-        raise CheckpointError(f"broken: {length} bytes where it says that there are {promised}")
+        raise CheckpointError(f"broken: it has {length} bytes, but its trailer says {promised}")
     return bytes(digest)
 
 
 def _copy(value: Any) -> Any:
-    """The value in containers of its own, tuples as lists: nothing stands in two places."""
+    """A deep copy in which no container appears twice; tuples become lists."""
     if isinstance(value, Mapping):
         return {key: _copy(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""The directory of one run: made new, used by one process at a time, and the only place a run writes to."""
+"""The directory of one run: created by it, used by one process at a time, and the only place that it writes to."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from filelock import FileLock, Timeout
 
 from runners.errors import RunDirectoryError
 from runners.files import atomic
+from runners.files.status import LOCK, now, read_status
 
-LOCK = ".lock"
-LOOKING = 0.5
-"""Seconds: who only looks whether a run is held holds it for less."""
+LOCK_TIMEOUT = 0.5
+"""Seconds. A process that only checks whether a run is active holds the lock for less."""
 
 
 def new_name() -> str:
@@ -31,33 +31,39 @@ def new_name() -> str:
     return f"{datetime.now():%Y-%m-%d/%H-%M-%S}-{secrets.token_hex(3)}"
 
 
-class RunDirectory:
-    """Paths and small files of one run, held by a lock until the end of a `with` block.
+def create_folder(key: str, path: Path) -> None:
+    """Create a folder and its parents. Raises RunDirectoryError, with the key, if it exists or can't be created."""
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        raise RunDirectoryError(f"{key}: {path} already exists, choose another or remove it") from None
+    except OSError as error:
+        raise RunDirectoryError(f"{key}: {path} can't be created: {error.strerror}") from None
 
-    The lock ends with its process, however that ends: a run that died is one that says `running` and isn't held.
+
+class RunDirectory:
+    """Paths and small files of one run, locked until the end of a `with` block.
+
+    The lock is released when its process ends, however it ends: a run whose status is `running` but that isn't locked
+    has died.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = FileLock(path / LOCK)
         try:
-            self._lock.acquire(timeout=LOOKING)
+            self._lock.acquire(timeout=LOCK_TIMEOUT)
         except Timeout:
-            raise RunDirectoryError(f"{path}: another process is at work in it, wait until it ends") from None
+            raise RunDirectoryError(f"{path}: in use by another process, wait until it ends") from None
         self._status = read_status(path)
 
     @classmethod
     def make(cls, path: Path, overrides: Sequence[str]) -> RunDirectory:
-        """A new directory that tells what was typed for it.
+        """Create a directory, with the overrides of its run in a file.
 
-        Raises RunDirectoryError where something is already there, or where none can be made.
+        Raises RunDirectoryError if the path exists, or if it can't be created.
         """
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            raise RunDirectoryError(f"run_dir: {path} exists already, give a new one or remove it") from None
-        except OSError as error:
-            raise RunDirectoryError(f"run_dir: {path} can't be made: {error.strerror}") from None
+        create_folder("run_dir", path)
         try:
             (path / "checkpoints").mkdir()
             directory = cls(path)
@@ -69,9 +75,9 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
-        """The directory of a run that goes on, cleared of what a killed process left half-written.
+        """Open the directory of a run to resume, and remove what a killed process left half-written.
 
-        Raises RunDirectoryError where it isn't one, can't be written to, or another process is at work in it.
+        Raises RunDirectoryError if it isn't a run directory, can't be written to, or is in use by another process.
         """
         if not (path / "checkpoints").is_dir():
             raise RunDirectoryError(f"{path}: {_why_no_run(path)}")
@@ -96,10 +102,10 @@ class RunDirectory:
     def metrics(self) -> Path:
         return self.path / "metrics.csv"
 
-    def told(self, key: str, otherwise: Any) -> Any:
-        """What status.json says under a key, if it is of the same type as `otherwise`."""
+    def saved_status(self, key: str, default: Any) -> Any:
+        """The value of a key in status.json, or `default` if it is missing or of another type."""
         value = self._status.get(key)
-        return value if isinstance(value, type(otherwise)) else otherwise
+        return value if isinstance(value, type(default)) else default
 
     def checkpoint(self, which: str) -> Path:
         return self.path / "checkpoints" / f"{which}.pkl"
@@ -117,12 +123,12 @@ class RunDirectory:
         atomic.write(self.path / name, text.encode())
 
     def status(self, state: str, **details: Any) -> None:
-        """Write status.json: running, done, failed or interrupted, and details, which stay until they are replaced."""
+        """Write status.json: running, done, failed or interrupted, and details, each kept until it is replaced."""
         self._status |= {"state": state, "reason": None, **details, "pid": os.getpid(), "updated": now()}
         self.write_json("status.json", self._status)
 
     def open_log(self) -> logging.Handler:
-        """A handler that adds to run.log."""
+        """A handler that appends to run.log."""
         handler = _Log(self.path / "run.log", encoding="utf-8")
         formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
         formatter.converter = time.gmtime
@@ -131,7 +137,7 @@ class RunDirectory:
 
 
 class _Log(logging.FileHandler):
-    """Is silent about a full disk: what counts fails where it is written, and says so."""
+    """Ignores a full disk: the files that matter report it when they are written."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         pass
@@ -141,50 +147,15 @@ class _Log(logging.FileHandler):
             super().close()
 
 
-def read_status(path: Path) -> dict[str, Any]:
-    """What a run's status.json says; nothing where it can't be read."""
-    try:
-        content = json.loads((path / "status.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def is_held(path: Path) -> bool:
-    """Whether a process is at work in a run's directory. Raises OSError where that can't be told."""
-    lock = FileLock(path / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
-
-
-def state(path: Path) -> str:
-    """How a run stands: running, done, failed, interrupted; died, where its process ended without a word; unknown."""
-    told = str(read_status(path).get("state", "unknown"))
-    try:
-        held = is_held(path)
-    except OSError:
-        return "unknown" if told == "running" else told
-    return "running" if held else "died" if told == "running" else told
-
-
 def _why_no_run(path: Path) -> str:
     for run in (path.parent, path.parent.parent):
         if path.exists() and (run / "checkpoints").is_dir():
-            return f"a part of a run, give the run: {run}"
-    return "not a run directory: there is no folder checkpoints in it" if path.is_dir() else "there is no such run"
+            return f"part of a run, give the run itself: {run}"
+    return "not a run directory: it has no folder checkpoints" if path.is_dir() else "there is no such run"
 
 
 def _finite(value: Any) -> Any:
-    """NaN and infinity, which JSON doesn't know, as null."""
+    """NaN and infinity, which JSON doesn't have, become null."""
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def now() -> str:
-    """The time in UTC, to the second."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

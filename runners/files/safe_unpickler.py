@@ -1,8 +1,8 @@
-"""What a plain pickle says, found out without unpickling: its opcodes are read one by one, and nothing is ever called.
+"""Decode a plain pickle without unpickling it: opcodes are read one by one, and nothing is ever called.
 
-A machine that knows some opcodes and three names of numpy's puts dicts, lists, numbers, texts and arrays together.
-An opcode, a name or an order of them that `plain_pickle.write` doesn't produce is refused where it stands, so that
-what the machine holds is always plain, and never much larger than the file.
+A small machine, which knows a few opcodes and three names of numpy, assembles dicts, lists, numbers, strings and
+arrays. It refuses any opcode, name or sequence that `plain_pickle.write` doesn't produce, as soon as it meets it. So
+what the machine holds is always plain data, and never much larger than the file.
 """
 
 from __future__ import annotations
@@ -20,46 +20,46 @@ from runners.errors import CheckpointError, printable
 
 DTYPES = ("float32", "float64", "int64", "int32", "uint8", "bool")
 OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
-MOST_OPCODES = 500_000
-"""A checkpoint has some hundred, and thirty more for each array and each epoch; large files may have one in 4 bytes."""
-MOST_TEXT = 2**16
-"""Bytes of one text: a path, or the name of a weight deep in a network."""
-MOST_RECALLED = 2**26
-"""Characters of all texts that stand in several places, counted once more in each."""
-DEEPEST = 100
-"""Lists and dicts in one another: as many as the deepest model that `cnn` makes has in its config."""
-LARGEST_INTEGER = 2**64
-LARGEST_ARRAY = 2**48
-MOST_AXES = 16
+MAX_OPCODES = 500_000
+"""A checkpoint has a few hundred, and thirty more for each array and epoch. Large files may have one per 4 bytes."""
+MAX_TEXT_BYTES = 2**16
+"""Longest string: a path, or the name of a weight deep in a network."""
+MAX_REPEATED_CHARACTERS = 2**26
+"""Total length of repeated strings, each repetition counted."""
+MAX_DEPTH = 100
+"""Nesting of lists and dicts: as deep as the config of the deepest model that `cnn` accepts."""
+MAX_INTEGER = 2**64
+MAX_ARRAY_SIZE = 2**48
+MAX_AXES = 16
 
 
 def decode(data: bytes) -> Any:
-    """The plain data that these bytes are the pickle of. Raises CheckpointError where they are anything else."""
+    """The plain data in a pickle. Raises CheckpointError if these bytes are anything else."""
     machine, stream = _Machine(), io.BytesIO(data)
-    for _ in range(max(MOST_OPCODES, len(data) // 4)):
+    for _ in range(max(MAX_OPCODES, len(data) // 4)):
         opcode = OPCODES.get(stream.read(1))
         if opcode is None:
-            raise CheckpointError("refused: it is no pickle, or has no end")
+            raise CheckpointError("refused: it isn't a pickle, or has no end")
         if opcode.name == "STOP":
             if stream.read(1):
-                raise CheckpointError("refused: something follows its end")
+                raise CheckpointError("refused: it has data after its end")
             return machine.result()
         if opcode.name not in ACTIONS:
             raise CheckpointError(f"refused: it uses the opcode {opcode.name}, which no checkpoint needs")
         if opcode.name == "BINUNICODE":
-            _require_short(data[stream.tell() : stream.tell() + 4])
+            _check_text_length(data[stream.tell() : stream.tell() + 4])
         try:
             argument = opcode.arg.reader(stream) if opcode.arg else None
-        except ValueError as error:  # cut short, or a text that isn't UTF-8
+        except ValueError as error:  # truncated, or a string that isn't UTF-8
             raise CheckpointError(f"broken: {error}") from None
         ACTIONS[opcode.name](machine, argument)
     raise CheckpointError("refused: it has more opcodes than any checkpoint")
 
 
-def _require_short(length: bytes) -> None:
-    """Refuse a text by the length that stands before it."""
-    if int.from_bytes(length, "little") > MOST_TEXT:
-        raise CheckpointError(f"refused: it holds a text of more than {MOST_TEXT:,} bytes")
+def _check_text_length(length: bytes) -> None:
+    """Refuse a string by the length that precedes it, before it is read."""
+    if int.from_bytes(length, "little") > MAX_TEXT_BYTES:
+        raise CheckpointError(f"refused: it contains a string of more than {MAX_TEXT_BYTES:,} bytes")
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,13 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class _Dtype:
-    """The type of an array's values; the byte order comes later, with BUILD."""
+    """The type of an array's values; BUILD sets its byte order later."""
 
     dtype: np.dtype[Any]
 
 
 class _Unfilled:
-    """An array whose shape, type and content come later, with BUILD."""
+    """An array whose shape, type and content BUILD sets later."""
 
 
 class _Mark:
@@ -99,13 +99,13 @@ class _Machine:
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.memo: list[Any] = []
-        self.recalled = 0
+        self.repeated = 0
 
     def result(self) -> Any:
         if len(self.stack) != 1:
-            raise CheckpointError("refused: it holds more than one thing")
+            raise CheckpointError("refused: it contains more than one object")
         content = _plain(self.stack.pop())
-        _require_shallow(content)
+        _check_depth(content)
         return content
 
     def push(self, value: Any) -> None:
@@ -113,7 +113,7 @@ class _Machine:
 
     def pop(self) -> Any:
         if not self.stack:
-            raise CheckpointError("refused: it takes what it hasn't got")
+            raise CheckpointError("refused: it pops from an empty stack")
         return self.stack.pop()
 
     def pop_to_mark(self) -> list[Any]:
@@ -124,30 +124,30 @@ class _Machine:
 
     def top(self, kind: type) -> Any:
         if not self.stack or type(self.stack[-1]) is not kind:
-            raise CheckpointError(f"refused: it fills a {kind.__name__} that isn't there")
+            raise CheckpointError(f"refused: it fills a {kind.__name__} that doesn't exist")
         return self.stack[-1]
 
     def integer(self, value: int) -> None:
-        if abs(value) > LARGEST_INTEGER:
-            raise CheckpointError("refused: it holds an integer of more than 64 bits")
+        if abs(value) > MAX_INTEGER:
+            raise CheckpointError("refused: it contains an integer of more than 64 bits")
         self.push(value)
 
     def recall(self, number: int) -> None:
-        """Push again what was memorised: only what can't change, so that all else has one place, and no cycle.
+        """Push a memoized value again, if it is immutable: everything else appears in one place, without cycles.
 
-        Nor the content of an array, which each array would copy: of bytes, Python itself has one object for all that
-        are a single one.
+        The content of an array isn't pushed again either, as each array would copy it. Bytes objects of length 0 or 1
+        are allowed, because Python itself shares them.
         """
         if number >= len(self.memo):
-            raise CheckpointError("refused: it recalls what it hasn't memorised")
+            raise CheckpointError("refused: it recalls a value that it hasn't memoized")
         value = self.memo[number]
-        numbers = isinstance(value, tuple) and len(value) <= MOST_AXES and all(type(item) is int for item in value)
+        numbers = isinstance(value, tuple) and len(value) <= MAX_AXES and all(type(item) is int for item in value)
         single = isinstance(value, bytes) and len(value) <= 1
         if not (numbers or single or isinstance(value, str | _Name | _Dtype)):
-            raise CheckpointError(f"refused: it holds one {type(value).__name__} in two places")
-        self.recalled += len(value) if isinstance(value, str) else 0
-        if self.recalled > MOST_RECALLED:
-            raise CheckpointError(f"refused: its repeated texts have more than {MOST_RECALLED:,} characters")
+            raise CheckpointError(f"refused: it contains the same {type(value).__name__} in two places")
+        self.repeated += len(value) if isinstance(value, str) else 0
+        if self.repeated > MAX_REPEATED_CHARACTERS:
+            raise CheckpointError(f"refused: its repeated strings exceed {MAX_REPEATED_CHARACTERS:,} characters")
         self.push(value)
 
     def name(self) -> None:
@@ -164,33 +164,33 @@ class _Machine:
 
     def set_items(self, items: list[Any]) -> None:
         if len(items) % 2:
-            raise CheckpointError("refused: it holds a key without a value")
+            raise CheckpointError("refused: it contains a key without a value")
         target = self.top(dict)
         for key, value in zip(items[::2], items[1::2], strict=True):
             if type(key) is not str:
-                raise CheckpointError(f"holds a mapping with a key that is a {type(key).__name__}; keys are texts")
+                raise CheckpointError(f"contains a mapping with a {type(key).__name__} as a key; keys must be strings")
             if key in target:
-                raise CheckpointError(f"holds a mapping with two values for {key!r:.80}")
+                raise CheckpointError(f"contains a mapping with two values for {key!r:.80}")
             target[key] = _plain(value)
 
     def reduce(self) -> None:
-        """What would call a function becomes the beginning of an array or of its type."""
+        """Where pickle would call a function: start an array or its type."""
         arguments, function = self.pop(), self.pop()
         if function is _RECONSTRUCT and arguments == (_NDARRAY, (0,), b"b"):
             self.push(_Unfilled())
         elif function is _DTYPE and isinstance(arguments, tuple) and arguments[1:] == (False, True):
             self.push(_Dtype(_dtype(arguments[0])))
         else:
-            raise CheckpointError("refused: it makes something that isn't a plain array")
+            raise CheckpointError("refused: it creates something that isn't a plain array")
 
     def build(self) -> None:
-        """What would set an object's state gives an array its content, or checks the byte order of a type."""
+        """Where pickle would set an object's state: fill an array, or check the byte order of a type."""
         state, target = self.pop(), self.pop()
         if isinstance(target, _Unfilled):
             self.push(_array(state))
         elif isinstance(target, _Dtype) and isinstance(state, tuple) and len(state) == 8 and state[:1] == (3,):
             if state[1] not in ("<", "|") or state[2:] != (None, None, None, -1, -1, 0):
-                raise CheckpointError(f"holds an array of byte order {_shown(state[1])}, allowed is '<'")
+                raise CheckpointError(f"contains an array of byte order {_shown(state[1])}, only '<' is allowed")
             self.push(target)
         else:
             raise CheckpointError("refused: it changes something that isn't a plain array")
@@ -203,43 +203,43 @@ def _shown(value: object) -> str:
 def _dtype(code: object) -> np.dtype[Any]:
     allowed = {np.dtype(name).str[1:]: np.dtype(name) for name in DTYPES}
     if not isinstance(code, str) or code not in allowed:
-        raise CheckpointError(f"holds an array of {_shown(code)}, allowed are {', '.join(DTYPES)}")
+        raise CheckpointError(f"contains an array of {_shown(code)}, allowed are {', '.join(DTYPES)}")
     return allowed[code]
 
 
 def _array(state: object) -> np.ndarray[Any, Any]:
-    """An array of its own from version, shape, type, order and bytes, all checked before there is one."""
+    """A new array from its version, shape, type, order and bytes, all checked before anything is allocated."""
     if not isinstance(state, tuple) or len(state) != 5:
-        raise CheckpointError("holds an array that isn't one")
+        raise CheckpointError("contains an invalid array")
     version, shape, kind, fortran, content = state
     if version != 1 or fortran is not False or not isinstance(kind, _Dtype) or not isinstance(content, bytes):
-        raise CheckpointError("holds an array that isn't plain, C-contiguous data")
-    if not isinstance(shape, tuple) or not all(type(size) is int and 0 <= size < LARGEST_ARRAY for size in shape):
-        raise CheckpointError("holds an array whose shape isn't one")
-    if len(shape) > MOST_AXES or math.prod(shape) * kind.dtype.itemsize != len(content):
-        raise CheckpointError("holds an array whose bytes don't fit its shape")
-    if not content and math.prod(size or 1 for size in shape) >= LARGEST_ARRAY:
-        raise CheckpointError("holds an empty array whose other sizes are beyond all bounds")
+        raise CheckpointError("contains an array that isn't plain, C-contiguous data")
+    if not isinstance(shape, tuple) or not all(type(size) is int and 0 <= size < MAX_ARRAY_SIZE for size in shape):
+        raise CheckpointError("contains an array with an invalid shape")
+    if len(shape) > MAX_AXES or math.prod(shape) * kind.dtype.itemsize != len(content):
+        raise CheckpointError("contains an array whose bytes don't match its shape")
+    if not content and math.prod(size or 1 for size in shape) >= MAX_ARRAY_SIZE:
+        raise CheckpointError("contains an empty array whose other dimensions are too large")
     return np.frombuffer(content, kind.dtype).reshape(shape).copy()
 
 
 def _plain(value: Any) -> Any:
-    """The value, if it may stand in a list or dict."""
+    """The value, if a list or dict may contain it."""
     if value is None or type(value) in (bool, int, float, str, list, dict, np.ndarray):
         return value
-    raise CheckpointError(f"holds a {type(value).__name__.strip('_').lower()}, which no checkpoint needs")
+    raise CheckpointError(f"contains a {type(value).__name__.strip('_').lower()}, which no checkpoint needs")
 
 
-def _require_shallow(value: Any, depth: int = 0) -> None:
-    if depth > DEEPEST:
-        raise CheckpointError(f"refused: it is nested more than {DEEPEST} deep")
+def _check_depth(value: Any, depth: int = 0) -> None:
+    if depth > MAX_DEPTH:
+        raise CheckpointError(f"refused: it is nested more than {MAX_DEPTH} levels deep")
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _require_shallow(item, depth + 1)
+        _check_depth(item, depth + 1)
 
 
 def _protocol(machine: _Machine, version: int) -> None:
     if version != 4:
-        raise CheckpointError(f"refused: it is a pickle of protocol {version}, a checkpoint is one of protocol 4")
+        raise CheckpointError(f"refused: it is a pickle of protocol {version}, checkpoints have protocol 4")
 
 
 ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {

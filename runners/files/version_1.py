@@ -1,6 +1,6 @@
-"""Checkpoints of the first version, which knew one network and one task, as the present version has them.
+"""Convert checkpoints of format version 1, which had one network and one task, to the current version.
 
-Everything that they held has a place in it, so that their runs are resumed too.
+Nothing is lost, so that their runs can be resumed too.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import Any
 
 from cnn.faults import ConfigError, Fault
 
-OF_THE_NETWORK = ("model", "input_shape", "weights", "optimizer", "schedule")
-OF_THE_DATA = ("preparation", "mean", "std", "class_names")
-AS_THEY_WERE = ("dtype", "config", "epoch", "step")
+NETWORK_KEYS = ("model", "input_shape", "weights", "optimizer", "schedule")
+DATA_KEYS = ("preparation", "mean", "std", "class_names")
+UNCHANGED_KEYS = ("dtype", "config", "epoch", "step")
 
 
 def converted(old: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a checkpoint of version 1 as version 2 has it. Raises ConfigError for what isn't of version 1."""
-    known = [*OF_THE_NETWORK, *OF_THE_DATA, *AS_THEY_WERE, "loss", "progress", "data_fingerprint"]
+    """The content of a version 1 checkpoint in the form of version 2. Raises ConfigError if it isn't version 1."""
+    known = [*NETWORK_KEYS, *DATA_KEYS, *UNCHANGED_KEYS, "loss", "progress", "data_fingerprint"]
     unknown = [Fault(str(name), "unknown") for name in old if name not in known]
     missing = [Fault(name, "missing") for name in known if name not in old]
     progress, totals = old.get("progress"), None
@@ -26,10 +26,10 @@ def converted(old: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(totals, Mapping) or totals.keys() != {"loss", "share", "correct", "count"}:
             missing.append(Fault("progress.totals", "not the sums of version 1"))
     elif progress is not None or "progress" in old:
-        missing.append(Fault("progress", "a mapping is wanted"))
+        missing.append(Fault("progress", "must be a mapping"))
     config = old.get("config")
     if "config" in old and not isinstance(config, Mapping):
-        missing.append(Fault("config", "a mapping is wanted"))
+        missing.append(Fault("config", "must be a mapping"))
     if unknown or missing:
         raise ConfigError([*unknown, *missing])
     assert isinstance(progress, Mapping)
@@ -39,14 +39,14 @@ def converted(old: Mapping[str, Any]) -> dict[str, Any]:
         "version": 2,
         "task": config.get("task") or {"name": "classification"},
         "task_state": {},
-        "networks": {"model": {name: old[name] for name in OF_THE_NETWORK}},
+        "networks": {"model": {name: old[name] for name in NETWORK_KEYS}},
         "loss": _loss(old["loss"], config.get("loss")),
         "data": {
             "input_shape": old["input_shape"],
-            **{name: old[name] for name in OF_THE_DATA},
+            **{name: old[name] for name in DATA_KEYS},
             "fingerprint": old["data_fingerprint"],
         },
-        **{name: old[name] for name in AS_THEY_WERE},
+        **{name: old[name] for name in UNCHANGED_KEYS},
         "progress": {
             **{name: value for name, value in progress.items() if name != "totals"},
             "examples": totals["count"],
@@ -61,10 +61,10 @@ def converted(old: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _loss(name: Any, section: Any) -> dict[str, Any]:
-    """The section of the config, which has the arguments too, where it is that of this loss."""
+    """The loss as a config section: the saved config's, which has the arguments too, if there is one."""
     if isinstance(section, Mapping) and section:
         if section.get("name") != name:
-            raise ConfigError([Fault("config.loss.name", "another one than the checkpoint's")])
+            raise ConfigError([Fault("config.loss.name", "not the checkpoint's loss")])
         return dict(section)
     return {"name": name}
 

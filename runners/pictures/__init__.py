@@ -1,0 +1,1 @@
+"""Pictures as input for networks: reading, rotating, cropping. Imports no other wing."""

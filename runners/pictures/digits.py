@@ -1,10 +1,10 @@
-"""A handwritten digit on a photo or drawing, made to look as MNIST shows it.
+"""Turn a handwritten digit in a photo or drawing into an image like MNIST's.
 
-Paper and pen are told apart by width alone. The *ground* is what a square fits into that is wider than any stroke: a
-morphological closing takes dark strokes away and leaves uneven light, shadows and the table around a sheet as they are;
-on the negative it does so with light strokes (Serra, Image Analysis and Mathematical Morphology, 1982). *Ink* is what
-differs from the ground, in proportion to it. Of the two, dark strokes or light ones, those are drawn whose removal
-with small squares already leaves the calmer ground.
+Paper and pen are distinguished by width alone. The *ground* is everything wider than a stroke: a morphological closing
+with a square removes dark strokes, and leaves uneven light, shadows and the table around a sheet as they are; applied
+to the negative, it removes light strokes (Serra, Image Analysis and Mathematical Morphology, 1982). *Ink* is the
+difference from the ground, in proportion to it. Whether the strokes are dark or light is decided by which of the two,
+removed with small squares, leaves the calmer ground.
 """
 
 from __future__ import annotations
@@ -21,37 +21,36 @@ from runners.pictures.reading import Prepared, original_size
 Array = np.ndarray[Any, Any]
 
 WORKING_SIZE = 512
-"""The longer side in pixels to which larger pictures are shrunk: a digit a twentieth of it high is still 25 pixels."""
+"""Larger pictures are shrunk to this longer side, in pixels. A digit of a twentieth of it is still 25 pixels high."""
 SCALES = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4)
-"""Widths of the squares that are tried, as shares of the picture's side."""
-CONTRAST = 0.08
-"""Ink that differs less than this from the ground, of 1 between black and white, isn't drawn."""
-MOST_PIECES = 64
-"""What is of more pieces than this is noise; a dotted digit has about 25."""
+"""Widths of the squares to try, as fractions of the picture's side."""
+MIN_CONTRAST = 0.08
+"""Ink must differ from the ground by this much; from black to white is 1."""
+MAX_PIECES = 64
+"""A digit in more pieces is noise; a dotted digit has about 25."""
 STRONG = 0.6
-"""Ink of more than this share of the darkest is certainly drawn; printed lines and shadows' edges are fainter."""
+"""Ink above this fraction of the darkest certainly belongs to a stroke; printed lines and shadows are fainter."""
 SPECK = 0.05
-"""Connected ink of less than this fraction of the largest piece is dirt."""
+"""A piece of ink below this fraction of the largest piece is dirt."""
 STRAIGHT, SLANT = 0.9, 0.06
-"""A side of a frame: so much of its length is drawn, no farther from the edge than this share of the other side."""
+"""A side of a frame is drawn for this fraction of its length, within this fraction of the box from its edge."""
 FAINT = 0.1
-"""Ink below this doesn't widen the box around a digit."""
-THINNEST = 0.12
-"""Thinner strokes, as a share of the digit's longer side, are thickened; the median of MNIST's is 0.13."""
+"""Fainter ink doesn't widen the box around a digit."""
+MIN_STROKE_WIDTH = 0.12
+"""Thinner strokes are thickened, as a fraction of the digit's longer side. MNIST's median is 0.13."""
 
 
 def prepare_digit(picture: Image.Image, input_shape: tuple[int, ...]) -> Prepared:
-    """A digit as MNIST shows it: light on dark, its longer side 20 of 28 pixels, its centre of mass in the middle.
+    """A digit in MNIST's form: light on dark, its longer side 20 of 28 pixels, its centre of mass in the middle.
 
-    Says whether it was `inverted`, to which box `cropped` [left, top, right, bottom], and how many `pieces` it is
-    drawn in.
-    Raises ImageError where nothing stands out of the ground.
+    Reports whether it was `inverted`, the box [left, top, right, bottom] that it was `cropped` to, and the number of
+    `pieces` that it is drawn in. Raises ImageError if nothing stands out from the ground.
     """
     grey = _brightness(picture)
     ink, inverted = _ink(grey)
     drawn, pieces = _drawn(ink)
-    if pieces > MOST_PIECES:
-        raise ImageError("there is nothing on it but noise")
+    if pieces > MAX_PIECES:
+        raise ImageError("nothing is drawn on it but noise")
     strokes, (rows, columns) = _strokes(ink, drawn)
     channels, height, width = input_shape
     digit = _fit(_thickened(strokes), round(height * 20 / 28), round(width * 20 / 28))
@@ -62,7 +61,7 @@ def prepare_digit(picture: Image.Image, input_shape: tuple[int, ...]) -> Prepare
 
 
 def _brightness(picture: Image.Image) -> Array:
-    """Grey in [0, 1], or one band of the colours where grey hardly shows what is drawn: red on a green as bright."""
+    """Grey in [0, 1], or one colour band if grey hardly shows the strokes, as with red on equally bright green."""
     small = picture.copy()
     small.thumbnail((WORKING_SIZE, WORKING_SIZE))
     grey = np.asarray(small.convert("L"), np.float32) / 255
@@ -74,12 +73,12 @@ def _brightness(picture: Image.Image) -> Array:
 
 
 def _detail(band: Array) -> float:
-    """How far pixels differ from their wider surroundings."""
+    """How much pixels differ from their wider surroundings."""
     return float(np.std(band - ndimage.uniform_filter(band, max(band.shape) // 4 + 1)))
 
 
 def _ink(grey: Array) -> tuple[Array, bool]:
-    """How much each pixel differs from the ground, as a share of it; and whether the strokes were the darker."""
+    """How much each pixel differs from the ground, in proportion to it; and whether the strokes are dark."""
     step = -(-max(grey.shape) // 256)
     small = ndimage.gaussian_filter(grey, (step - 1) / 2)[::step, ::step]
     sizes = [max(2, round(scale * min(small.shape))) for scale in SCALES]
@@ -96,7 +95,7 @@ def _ink(grey: Array) -> tuple[Array, bool]:
 
 
 def _ground(grey: Array, size: int) -> Array:
-    """What is left without dark strokes narrower than `size`; beyond its edges the picture goes on as it ends."""
+    """The picture without dark strokes narrower than `size`; it is padded with its edge pixels."""
     return np.asarray(ndimage.grey_closing(np.pad(grey, size, mode="edge"), (size, size))[size:-size, size:-size])
 
 
@@ -111,9 +110,9 @@ def _unrest(grey: Array) -> float:
 
 
 def _drawn(ink: Array) -> tuple[Array, int]:
-    """Where strong ink is that belongs to the digit: the heaviest piece and the pieces around it; and their number."""
-    if ink.max() < CONTRAST:
-        raise ImageError("there is nothing on it")
+    """A mask of the digit's strong ink, the heaviest piece and the pieces near it; and their number."""
+    if ink.max() < MIN_CONTRAST:
+        raise ImageError("nothing is drawn on it")
     pieces, count = ndimage.label(ink > STRONG * ink.max(), structure=np.ones((3, 3)))
     masses = np.concatenate([[0], ndimage.sum_labels(ink, pieces, range(1, count + 1))])
     for number, box in enumerate(ndimage.find_objects(pieces), start=1):
@@ -130,7 +129,7 @@ def _drawn(ink: Array) -> tuple[Array, int]:
 
 
 def _is_frame(pieces: Array, number: int, ink: Array) -> bool:
-    """Whether a piece is drawn around others, as the box of a form is around a digit; one side may be missing."""
+    """Whether a piece is drawn around others, like the box of a form around a digit; one side may be missing."""
     piece = pieces == number
     closed = piece.copy()
     sides = [edge for side in (piece, piece.T) for edge in (side, side[::-1])]
@@ -141,7 +140,7 @@ def _is_frame(pieces: Array, number: int, ink: Array) -> bool:
 
 
 def _strokes(ink: Array, drawn: Array) -> tuple[Array, tuple[slice, slice]]:
-    """What is drawn with its fainter edges, from 0 for the ground to 1 for full ink, cropped; and the box of that."""
+    """The digit with its fainter edges, 0 for the ground to 1 for full ink, cropped; and its bounding box."""
     reach = max(3, np.ptp(np.nonzero(drawn), axis=1).max() / 14)
     near = ndimage.distance_transform_edt(~drawn) <= reach
     full = float(ink[drawn].max())
@@ -149,19 +148,19 @@ def _strokes(ink: Array, drawn: Array) -> tuple[Array, tuple[slice, slice]]:
     if not near.all():
         middle = float(np.median(ink[~near]))
         noise = 1.4826 * float(np.median(np.abs(ink[~near] - middle)))
-    if full < CONTRAST:
-        raise ImageError("there is nothing on it")
+    if full < MIN_CONTRAST:
+        raise ImageError("nothing is drawn on it")
     strokes = np.where(near, np.clip((ink - middle - 2 * noise) / (full - middle - 2 * noise), 0, 1), 0)
     ((rows, columns),) = ndimage.find_objects((strokes > FAINT).astype(int))
     return strokes[rows, columns].astype(np.float32), (rows, columns)
 
 
 def _thickened(strokes: Array) -> Array:
-    """Strokes that would be too thin on 28 pixels made thicker."""
+    """The strokes, thickened if they would be too thin at 28 pixels."""
     inside = np.pad(strokes > 0.5, 1)
     depth = float(ndimage.distance_transform_edt(inside)[inside].mean())  # a quarter of a stroke's width
     width = 4 * depth
-    radius = (THINNEST * max(strokes.shape) - width) / 2
+    radius = (MIN_STROKE_WIDTH * max(strokes.shape) - width) / 2
     if radius < 1:
         return strokes
     reach = round(radius)
@@ -170,7 +169,7 @@ def _thickened(strokes: Array) -> Array:
 
 
 def _fit(strokes: Array, height: int, width: int) -> Array:
-    """Resized to touch a box of this height and width, the proportions kept."""
+    """Resized to fit a box of this height and width, keeping its proportions."""
     scale = min(height / strokes.shape[0], width / strokes.shape[1])
     size = (max(1, round(strokes.shape[1] * scale)), max(1, round(strokes.shape[0] * scale)))
     resized = Image.fromarray(strokes).resize(size, Image.Resampling.BICUBIC)
@@ -178,7 +177,7 @@ def _fit(strokes: Array, height: int, width: int) -> Array:
 
 
 def _centre(digit: Array, height: int, width: int) -> Array:
-    """Placed on an empty image with its centre of mass in the middle, as far as it stays inside."""
+    """Placed on an empty image with its centre of mass in the middle, or as near as it fits."""
     rows, columns = np.indices(digit.shape)
     mass = max(float(digit.sum()), 1e-9)
     top = round(height / 2 - float((rows * digit).sum()) / mass)  # MNIST's own centre is pixel 14 of 28, counted from 0

@@ -1,4 +1,4 @@
-"""From a picture file to the network's input: reading it, whatever its format, and the plain preparation."""
+"""Read picture files of many formats, and prepare pictures in general as input for a network."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from runners.errors import ImageError
 Array = np.ndarray[Any, Any]
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-MOST_PIXELS = 128_000_000
-"""Pictures of more are refused before they are decoded."""
-MOST_WEBP_PIXELS = MOST_PIXELS // 4
-"""Of WebP, whose decoder holds four copies."""
-MOST_BYTES = 512 << 20
-"""Files of more are refused before they are opened: as much as the pixels take, four bytes each."""
-LONGEST_SIDE = 1024
-"""Larger pictures are shrunk to this, JPEGs while they are decoded."""
-ROWS = 64
-"""Shrinking goes by strips that become so many rows."""
-LYING = (5, 6, 7, 8)
-"""The EXIF orientations of which rows become columns."""
+MAX_PIXELS = 128_000_000
+"""Larger pictures are refused before they are decoded."""
+MAX_WEBP_PIXELS = MAX_PIXELS // 4
+"""For WebP, whose decoder holds four copies."""
+MAX_BYTES = 512 << 20
+"""Larger files are refused before they are opened. This is the size of MAX_PIXELS at four bytes each."""
+MAX_SIDE = 1024
+"""Larger pictures are shrunk to this, JPEGs during decoding."""
+STRIP_ROWS = 64
+"""Pictures are shrunk in strips, each of which becomes this many rows."""
+TRANSPOSED = (5, 6, 7, 8)
+"""The EXIF orientations that swap rows and columns."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Pixels in [0, 1], [C, H, W], and what was done to get them."""
+    """Pixels [C, H, W] in [0, 1], and a record of how they were made."""
 
     pixels: Array
     done: dict[str, Any]
 
 
 def find_pictures(folder: Path, unlisted: list[Path] | None = None) -> list[Path]:
-    """All files in it, or in folders in it, that are named as pictures, sorted; what is hidden is passed over.
+    """All files with a picture's suffix in a folder and its subfolders, sorted. Hidden ones are skipped.
 
-    What can't be listed as a folder goes into `unlisted`; where nobody wants to know that, it raises OSError.
+    Paths that can't be listed as folders are appended to `unlisted`; without it, the first raises OSError.
     """
 
     def failed(error: OSError) -> None:
@@ -63,60 +63,60 @@ def find_pictures(folder: Path, unlisted: list[Path] | None = None) -> list[Path
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """Pillow warns of much that doesn't matter here. Around all threads that read: it concerns the whole process."""
+    """Silence Pillow's warnings. They are silenced for the whole process: enter this outside of reading threads."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def read_picture(path: Path) -> Image.Image:
-    """The picture as somebody sees it: upright, opaque, L or RGB, its longer side 1024 pixels or less.
+    """The picture as a viewer shows it: upright, opaque, L or RGB, its longer side at most 1024 pixels.
 
-    Its `info` holds the `size` [width, height] before it was shrunk, the EXIF `orientation` it had (1 is upright), the
-    `background` that transparency was laid on ("white", "black" or None), and whether the file has `more_frames` than
-    the first, which is the one that is read. Raises ImageError where it can't be read.
+    Its `info` holds the `size` [width, height] before it was shrunk, its EXIF `orientation` (1 is upright), the
+    `background` that replaced transparency ("white", "black" or None), and whether the file has `more_frames` than the
+    first, which is read. Raises ImageError if it can't be read.
     """
     try:
-        _require_a_file(path)
+        _check_is_file(path)
         with Image.open(path, formats=FORMATS) as opened:
             return _read(opened)
     except ImageError as error:
         raise ImageError(error.reason, path) from None
     except UnidentifiedImageError:
-        raise ImageError("not a picture: none of PNG, JPEG, BMP, GIF, TIFF, WebP and PPM", path) from None
+        raise ImageError("not a picture in PNG, JPEG, BMP, GIF, TIFF, WebP or PPM format", path) from None
     except Image.DecompressionBombError:
         raise ImageError(_too_large(), path) from None
-    except Exception as error:  # decoders raise whatever a broken file makes them stumble over
+    except Exception as error:  # decoders raise all kinds of errors for broken files
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ImageError(f"can't be read: {' '.join(reason.split()) or type(error).__name__}", path) from None
 
 
-def _require_a_file(path: Path) -> None:
-    """Before anything is opened: a pipe would wait for somebody to write into it."""
+def _check_is_file(path: Path) -> None:
+    """Check before opening: opening a pipe would block until something writes to it."""
     try:
         status = path.stat()
     except FileNotFoundError:
         raise ImageError("there is no such file") from None
     if stat.S_ISDIR(status.st_mode):
-        os.scandir(path).close()  # raises where it is only that nobody may look
+        os.scandir(path).close()  # raises if the folder is merely unreadable
         raise ImageError("a folder without pictures")
     if not stat.S_ISREG(status.st_mode):
-        raise ImageError("not a file but a pipe, a socket or a device")
+        raise ImageError("not a regular file but a pipe, socket or device")
     if not status.st_size:
         raise ImageError("an empty file")
-    if status.st_size > MOST_BYTES:
-        raise ImageError(f"a file of {status.st_size >> 20:,} MB, pictures may have {MOST_BYTES >> 20}")
+    if status.st_size > MAX_BYTES:
+        raise ImageError(f"the file has {status.st_size >> 20:,} MB, at most {MAX_BYTES >> 20} are allowed")
 
 
 def _read(opened: Image.Image) -> Image.Image:
-    """Decode a picture whose header was read."""
-    most = MOST_WEBP_PIXELS if opened.format == "WEBP" else MOST_PIXELS
-    if opened.width * opened.height > most:
-        raise ImageError(f"{opened.width}x{opened.height} pixels, {_too_large(most)}")
+    """Decode a picture that Pillow has opened."""
+    limit = MAX_WEBP_PIXELS if opened.format == "WEBP" else MAX_PIXELS
+    if opened.width * opened.height > limit:
+        raise ImageError(f"it has {opened.width}x{opened.height} pixels, {_too_large(limit)}")
     size, more_frames = opened.size, bool(getattr(opened, "is_animated", False))
     orientation = opened.getexif().get(ExifTags.Base.Orientation, 1)
-    opened.draft(None, (LONGEST_SIDE, LONGEST_SIDE))
-    if orientation in LYING:
+    opened.draft(None, (MAX_SIDE, MAX_SIDE))
+    if orientation in TRANSPOSED:
         size = size[::-1]
     picture = _eight_bits(opened) if opened.mode.startswith(("I", "F")) else opened
     transparent = "A" in picture.getbands() or "transparency" in picture.info
@@ -134,8 +134,8 @@ def _read(opened: Image.Image) -> Image.Image:
     return picture
 
 
-def _too_large(most: int = MOST_PIXELS) -> str:
-    return f"more than the {most // 10**6} megapixels that are read"
+def _too_large(limit: int = MAX_PIXELS) -> str:
+    return f"more than the limit of {limit // 10**6} megapixels"
 
 
 def _strips(picture: Image.Image, height: int) -> Iterator[Image.Image]:
@@ -144,25 +144,25 @@ def _strips(picture: Image.Image, height: int) -> Iterator[Image.Image]:
 
 
 def _shrunk(picture: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """Converted, its longer side 1024 pixels or less; a strip at a time, so that none that is huge is there twice."""
-    factor = max(picture.size) // (2 * LONGEST_SIDE)  # the last step, which is smooth, halves the picture at least
+    """Converted, and shrunk to at most 1024 pixels; strip by strip, so that a huge picture is never copied whole."""
+    factor = max(picture.size) // (2 * MAX_SIDE)  # the smooth resize at the end still halves it at least
     if factor > 1:
-        strips = [convert(strip).reduce(factor) for strip in _strips(picture, ROWS * factor)]
+        strips = [convert(strip).reduce(factor) for strip in _strips(picture, STRIP_ROWS * factor)]
         small = Image.new(strips[0].mode, (strips[0].width, sum(strip.height for strip in strips)))
         for number, strip in enumerate(strips):
-            small.paste(strip, (0, ROWS * number))
+            small.paste(strip, (0, STRIP_ROWS * number))
     else:
         small = convert(picture)
-    small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    small.thumbnail((MAX_SIDE, MAX_SIDE))
     return small
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Grey of more than 8 bits, its range stretched over 8; what isn't a finite number counts as the smallest there."""
+    """Grey of more than 8 bits, stretched to the range of 8 bits; values that aren't finite become the smallest."""
     if picture.mode == "F":
-        lowest = min(_finite(strip).min(initial=np.inf) for strip in _strips(picture, ROWS))
+        lowest = min(_finite(strip).min(initial=np.inf) for strip in _strips(picture, STRIP_ROWS))
         if lowest == np.inf:
-            raise ImageError("none of its pixels is a number")
+            raise ImageError("none of its pixels is a finite number")
         small = _shrunk(picture, lambda strip: _without_holes(strip, lowest))
     else:
         small = _shrunk(picture, lambda strip: strip.convert("I"))
@@ -177,13 +177,13 @@ def _finite(picture: Image.Image) -> Array:
 
 
 def _without_holes(picture: Image.Image, value: float) -> Image.Image:
-    """Floats, with this value where there is no finite one."""
+    """Floats, with this value in place of those that aren't finite."""
     values = np.asarray(picture)
     return Image.fromarray(np.where(np.isfinite(values), values, np.float32(value)))
 
 
 def _opaque(picture: Image.Image) -> tuple[Image.Image, str | None]:
-    """RGBA laid on white where what is drawn is dark, else on black, so that it stays visible; and on which of them."""
+    """RGBA on white if the strokes are dark, else on black, so that they stay visible; and the background's name."""
     alpha = np.asarray(picture.getchannel("A"), np.float32)
     if alpha.min() == 255:
         return picture.convert("RGB"), None
@@ -200,7 +200,7 @@ def original_size(picture: Image.Image) -> tuple[int, int]:
 
 
 def prepare_plain(picture: Image.Image, input_shape: tuple[int, ...]) -> Prepared:
-    """The whole picture, stretched to the network's height and width; grey or colour as the network wants it."""
+    """The whole picture, stretched to the network's height and width, in grey or colour as the network expects."""
     channels, height, width = input_shape
     resized = picture.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BICUBIC)
     pixels = np.asarray(resized, np.float32).reshape(height, width, channels) / 255

@@ -1,0 +1,1 @@
+"""Several jobs from one command, and their results. Imports training and what that imports."""

@@ -1,4 +1,4 @@
-"""The directory of a sweep, and in it one for each job."""
+"""The directory of a sweep, which contains one directory per job."""
 
 from __future__ import annotations
 
@@ -7,32 +7,27 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from runners.errors import RunDirectoryError
-from runners.files.run_directory import RunDirectory
+from runners.files.run_directory import RunDirectory, create_folder
 
 
 @contextmanager
 def directory(path: Path) -> Iterator[Path]:
-    """The directory of a sweep, made new, and gone again if no job has left anything.
+    """Create the directory of a sweep, and remove it again if no job has written anything.
 
-    Raises RunDirectoryError where something is already there or nothing can be made.
+    Raises RunDirectoryError if it exists or can't be created.
     """
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
-    try:
-        path.mkdir(parents=True)
-    except FileExistsError:
-        raise RunDirectoryError(f"sweep_dir: {path} exists already, give a new one or remove it") from None
-    except OSError as error:
-        raise RunDirectoryError(f"sweep_dir: {path} can't be made: {error.strerror}") from None
+    create_folder("sweep_dir", path)
     try:
         yield path
     finally:
-        with suppress(OSError):  # something is in it
+        with suppress(OSError):  # it isn't empty
             for folder in made:
                 folder.rmdir()
 
 
 def record(path: Path, overrides: Sequence[str], state: str, reason: str) -> None:
-    """A directory that tells what became of a job that didn't get as far as making one itself."""
-    # it did, or a full disk: then only the messages tell
+    """Create the directory of a job that ended before it could do so itself, and record why."""
+    # it exists after all, or the disk is full: the message has been printed anyway
     with suppress(RunDirectoryError, OSError), RunDirectory.make(path, overrides) as made:
         made.status(state, reason=reason)

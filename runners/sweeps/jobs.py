@@ -1,4 +1,4 @@
-"""What Hydra calls: one run, or each job of a sweep; and how they ended."""
+"""What Hydra calls: a single run, or each job of a sweep. Remembers how each ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cnn.faults import Fault
 from runners.config import composition, extensions, schema
 from runners.config.overrides import Command
 from runners.errors import DebugFailed, InputError, RunFailed
-from runners.exit_codes import BAD_INPUT, DONE, FAILED, conclude
+from runners.exit_codes import BAD_INPUT, DONE, FAILED, report_error
 from runners.signals import Interrupted
 from runners.sweeps.directory import record
 from runners.sweeps.report import Job, table
@@ -25,17 +25,17 @@ from runners.training import debug, experiment
 
 @dataclass(frozen=True)
 class Report:
-    """How a run went: all that is told of it, and what stands in a sweep's table."""
+    """The result of a run: its whole report, and its line in a sweep's table."""
 
     text: str
     line: str
 
 
 class Jobs:
-    """What Hydra calls, once for a run and once for each job of a sweep; remembers how each ended.
+    """`run` is called by Hydra, once for a single run and once for each job of a sweep; remembers how each ended.
 
-    A job that fails returns all the same, so that neither launcher nor sweeper give up the jobs after it. Only signals
-    are raised, and what fails in a process of a launcher's own: nothing else of it would get back here.
+    A job that fails returns normally, so that neither launcher nor sweeper abandons the jobs after it. Only signals are
+    raised, and any error in another process of a launcher, because nothing else would be passed back from there.
     """
 
     sweep_dir: Path | None = None
@@ -45,46 +45,46 @@ class Jobs:
         self.texts: list[str] = []
         self.codes: list[int] = []
         self.ended: list[Job] = []
-        self.told: BaseException | None = None
+        self.reported: BaseException | None = None
         self.process = os.getpid()
 
     def run(self, composed: DictConfig) -> None:
         context = HydraConfig.get()
         texts = OmegaConf.to_container(context.overrides.task, resolve=False)
-        typed = [str(text).lstrip("+") for text in texts or ()]
+        overrides = [str(text).lstrip("+") for text in texts or ()]
         number = None if self.sweep_dir is None else context.job.num
         try:
-            report = _run(composed, self.command, typed, number)
+            report = _run(composed, self.command, overrides, number)
         except BaseException as error:
-            self.told = error
-            self.codes.append(conclude(error, "" if number is None else f"job {number}: "))
+            self.reported = error
+            self.codes.append(report_error(error, "" if number is None else f"job {number}: "))
             if number is None:
                 return
-            self._record(error, composed, typed, number)
+            self._record(error, composed, overrides, number)
             if isinstance(error, Interrupted | KeyboardInterrupt) or os.getpid() != self.process:
                 raise
         else:
             self.texts.append(report.text)
             if number is not None:
-                self.ended.append(Job(number, typed, report.line))
+                self.ended.append(Job(number, overrides, report.line))
 
-    def _record(self, error: BaseException, composed: DictConfig, typed: Sequence[str], number: int) -> None:
-        """Leave word of a job that ended with this error."""
+    def _record(self, error: BaseException, composed: DictConfig, overrides: Sequence[str], number: int) -> None:
+        """Record that a job ended with this error."""
         state, reason = _reason(error)
-        self.ended.append(Job(number, list(typed), f"{state}: {reason}"))
+        self.ended.append(Job(number, list(overrides), f"{state}: {reason}"))
         if self.sweep_dir and composition.select(composed, "debug") not in debug.REPORTS:
-            record(self.sweep_dir / str(number), typed, state, reason)
+            record(self.sweep_dir / str(number), overrides, state, reason)
 
-    def blame(self, error: BaseException, folders: Sequence[Path]) -> None:
-        """An error that came out of Hydra: one of a job that is told already, or one of composing the config."""
-        if error is self.told:
+    def report_failure(self, error: BaseException, folders: Sequence[Path]) -> None:
+        """Report an error that Hydra raised: a job's, if not yet reported, or one from composing the config."""
+        if error is self.reported:
             return
-        if isinstance(error, composition.COMPLAINTS) and not isinstance(error, ConfigError):
+        if isinstance(error, composition.COMPOSITION_ERRORS) and not isinstance(error, ConfigError):
             error = ConfigError([*self.command.faults, *composition.from_hydra(error, folders).faults])
-        self.codes.append(conclude(error))
+        self.codes.append(report_error(error))
 
     def reports(self) -> list[str]:
-        """All that is to be printed at the end."""
+        """Everything to print at the end."""
         reports = [text for text in self.texts if text]
         if self.ended:
             reports.append(table(self.ended))
@@ -94,43 +94,43 @@ class Jobs:
 
     @property
     def exit_code(self) -> int:
-        """A signal's before a failure's before bad input's."""
+        """The most important of the exit codes: a signal's, then a failure's, then that of bad input."""
         signalled = [code for code in self.codes if code > BAD_INPUT]
         return signalled[0] if signalled else FAILED if FAILED in self.codes else max(self.codes, default=DONE)
 
 
 def _reason(error: BaseException) -> tuple[str, str]:
-    """What became of a job that ended with this error: its state and why."""
+    """The state of a job that ended with this error, and why."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", "SIGINT"
     if isinstance(error, Interrupted):
-        return ("done", f"{error.done}/summary.json tells how") if error.done else ("interrupted", error.name)
+        return ("done", f"see {error.done}/summary.json") if error.done else ("interrupted", error.name)
     if isinstance(error, DebugFailed):
         return "failed", str(error).splitlines()[-1]
     known = isinstance(error, ConfigError | InputError | RunFailed)
     return "failed", str(error) if known else f"{type(error).__name__}: {error}"
 
 
-def _run(composed: DictConfig, command: Command, typed: Sequence[str], number: int | None) -> Report:
-    """One run, from a composed config, and how it went."""
-    raw, unresolved = composition.resolve(composed, typed)
-    places = {fault.place for fault in command.faults}  # of overrides that were left out
+def _run(composed: DictConfig, command: Command, overrides: Sequence[str], number: int | None) -> Report:
+    """Run one job from its composed config."""
+    raw, unresolved = composition.resolve(composed, overrides)
+    places = {fault.place for fault in command.faults}  # of overrides that weren't passed on
     known = [*command.faults, *(fault for fault in unresolved if fault.place not in places)]
     try:
         extensions.load(raw.get("extensions"))
         if known:
-            _raise_with_all(raw, known, command.unjudged)
-        return _carry_out(raw, typed, number)
+            _raise_with_all(raw, known, command.unchecked)
+        return _carry_out(raw, overrides, number)
     except ConfigError as error:
         raise composition.at_variables(composed, error) from None
 
 
-def _carry_out(raw: Mapping[str, Any], typed: Sequence[str], number: int | None) -> Report:
-    """Train, or make the report that `debug` asks for."""
+def _carry_out(raw: Mapping[str, Any], overrides: Sequence[str], number: int | None) -> Report:
+    """Train, or produce the report that `debug` selects."""
     mode = raw.get("debug")
     if mode not in debug.REPORTS:
-        result = experiment.run(raw, typed, number)
-        return Report(result.in_words() if number is None else "", result.in_a_line())
+        result = experiment.run(raw, overrides, number)
+        return Report(result.as_text() if number is None else "", result.as_line())
     heading = f"job {number}\n" if number is not None else ""
     try:
         return Report(heading + debug.run(raw, str(mode)), "done")
@@ -138,8 +138,8 @@ def _carry_out(raw: Mapping[str, Any], typed: Sequence[str], number: int | None)
         raise DebugFailed(f"{heading}{error}") from None
 
 
-def _raise_with_all(raw: Mapping[str, Any], known: Sequence[Fault], unjudged: Collection[str]) -> NoReturn:
-    """Raise the faults known already together with those that the schema finds in other places."""
+def _raise_with_all(raw: Mapping[str, Any], known: Sequence[Fault], unchecked: Collection[str]) -> NoReturn:
+    """Raise the known faults together with those that the schema finds in other places."""
     places = {fault.place for fault in known}
-    others = (fault for fault in schema.find_faults(raw, unjudged) if fault.place not in places)
+    others = (fault for fault in schema.find_faults(raw, unchecked) if fault.place not in places)
     raise ConfigError([*known, *others])

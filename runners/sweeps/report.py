@@ -1,16 +1,18 @@
-"""What the jobs of a sweep came to, as a table."""
+"""The results of a sweep's jobs, as a table."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cnn.text import columns
+
 WIDTH = 100
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job that has ended: its number, what was typed for it, and what it came to, in a line."""
+    """A job that has ended: its number, its overrides, and a line with its result."""
 
     number: int
     overrides: list[str]
@@ -18,12 +20,11 @@ class Job:
 
 
 def table(jobs: Sequence[Job]) -> str:
-    """A line for each job: its number, what only some of the jobs were given, and what it came to."""
+    """A line per job: its number, the overrides that not all jobs share, and its result."""
     common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     rows = [("job", "overrides", "result")]
     for job in sorted(jobs, key=lambda job: job.number):
-        own = [typed for typed in job.overrides if typed not in common and not typed.startswith("sweep_dir=")]
+        own = [text for text in job.overrides if text not in common and not text.startswith("sweep_dir=")]
         result = " ".join(job.result.split())
         rows.append((str(job.number), " ".join(own), result if len(result) <= WIDTH else f"{result[: WIDTH - 3]}..."))
-    widths = [max(len(row[column]) for row in rows) for column in range(2)]
-    return "\n".join(f"{number:>{widths[0]}}  {typed:<{widths[1]}}  {result}" for number, typed, result in rows)
+    return "\n".join(columns(rows, "><<"))

@@ -1,4 +1,4 @@
-"""Classification: a network gives one number per class, and the largest names the class."""
+"""Classification: a network gives one number per class, and the class with the largest number is the prediction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cnn.graphs.fusion import fuse
 from cnn.layers.activation import Softmax
 from cnn.layers.conv import Conv
 from cnn.losses import Loss, minus_log_sigmoid
-from cnn.text import printable
+from cnn.text import columns, printable
 from runners.data.batches import Batch
 from runners.data.dataset import Dataset, Description
 from runners.tasks.sums import Sums
@@ -23,16 +23,16 @@ from runners.tasks.task import EVALUATION, Metric, Step, Task
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_CLASSES_DRAWN = 40
+MAX_CLASSES_DRAWN = 40
 NEGLIGIBLE = 1e-9
-"""What keeps outputs apart that are all cut off at zero."""
+"""Keeps classes in order whose outputs are all clipped to zero."""
 
 
 class Classification(Task):
     """Training steps and evaluation of a classifier.
 
-    Some losses take logits: a network that ends in the layer that such a loss contains is trained and evaluated on what
-    goes into it. Losses of values compare with the one-hot target.
+    Some losses take logits. If a network ends in the activation that its loss already contains, that layer is left out
+    in training and evaluation. Other losses compare the outputs with one-hot targets.
     """
 
     kind = "classification"
@@ -52,7 +52,7 @@ class Classification(Task):
             given = network.output_shape(data.input_shape)
             if given != (data.classes,):
                 last = list(network.layers)[-1]
-                wanted = f"the data have {data.classes} classes: give [{data.classes}]"
+                wanted = f"but the data have {data.classes} classes: give [{data.classes}]"
                 faults.append(Fault("model.layers", f"the last, {last}, gives {list(given)}, {wanted}"))
         return faults
 
@@ -63,7 +63,7 @@ class Classification(Task):
     def train_step(self, batches: Sequence[Batch], step: Step, sums: Sums) -> None:
         """Forward, loss and backward of each batch, then one step of the optimizer.
 
-        Each gradient counts with its batch's share, the losses being means.
+        As losses are means, each batch's gradient is weighted by its share of the whole.
         """
         trained = self.trained["model"]
         trained.graph.flat.grad.zero_()
@@ -80,7 +80,7 @@ class Classification(Task):
         trained.update(step, sums.total("loss"))
 
     def evaluate(self, batch: Batch, sums: Sums) -> Tensor:
-        """Add a batch's loss and hits to the sums; returns the predicted classes [N]."""
+        """Add a batch's loss and correct predictions to the sums; returns the predicted classes [N]."""
         y, _ = self.scored.forward(batch.x, EVALUATION)
         loss, _ = self.loss.forward(y, self._target(batch.targets, y))
         predicted = y.argmax(0)
@@ -90,11 +90,12 @@ class Classification(Task):
     def predict(self, x: Tensor) -> Tensor:
         """The probability of each class, [K, N], in the order of the network's outputs.
 
-        Where the network was trained on logits, what the loss makes of them: their softmax, or their sigmoid scaled to
-        1 in sum. Else its outputs estimate one-hot targets, whose mean is the probability: cut off at zero and scaled.
+        A network that was trained on logits gives their softmax, or their sigmoid scaled to sum to 1, as its loss
+        does. The outputs of other networks estimate one-hot targets, whose mean is the probability: they are clipped
+        at zero and scaled to sum to 1.
         """
         outputs, _ = self.scored.forward(x, EVALUATION)
-        if self.loss.contains == "sigmoid":  # its logarithm keeps apart what is nearly 0
+        if self.loss.contains == "sigmoid":  # the logarithm keeps values near 0 distinct
             outputs = -minus_log_sigmoid(outputs)
         shares, _ = Softmax().forward(outputs, EVALUATION)
         if self.loss.contains:
@@ -103,26 +104,26 @@ class Classification(Task):
         return positive / positive.sum(0)
 
     def findings(self, targets: Tensor, class_names: Sequence[str], outputs: Tensor) -> tuple[dict[str, Any], str]:
-        """How often each class [row] was taken for each [column], and a table of the classes."""
+        """The confusion matrix, true class [row] by predicted class [column], and a table of the classes."""
         matrix = confusion(targets, outputs, len(class_names))
         return {"class_names": list(class_names), "confusion": matrix.tolist()}, _table(matrix, class_names)
 
     def figures(self, dataset: Dataset, outputs: Tensor) -> dict[str, Figure]:
-        """The confusion matrix, and of images also mistakes and the filters of the first convolution."""
-        from runners.tasks import figures  # matplotlib takes half a second
+        """The confusion matrix; for images also mistakes, and the filters of the first convolution."""
+        from runners.tasks import figures  # importing matplotlib takes half a second
 
         count = len(dataset.class_names)
         matrix = confusion(dataset.test.targets, outputs, count)
         convolutions = [layer for _, layer in self.graphs["model"].named_layers() if isinstance(layer, Conv)]
         drawn = {
-            "confusion": figures.confusion(matrix, dataset.class_names) if count <= MOST_CLASSES_DRAWN else None,
+            "confusion": figures.confusion(matrix, dataset.class_names) if count <= MAX_CLASSES_DRAWN else None,
             "mistakes": figures.mistakes(dataset, outputs),
             "filters": figures.filters(convolutions[0].weight.data) if convolutions else None,
         }
         return {name: figure for name, figure in drawn.items() if figure}
 
     def loss_check(self, name: str, data: Description, count: int) -> tuple[Sequential, Loss, Tensor]:
-        """Classes that the loss gives a weight to: the others teach nothing."""
+        """Uses only classes to which the loss gives a weight: others have no gradient."""
         assert data.classes
         counting = [c for c in range(data.classes) if self.loss.share(torch.tensor([c])) > 0]
         device = self.graphs[name].flat.data.device
@@ -139,9 +140,9 @@ class Classification(Task):
 
 
 def _whole(shares: Sequence[Tensor | int], step: Step) -> Tensor | int | None:
-    """What the shares of all batches and processes add up to; None where there is one batch in all.
+    """The sum of the shares of all batches and processes; None if there is only one batch.
 
-    Where no class of these batches has a weight there is nothing to share, and 1 stands in for 0.
+    If no class in these batches has a weight, the sum is 0, and 1 replaces it.
     """
     reduce = step.mode.reduce
     if len(shares) == 1 and reduce is None:
@@ -154,25 +155,23 @@ def _whole(shares: Sequence[Tensor | int], step: Step) -> Tensor | int | None:
 
 
 def one_hot(classes: Tensor, like: Tensor) -> Tensor:
-    """Classes [N] as columns [K, N] with a 1 at the class, in the shape and type of `like`."""
+    """Classes [N] as columns [K, N] with a 1 at the class, in the shape and dtype of `like`."""
     return torch.zeros_like(like).scatter_(0, classes[None], 1)
 
 
 def confusion(targets: Tensor, predicted: Tensor, classes: int) -> Tensor:
-    """How often each class [row] was taken for each [column]."""
+    """How many examples of each true class [row] were predicted as each class [column]."""
     return torch.bincount(targets * classes + predicted, minlength=classes**2).view(classes, classes)
 
 
 def _table(matrix: Tensor, class_names: Sequence[str]) -> str:
-    """A line for each class: its examples, how many of them got its name, and the name that they got instead."""
+    """A line per class: its examples, its accuracy, and the class that it is most often mistaken for."""
     names = [printable(name) for name in class_names]
-    width = max(len("class"), *map(len, names))
-    lines = [f"{'class':>{width}}  examples  accuracy  most often taken for"]
+    rows = [("class", "examples", "accuracy", "most often taken for")]
     for index, name in enumerate(names):
         row = matrix[index].clone()
         examples, right = int(row.sum()), int(row[index])
         row[index] = 0
         wrong = f"{names[int(row.argmax())]} ({int(row.max())})" if row.any() else ""
-        share = f"{right / examples:.2%}" if examples else "-"
-        lines.append(f"{name:>{width}}  {examples:>8,}  {share:>8}  {wrong}".rstrip())
-    return "\n".join(lines)
+        rows.append((name, f"{examples:,}", f"{right / examples:.2%}" if examples else "-", wrong))
+    return "\n".join(columns(rows, ">>><"))

@@ -1,47 +1,26 @@
-"""When numbers stop being finite: that a step has gone wrong, and where in the networks it shows first."""
+"""Find where in the networks of a task values first stop being finite."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from cnn import Buffer, Cache, Graph, Layer, Mode, Parameter, Sequential
-from cnn.losses import Loss
 from runners.data.batches import Batch
 from runners.tasks.sums import Sums
-
-if TYPE_CHECKING:
-    from runners.tasks.task import Step, Task
-
-Report = Callable[[str], None]
-"""Given the name of what isn't finite."""
-
-
-class NotFinite(Exception):
-    """A training step met a loss or a gradient that is infinite or not a number, and changed no weight."""
+from runners.tasks.task import Step, Task
+from runners.tasks.watching import NotFinite, finite
 
 
 class Diverged(Exception):
-    """A loss, a gradient or a weight is infinite or not a number."""
+    """A loss, a gradient or a weight is infinite or NaN."""
 
     @classmethod
     def at(cls, what: str, when: str) -> Diverged:
         return cls(f"{what} isn't finite {when}; a smaller optimizer.lr or clip_grad_norm may help")
 
 
-def finite(*tensors: Tensor | None) -> bool:
-    """Whether no value is infinite or NaN: one pass, and a second where large values may have made the sum infinite."""
-    return all(
-        tensor is None or bool(tensor.sum().isfinite()) or bool((tensor * 0).sum().isfinite()) for tensor in tensors
-    )
-
-
 def fault_in_training(task: Task, batches: Sequence[Batch], step: Step) -> str:
-    """What isn't finite first when a step runs again, with the noise that it had."""
+    """Run a step again, with the same noise, and return the first value that isn't finite."""
     if step.mode.generator is not None:
         step.mode.generator.manual_seed(step.mode.generator.initial_seed())
 
@@ -53,7 +32,7 @@ def fault_in_training(task: Task, batches: Sequence[Batch], step: Step) -> str:
 
 
 def fault_in_evaluation(task: Task, batches: Iterable[Batch]) -> str:
-    """What isn't finite first when batches are evaluated again."""
+    """Evaluate batches again, and return the first value that isn't finite."""
     for batch in batches:
 
         def again(watched: Task, batch: Batch = batch) -> None:
@@ -78,78 +57,3 @@ def _first_fault(task: Task, batches: Sequence[Batch], again: Callable[[Task], o
     found: list[str] = []
     again(task.watched(found.append))
     return found[0] if found else SUM
-
-
-def watch(graph: Sequential, report: Report, path: str = "") -> Sequential:
-    """A graph of the same layers, each of which reports outputs and gradients that aren't finite."""
-    watched = _watched(graph, report, path)
-    assert isinstance(watched, Sequential)
-    return watched
-
-
-def _watched(layer: Layer, report: Report, path: str) -> Layer:
-    if not isinstance(layer, Graph):
-        return Watched(path, layer, report)
-    graph = copy.copy(layer)
-    graph.layers = {
-        name: _watched(inner, report, f"{path}.{name}" if path else name) for name, inner in layer.layers.items()
-    }
-    return graph
-
-
-class Watched(Layer):
-    """A layer that reports an output, an input's gradient or a parameter's gradient that isn't finite."""
-
-    def __init__(self, name: str, layer: Layer, report: Report) -> None:
-        self.name = name
-        self.layer = layer
-        self.report = report
-        vars(self).update(kind=layer.kind, place=layer.place)
-
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        return self.layer.output_shape(input_shape)
-
-    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        return self.layer.named_parameters()
-
-    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
-        return self.layer.named_buffers()
-
-    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        y, cache = self.layer.forward(x, mode)
-        if not finite(y):
-            self.report(f"the output of {self.name}")
-        return y, cache
-
-    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        dx = self.layer.backward(dy, cache, need_dx=need_dx, need_dparams=need_dparams)
-        for parameter_name, parameter in self.layer.named_parameters():
-            if not finite(parameter.grad):
-                self.report(f"the gradient of {self.name}.{parameter_name}")
-        if not finite(dx):
-            self.report(f"the gradient of the input of {self.name}")
-        return dx
-
-
-class WatchedLoss(Loss):
-    """A loss that reports a value or a gradient that isn't finite."""
-
-    def __init__(self, loss: Loss, report: Report) -> None:
-        self.loss = loss
-        self.report = report
-        vars(self).update(kind=loss.kind, targets=loss.targets, contains=loss.contains)
-
-    def share(self, labels: Tensor) -> Tensor | int:
-        return self.loss.share(labels)
-
-    def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
-        value, cache = self.loss.forward(prediction, target)
-        if not finite(value):
-            self.report("the loss")
-        return value, cache
-
-    def backward(self, cache: Cache) -> Any:
-        dy = self.loss.backward(cache)
-        if not finite(dy):
-            self.report("the loss")
-        return dy

@@ -1,4 +1,4 @@
-"""The pictures of a run: curves.png, confusion.png, mistakes.png, filters.png."""
+"""The figures of a run: curves.png, confusion.png, mistakes.png, filters.png."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from runners.tasks.task import Metric
 
 BLUE, ORANGE = "#2a6f97", "#e07a1f"
 MISTAKES = 24
-LONGEST_NAME = 24
+MAX_NAME_LENGTH = 24
 
 
 def _figure(width: float, height: float) -> Figure:
-    """A figure without a window: nothing here needs a screen."""
+    """A figure without a window; no display is needed."""
     figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
     FigureCanvasAgg(figure)
     return figure
 
 
 def curves(rows: Sequence[Row], metrics: Sequence[Metric]) -> Figure:
-    """Each metric over the epochs, in training and validation."""
+    """Each metric by epoch, in training and validation."""
     figure = _figure(4.5 * len(metrics), 3.4)
     for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False).flat, metrics, strict=True):
         for part, colour in (("train", BLUE), ("val", ORANGE)):
@@ -45,7 +45,7 @@ def curves(rows: Sequence[Row], metrics: Sequence[Metric]) -> Figure:
         axes.set_title(metric.name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-        if axes.lines:  # a metric may not have been measured yet
+        if axes.lines:  # a metric may not be measured yet
             axes.legend(frameon=False)
         if metric.format.endswith("%"):
             axes.yaxis.set_major_formatter(PercentFormatter(1))
@@ -53,7 +53,7 @@ def curves(rows: Sequence[Row], metrics: Sequence[Metric]) -> Figure:
 
 
 def confusion(matrix: Tensor, class_names: Sequence[str]) -> Figure:
-    """How often each class [row] was taken for each [column]; mistakes are coloured, hits are not."""
+    """The confusion matrix, true class [row] by predicted class [column]. Only mistakes are coloured."""
     count = len(class_names)
     figure = _figure(max(4.0, 0.5 * count + 1), max(3.6, 0.5 * count + 0.6))
     axes = figure.subplots()
@@ -73,7 +73,7 @@ def confusion(matrix: Tensor, class_names: Sequence[str]) -> Figure:
 
 
 def mistakes(dataset: Dataset, predicted: Tensor) -> Figure | None:
-    """The first test pictures that got a wrong name: the true one, and the one they got. None without mistakes."""
+    """The first misclassified test images, with their true and predicted classes; None if there are none."""
     labels = dataset.test.targets
     wrong = torch.arange(len(labels))[predicted != labels][:MISTAKES].tolist()
     if not wrong or len(dataset.input_shape) != 3:
@@ -92,7 +92,7 @@ def mistakes(dataset: Dataset, predicted: Tensor) -> Figure | None:
 
 
 def filters(weight: Tensor) -> Figure | None:
-    """The filters of the first convolution, blue below zero and red above. None where they are no pictures."""
+    """The filters of the first convolution, blue for negative and red for positive; None if they aren't 2-d."""
     if weight.dim() != 4 or max(weight.shape[2:]) < 2:
         return None
     planes = weight.detach().cpu().flatten(0, 1)[:64]
@@ -109,16 +109,16 @@ def filters(weight: Tensor) -> Figure | None:
 
 
 def _plain(name: str) -> str:
-    """A class name as far as it fits, in characters that the font has; matplotlib would warn of others.
+    """A class name, shortened to fit, in characters that the font has, as matplotlib warns about missing ones.
 
-    It takes what is between dollar signs for mathematics.
+    Dollar signs are escaped: matplotlib would typeset what they enclose as mathematics.
     """
     font = get_font(findfont(FontProperties()))
     drawn = "".join(c if font.get_char_index(ord(c)) else ascii(c)[1:-1] for c in printable(name))
-    shortened = drawn if len(drawn) <= LONGEST_NAME else f"{drawn[: LONGEST_NAME - 3]}..."
+    shortened = drawn if len(drawn) <= MAX_NAME_LENGTH else f"{drawn[: MAX_NAME_LENGTH - 3]}..."
     return shortened.replace("$", r"\$")
 
 
 def _picture(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """[C, H, W] as matplotlib shows it: [H, W] or [H, W, 3]."""
+    """An image [C, H, W] as matplotlib expects it: [H, W] or [H, W, 3]."""
     return image[0] if image.shape[0] != 3 else np.moveaxis(image, 0, -1)

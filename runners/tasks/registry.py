@@ -1,4 +1,4 @@
-"""Tasks by the name that `task.name` gives, made from values alone: those of a config, or those of a checkpoint."""
+"""The registry of tasks, by `task.name`. A task is built from plain values, of a config or of a checkpoint."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ TASKS: dict[str, type[Task]] = {task.kind: task for task in (Classification,)}
 
 
 def saved_task(content: Checkpoint) -> Task:
-    """The task of a checkpoint with its networks, as it predicts and evaluates. Raises CheckpointError."""
+    """The task of a checkpoint with its networks, ready to predict and evaluate. Raises CheckpointError."""
     try:
         task: Task = construct_named(TASKS, content.task, "task")
         loss = construct_named(LOSSES, content.loss, "loss")
         missing = [name for name in task.networks if name not in content.networks]
         if missing:
-            raise CheckpointError(f"{content.place}: it holds no network {missing[0]}, which its task has")
+            raise CheckpointError(f"{content.place}: it has no network {missing[0]}, which its task needs")
         graphs = checkpoint.rebuild(content)
         classes = len(content.data.class_names) if task.names_classes else None
         if classes == 0:
-            raise CheckpointError(f"{content.place}: it names no classes, and its task does")
+            raise CheckpointError(f"{content.place}: it has no class names, which its task needs")
         faults = task.faults(graphs, loss, Description(tuple(content.data.input_shape), classes))
     except ConfigError as error:
-        raise CheckpointError(f"{content.place}: its task can't be rebuilt: {error.faults[0]}{content.hint}") from None
+        raise CheckpointError(f"{content.place}: its task can't be rebuilt{content.hint}: {error.faults[0]}") from None
     if faults:
         raise CheckpointError(f"{content.place}: its network can't be used: {faults[0]}")
     task.build(graphs, loss)

@@ -1,4 +1,4 @@
-"""Sums of values and of their weights by name, whose quotients are means, whatever the batches were."""
+"""Weighted sums by name; their means don't depend on how examples are batched."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ import torch
 from torch import Tensor
 
 Number = Tensor | float
-"""A number, or a tensor without axes that holds one."""
+"""A number, or a tensor with one value and no axes."""
 
 
 class Sums:
-    """For each name a sum and a weight. They stay on the device until somebody asks for a mean."""
+    """A sum and a weight for each name. They stay on the device until a mean is requested."""
 
     def __init__(self, sums: Mapping[str, tuple[Number, Number]] | None = None) -> None:
         self._sums = dict(sums or {})
 
     def add(self, name: str, value: Number, weight: Number) -> None:
-        """Add a value, which is itself a sum, and its weight: of a mean over N examples, N times the mean, and N."""
+        """Add a value, itself a sum, and its weight. For a mean over N examples, these are N times the mean, and N."""
         before, before_weight = self._sums.get(name, (0.0, 0.0))
         self._sums[name] = before + value, before_weight + weight
 
     def total(self, name: str) -> Number:
-        """The sum under a name."""
+        """The sum for a name."""
         return self._sums[name][0]
 
     def means(self, prefix: str) -> dict[str, float]:
-        """The quotients under `prefix/name`; 0 where the weight is 0, as of examples whose classes don't count."""
+        """The means, as `prefix/name`; 0 where the weight is 0, as for examples of classes without weight."""
         return {f"{prefix}/{name}": value / weight if weight else 0.0 for name, value, weight in self}
 
     def numbers(self) -> dict[str, list[float]]:
-        """The sums and weights as numbers; to go on with them gives the same bits."""
+        """The sums and weights as numbers. Continuing from them gives the same bits."""
         return {name: [value, weight] for name, value, weight in self}
 
     def reduce(self, reduce: Callable[[Tensor], None] | None) -> Sums:
-        """The sums of all processes; these sums themselves where `reduce` is None, which is where there is one."""
+        """The sums over all processes; with a single process `reduce` is None, and the sums are returned unchanged."""
         if reduce is None:
             return self
         numbers = self.numbers()
@@ -44,7 +44,7 @@ class Sums:
         return Sums({name: (value, weight) for name, (value, weight) in zip(numbers, vector.tolist(), strict=True)})
 
     def __iter__(self) -> Iterator[tuple[str, float, float]]:
-        """Each name with its sum and its weight, as numbers."""
+        """Each name with its sum and weight, as numbers."""
         return ((name, float(value), float(weight)) for name, (value, weight) in self._sums.items())
 
     def __bool__(self) -> bool:

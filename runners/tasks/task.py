@@ -1,7 +1,8 @@
-"""The contract of a task: what is trained, what one step and one evaluation are, and which numbers say how it goes.
+"""The contract of a task: what is trained, what a step and an evaluation do, and which metrics are reported.
 
-A task is one file. The loop, checkpoints, resume, sweeps, figures and reports ask it and know no network, loss or
-metric themselves. It takes values and networks, never a config or a file, so that a checkpoint can make it too.
+A task is one file. The loop, checkpoints, resume, sweeps, figures and reports only use this interface, and know no
+network, loss or metric. A task takes values and networks, never a config or a file, so that it can also be built from
+a checkpoint.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from cnn.optimizers import Optimizer, clip_grad_norm
 from cnn.schedules import RunLength, Schedule
 from runners.data.batches import Batch
 from runners.data.dataset import Dataset, Description
-from runners.tasks.divergence import NotFinite, Report, WatchedLoss, finite, watch
 from runners.tasks.sums import Number, Sums
+from runners.tasks.watching import NotFinite, Report, WatchedLoss, finite, watch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,9 +33,9 @@ EVALUATION = Mode(train=False, keep_cache=False)
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that a task reports: how it is shown, whether higher or lower is better, and where it is measured.
+    """A number that a task reports: its format, whether higher or lower is better, and the splits it is measured on.
 
-    An optional one may be missing in an epoch.
+    An optional metric may be missing in an epoch.
     """
 
     name: str
@@ -45,19 +46,19 @@ class Metric:
     optional: bool = False
 
     def show(self, value: float) -> str:
-        """The value as it is printed; large ones in four digits."""
+        """The value as it is printed; large values have four digits."""
         return f"{value:{self.format}}" if abs(value) < 1e6 else f"{value:.4g}"
 
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer step: its index in the run, from 0, how long the run is, and how its forward passes run.
+    """One optimizer step: its index in the run, from 0, the run's length, and the mode of its forward passes.
 
-    `max_norm`: the length to which a longer gradient is clipped. `mode.reduce` adds up a tensor over all processes.
+    `max_norm`: a longer gradient is clipped to this norm. `mode.reduce` sums a tensor over all processes.
     """
 
     index: int
-    clock: RunLength
+    length: RunLength
     mode: Mode
     max_norm: float | None = None
 
@@ -70,20 +71,20 @@ class Trained:
     optimizer: Optimizer
     schedule: Schedule
 
-    def lr(self, index: int, clock: RunLength) -> float:
+    def lr(self, index: int, length: RunLength) -> float:
         """The learning rate of a step."""
-        return self.schedule(self.optimizer.lr, index, clock)
+        return self.schedule(self.optimizer.lr, index, length)
 
     def update(self, step: Step, *losses: Number) -> None:
-        """Add up the gradient over all processes, clip it, and take a step of the optimizer.
+        """Sum the gradient over all processes, clip it, and take an optimizer step.
 
-        Raises NotFinite, and changes no weight, where the gradient or one of the losses is infinite or not a number.
+        Raises NotFinite, without changing weights, if the gradient or one of the losses is infinite or NaN.
         """
         flat, reduce = self.graph.flat, step.mode.reduce
         if reduce is not None:
             reduce(flat.grad)
         sound = finite(flat.grad, *(torch.as_tensor(loss) for loss in losses))
-        if reduce is not None:  # losses differ between processes, and all of them stop or none
+        if reduce is not None:  # losses differ between processes, but either all stop or none
             faults = torch.tensor(float(not sound), dtype=torch.float64, device=flat.grad.device)
             reduce(faults)
             sound = not faults
@@ -91,14 +92,14 @@ class Trained:
             raise NotFinite
         if step.max_norm is not None:
             clip_grad_norm(flat.grad, step.max_norm)
-        self.optimizer.step(flat, self.lr(step.index, step.clock))
+        self.optimizer.step(flat, self.lr(step.index, step.length))
 
 
 class Task:
-    """The base of every task. The constructor takes the arguments a config may give under `task`.
+    """The base of every task. The constructor takes the arguments of the config section `task`.
 
-    `networks`: the names of what is trained, each a section of the config. `metrics`: in the order in which they are
-    shown, the columns of metrics.csv. `monitor`: the column that decides which epoch is the best.
+    `networks`: the names of the networks, each a section of the config. `metrics`: in display order; they determine the
+    columns of metrics.csv. `monitor`: the column that determines the best epoch.
     """
 
     kind: ClassVar[str]
@@ -113,60 +114,60 @@ class Task:
     loss: Loss
 
     def input_shapes(self, example_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-        """The input's shape of each network, for examples [C, *S] of this shape."""
+        """The input shape of each network, for examples of shape [C, *S]."""
         return dict.fromkeys(self.networks, example_shape)
 
     def faults(self, graphs: Mapping[str, Graph], loss: Loss | None, data: Description) -> list[Fault]:
-        """Where networks (their shapes known, nothing allocated), loss and data don't fit one another.
+        """Mismatches between the networks (with known shapes, but nothing allocated), the loss and the data.
 
-        Asked twice, before the data are read and after; what isn't known, or is wrong already, is missing.
+        Called before the data are read and again after. Anything unknown, or already faulty, is missing.
         """
         return []
 
     def build(self, graphs: Mapping[str, Sequential], loss: Loss) -> None:
-        """Take the networks and the loss. Called again on a copy whose layers are watched."""
+        """Set the networks and the loss. Called again on a copy with watched layers."""
         self.graphs = graphs
         self.loss = loss
 
     def train_with(self, rules: Mapping[str, tuple[Optimizer, Schedule]]) -> None:
-        """Take the optimizer and the schedule of each network; only a task that trains has them."""
+        """Set the optimizer and the schedule of each network. Only needed for training."""
         self.trained = {name: Trained(self.graphs[name], *rules[name]) for name in self.networks}
 
     def train_step(self, batches: Sequence[Batch], step: Step, sums: Sums) -> None:
-        """One step of one network on a group of batches, as if these were one; adds to the sums of the epoch.
+        """One step of one network on a group of batches, as if they were one; adds to the sums of the epoch.
 
         Raises NotFinite, as `Trained.update` does.
         """
         raise NotImplementedError
 
     def variant(self, index: int) -> Hashable:
-        """Which kind of step this is, as a generator's or a critic's."""
+        """The kind of a step, such as a generator's or a critic's."""
         return None
 
     def evaluate(self, batch: Batch, sums: Sums) -> Tensor:
-        """Add a batch's metrics to the sums; returns what is kept of each example, [..., N]."""
+        """Add a batch's metrics to the sums; returns the outputs to keep for each example, [..., N]."""
         raise NotImplementedError
 
     def set_metrics(self, outputs: Tensor, epoch: int) -> dict[str, float]:
-        """Metrics of all examples that are no means over them; one may be missing in an epoch."""
+        """Metrics of all examples that aren't means over examples. An optional one may be missing."""
         return {}
 
     def predict(self, x: Tensor) -> Tensor:
-        """What the task makes of inputs [C, *S, N]."""
+        """The task's prediction for inputs [C, *S, N]."""
         raise NotImplementedError
 
     def findings(self, targets: Tensor, class_names: Sequence[str], outputs: Tensor) -> tuple[dict[str, Any], str]:
-        """What an evaluation says beside the metrics: for JSON, and in lines."""
+        """What an evaluation reports in addition to the metrics, for JSON and as text."""
         return {}, ""
 
     def figures(self, dataset: Dataset, outputs: Tensor) -> dict[str, Figure]:
-        """Pictures of the test by name."""
+        """Figures of the test results, by name."""
         return {}
 
     def loss_check(self, name: str, data: Description, count: int) -> tuple[Sequential, Loss, Tensor]:
-        """What `debug=gradcheck` checks a network with: the part that a loss sees, the loss, `count` targets.
+        """What `debug=gradcheck` checks: the part of a network that feeds the loss, the loss, and `count` targets.
 
-        Here the whole network, with squared distances from random numbers.
+        By default, the whole network with the squared distance from random targets.
         """
         graph = self.graphs[name]
         shape = (*graph.output_shape(graph.input_shape), count)
@@ -174,43 +175,43 @@ class Task:
         return graph, L2(), targets.to(graph.flat.data.device)
 
     def state(self) -> dict[str, Any]:
-        """What the next step depends on, beside networks, optimizers and schedules: numbers and arrays."""
+        """State of the task beyond networks, optimizers and schedules: numbers and arrays."""
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state. Raises ValueError where it isn't one of this task."""
+        """Restore a saved state. Raises ValueError if it doesn't belong to this task."""
         if state.keys() != self.state().keys():
-            raise ValueError(f"a saved state with {sorted(state)} doesn't fit the task {self.kind}")
+            raise ValueError(f"a saved state with {sorted(state)} doesn't match the task {self.kind}")
 
     @classmethod
     def metric(cls, column: str) -> Metric:
-        """The metric that a column of metrics.csv shows."""
+        """The metric of a column of metrics.csv."""
         return next(metric for metric in cls.metrics if metric.name == column.partition("/")[2])
 
     @classmethod
     def columns(cls) -> list[str]:
-        """The columns of metrics.csv that the metrics fill."""
+        """The columns of metrics.csv for the metrics."""
         return [
             f"{split}/{metric.name}" for split in ("train", "val") for metric in cls.metrics if split in metric.splits
         ]
 
     @classmethod
     def monitored_first(cls) -> list[Metric]:
-        """The metrics, the one that decides before the others."""
+        """The metrics, starting with the monitored one."""
         first = cls.metric(cls.monitor)
         return [first, *(metric for metric in cls.metrics if metric is not first)]
 
     @classmethod
     def rate_columns(cls) -> dict[str, str]:
-        """The column of each network's learning rate: `lr`, or `lr/NETWORK` where there are several."""
+        """The column of each network's learning rate: `lr`, or `lr/NETWORK` if there are several networks."""
         return {name: "lr" if len(cls.networks) == 1 else f"lr/{name}" for name in cls.networks}
 
-    def learning_rates(self, index: int, clock: RunLength) -> dict[str, float]:
-        """The learning rates of a step by their columns."""
-        return {column: self.trained[name].lr(index, clock) for name, column in self.rate_columns().items()}
+    def learning_rates(self, index: int, length: RunLength) -> dict[str, float]:
+        """The learning rates of a step, by column."""
+        return {column: self.trained[name].lr(index, length) for name, column in self.rate_columns().items()}
 
     def watched(self, report: Report) -> Task:
-        """A copy with the same parameters that reports what isn't finite, layer by layer."""
+        """A copy with the same parameters that reports values that aren't finite, layer by layer."""
         found = copy.copy(self)
         prefix = {name: "" if len(self.networks) == 1 else name for name in self.networks}
         graphs = {name: watch(graph, report, prefix[name]) for name, graph in self.graphs.items()}

@@ -1,4 +1,4 @@
-"""debug=summary, gradcheck and overfit: what configured networks are, and whether they can learn. No run directory."""
+"""debug=summary, gradcheck and overfit: describe and check the configured networks, without a run directory."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from cnn.faults import ConfigError, Fault
 from cnn.gradients.network import EXAMPLES, DiagnosisFailed, Finding, diagnose
 from cnn.schedules import RunLength
 from cnn.summary import summarise, table
-from runners.config.schema import OF_NETWORKS, Config
+from cnn.text import columns
+from runners.config.schema import NETWORK_SECTIONS, Config
 from runners.data import Description
 from runners.data.batches import Batch
 from runners.errors import DebugFailed
-from runners.tasks.divergence import NotFinite
 from runners.tasks.sums import Sums
 from runners.tasks.task import Step, Task
+from runners.tasks.watching import NotFinite
 from runners.training import setup
 
-ENOUGH = 1e-3
-MOST_STEPS = 2000
+TARGET_LOSS = 1e-3
+MAX_STEPS = 2000
 
 
 def run(raw: Mapping[str, Any], mode: str) -> str:
@@ -36,17 +37,17 @@ def run(raw: Mapping[str, Any], mode: str) -> str:
 
 
 def _description(config: Config, task: Task) -> Description:
-    """What the data look like; they are only read where their kind doesn't tell."""
+    """The shape and classes of the data, which are only read if their kind doesn't determine these."""
     data = config.source().description
     if data.input_shape and (data.classes or not task.names_classes):
         return data
     dataset = config.source().load()
-    setup.require_fit(config, dataset)
+    setup.check_compatibility(config, dataset)
     return dataset.description
 
 
 def _task(config: Config, dtype: torch.dtype) -> tuple[Task, Description]:
-    """The task with its networks, and what its data look like."""
+    """The task with its networks, and the description of its data."""
     task = config.task()
     data = _description(config, task)
     assert data.input_shape
@@ -62,7 +63,7 @@ def _summary(config: Config) -> str:
 
 
 def _gradcheck(config: Config) -> str:
-    """A line for each layer, the loss, and all of it together."""
+    """A line for each layer, for the loss, and for the whole network."""
     if config.device.type == "mps":
         raise ConfigError([Fault("device", "mps has no float64, which gradcheck needs: give cpu")])
     task, data = _task(config, torch.float64)
@@ -89,47 +90,46 @@ def _with_progress(findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 def _findings(findings: Sequence[Finding]) -> str:
-    """A table of what was found, the wrong ones marked."""
+    """A table of the findings, with wrong gradients marked."""
     cells = [("layer", "input", "worst error", "of the gradient of", "")]
     cells += [
         (f.name, str(list(f.input_shape)), f"{f.error:.1e}", f.gradient, "WRONG" if f.wrong else "") for f in findings
     ]
-    widths = [max(len(line[column]) for line in cells) for column in range(5)]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    lines = columns(cells)
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
 def _overfit(config: Config) -> str:
-    """Train on one batch until its loss is small: a network that can't even learn that by heart has a fault."""
+    """Train on one batch until its loss is small: a network that can't even memorise that is faulty."""
     config = _without_regularisers(config)
     dataset = config.source().load()
     count = min(config.settings.batch_size, len(dataset.train))
     alone = replace(dataset, train=dataset.train.select(np.arange(count)))
     task = setup.start(config, alone)
     if "loss" not in (metric.name for metric in task.metrics):
-        raise ConfigError([Fault("debug", f"overfit watches a loss, and the task {task.kind} has none")])
+        raise ConfigError([Fault("debug", f"overfit needs a metric loss, but the task {task.kind} has none")])
     batch = next(setup.batches(config, alone, "train").in_order())
     step, loss = 0, math.inf
-    with tqdm(total=MOST_STEPS, unit="step", disable=None, leave=False, file=sys.stderr) as bar:
+    with tqdm(total=MAX_STEPS, unit="step", disable=None, leave=False, file=sys.stderr) as bar:
         for step, loss in enumerate(_losses(task, batch, config)):
-            if loss < ENOUGH:
+            if loss < TARGET_LOSS:
                 return f"one batch of {count} examples learnt: loss {loss:.1e} after {step} steps"
             if not math.isfinite(loss):
                 break
             bar.update()
     raise DebugFailed(
-        f"one batch of {count} examples not learnt: loss {loss:.3g} after {step} steps, wanted below {ENOUGH:g}; "
+        f"one batch of {count} examples not learnt: loss {loss:.3g} after {step} steps, wanted below {TARGET_LOSS:g}; "
         "try another optimizer.lr, then debug=gradcheck"
     )
 
 
 def _losses(task: Task, batch: Batch, config: Config) -> Iterator[float]:
-    """The loss before each of MOST_STEPS steps on one batch; infinity where it isn't finite."""
+    """The loss before each of up to MAX_STEPS steps on one batch; ends with infinity if a value isn't finite."""
     mode = Mode(train=True, generator=torch.Generator(config.device).manual_seed(config.settings.seed))
-    for index in range(MOST_STEPS):
+    for index in range(MAX_STEPS):
         sums = Sums()
         try:
-            task.train_step([batch], Step(index, RunLength(MOST_STEPS, 1), mode), sums)
+            task.train_step([batch], Step(index, RunLength(MAX_STEPS, 1), mode), sums)
         except NotFinite:
             yield math.inf
             return
@@ -137,9 +137,9 @@ def _losses(task: Task, batch: Batch, config: Config) -> Iterator[float]:
 
 
 def _without_regularisers(config: Config) -> Config:
-    """The config without what keeps a network from learning by heart, and with a rate that falls to 0."""
+    """The config without regularisation, which prevents memorising, and with a learning rate that falls to 0."""
     raw = config.raw
-    sections = [key for key in raw if key.endswith(OF_NETWORKS)]
+    sections = [key for key in raw if key.endswith(NETWORK_SECTIONS)]
     changed: dict[str, Any] = {"accumulate": 1, "loss": _zero(raw["loss"], "label_smoothing")}
     for section in sections:
         changed[section] = {"name": "cosine"} if section.endswith("schedule") else _zero(raw[section], "weight_decay")
@@ -153,7 +153,7 @@ def _zero(section: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _without_dropout(value: Any) -> Any:
-    """A list of layers, at any depth, with `p: 0` in each dropout."""
+    """A list of layers with `p: 0` in each dropout, at any depth."""
     if isinstance(value, list):
         return [_without_dropout(item) for item in value]
     if isinstance(value, str) and value in DROPOUTS:

@@ -1,4 +1,4 @@
-"""A saved run on a dataset: all of its test examples, or those of the one that overrides name."""
+"""Evaluate a saved run on all test examples of its own dataset, or of another one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from cnn.arguments import construct_named
-from runners.config.saved import with_typed
+from runners.config.saved import with_overrides
 from runners.data import Examples
 from runners.data.batches import Batches
 from runners.data.sources import SOURCES
@@ -24,7 +24,7 @@ from runners.training.setup import evaluation_batch
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a task measures on the test examples, and what else it finds, for JSON and in lines."""
+    """A task's metrics on the test examples, and its other findings, for JSON and as text."""
 
     data: str
     examples: int
@@ -36,8 +36,8 @@ class Evaluation:
     def as_json(self) -> dict[str, Any]:
         return {"data": self.data, **self.means, **self.details}
 
-    def in_words(self) -> str:
-        """A line for the whole, and what the task adds."""
+    def as_text(self) -> str:
+        """A line with the metrics, followed by the task's findings."""
         shown = [
             f"{metric.name} {metric.show(self.means[name])}"
             for metric in self.task.monitored_first()
@@ -46,20 +46,20 @@ class Evaluation:
         return "\n".join([f"{self.data}: {self.examples:,} test examples, {', '.join(shown)}", self.lines]).rstrip("\n")
 
 
-def evaluate(run: str, typed: Sequence[str] = (), which: str = "best") -> Evaluation:
-    """Evaluate a run on the test examples of its own dataset, or of the one that overrides name.
+def evaluate(run: str, overrides: Sequence[str] = (), which: str = "best") -> Evaluation:
+    """Evaluate a run on the test examples of its own dataset, or of the one that the overrides give.
 
-    Raises ConfigError or InputError for what can't be used.
+    Raises ConfigError or InputError if the run, the overrides or the data can't be used.
     """
     content = checkpoint.load_run(run, which)
     task = saved_task(content)
-    section = _data_section(content.config.get("data") or {}, typed)
+    section = _data_section(content.config.get("data") or {}, overrides)
     source = construct_named(SOURCES, section, "data")
     test = source.test_examples()
     names = content.data.class_names
     shape = list(test.images.shape[1:])
     if shape != content.data.input_shape:
-        raise DataError(f"the test images are {shape}, the network takes {content.data.input_shape}")
+        raise DataError(f"the test images are {shape}, but the network takes {content.data.input_shape}")
     targets = test.targets
     if task.names_classes:
         targets = _as_the_network_counts(targets, source.class_names, names)
@@ -80,27 +80,29 @@ def evaluate(run: str, typed: Sequence[str] = (), which: str = "best") -> Evalua
     for name, value in means.items():
         if not math.isfinite(value):
             what = name.partition("/")[2]
-            raise CheckpointError(f"{content.place}: its network gives no numbers, its {what} is {value}")
+            raise CheckpointError(f"{content.place}: its network's output isn't finite, its {what} is {value}")
     details, lines = task.findings(targets, names, outputs)
     return Evaluation(section["name"], len(test), type(task), means, details, lines)
 
 
 def _as_the_network_counts(labels: torch.Tensor, given: list[str] | None, known: list[str]) -> torch.Tensor:
-    """The labels of classes `given` as numbers of the classes `known`: by name, or as they are where data name none."""
+    """Labels of the data's classes `given` as indices of the network's classes `known`, matched by name if given."""
     if not given:
         if int(labels.max()) >= len(known):
-            raise DataError(f"there are labels up to {int(labels.max())}, the network knows {len(known)} classes")
+            raise DataError(
+                f"the data have labels up to {int(labels.max())}, but the network knows {len(known)} classes"
+            )
         return labels
     for name in given:
         if name not in known:
-            raise DataError(f"the data have a class {name}, the network knows {short(', '.join(known))}")
+            raise DataError(f"the data have a class {name}, but the network knows {short(', '.join(known))}")
     return torch.tensor([known.index(name) for name in given])[labels]
 
 
-def _data_section(saved: Mapping[str, Any], typed: Sequence[str]) -> Any:
-    """The saved section with what is typed now; `data=NAME` starts from that choice's file."""
+def _data_section(saved: Mapping[str, Any], overrides: Sequence[str]) -> Any:
+    """The saved section with overrides; `data=NAME` starts from that choice's file."""
 
     def refuse(key: str) -> str | None:
         return None if key.split(".")[0] == "data" else "only data=NAME and data.KEY=VALUE can be changed here"
 
-    return with_typed({"data": dict(saved)}, typed, refuse)["data"]
+    return with_overrides({"data": dict(saved)}, overrides, refuse)["data"]

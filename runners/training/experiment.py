@@ -1,4 +1,4 @@
-"""From a config to a finished run directory: the one place where everything is wired together."""
+"""From a config to a finished run directory: the place where everything is wired together."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ import torch
 from torch import Tensor
 
 from cnn.ops.cpu.codegen.compiler import COMPILER
+from cnn.schedules import RunLength
 from cnn.summary import summarise, table
 from runners.config.schema import Config
 from runners.data import Dataset
-from runners.errors import RunFailed, typed_path
+from runners.errors import RunFailed, shell_argument
 from runners.files import checkpoint, metrics_csv
 from runners.files.metrics_csv import Row
-from runners.files.run_directory import RunDirectory, new_name, now
+from runners.files.run_directory import RunDirectory, new_name
+from runners.files.status import now
 from runners.signals import Interrupted, SignalWatch, watch_signals
 from runners.tasks.divergence import Diverged, fault_in_evaluation
 from runners.tasks.task import Task
 from runners.training import setup, snapshot
 from runners.training.loop import Loop, evaluate
 from runners.training.progress import Progress
-from runners.training.recorder import Console, Recorder, RunFiles
+from runners.training.recorder import Console, Listener, Recorder, RunFiles
 from runners.training.result import Result
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is trained on what, and how far it has come."""
+    """A task, its data and config, and its progress."""
 
     config: Config
     dataset: Dataset
@@ -50,7 +52,7 @@ class Experiment:
 def run(raw: Mapping[str, Any], overrides: Sequence[str] = (), sweep_job: int | None = None) -> Result:
     """Train and test what a resolved config describes.
 
-    Raises ConfigError or InputError before a run directory is made; whatever comes later is written into it first.
+    Raises ConfigError or InputError before a run directory is created; later errors are recorded there first.
     """
     config = setup.prepare(raw)
     with watch_signals() as watch:
@@ -64,13 +66,13 @@ def run(raw: Mapping[str, Any], overrides: Sequence[str] = (), sweep_job: int | 
 def carry_out(
     experiment: Experiment, directory: RunDirectory, watch: SignalWatch, *, resumed: Mapping[str, Any] | None = None
 ) -> Result:
-    """Train and test from where an experiment stands.
+    """Train an experiment from its current progress, then test it.
 
-    `resumed` tells of a resume, for status.json. Raises RunFailed for what breaks down on the way, and Interrupted.
+    `resumed` describes a resume, for status.json. Raises RunFailed if anything fails, and Interrupted.
     """
     with _recorded(directory, experiment):
         if resumed:
-            directory.status("running", resumed=[*directory.told("resumed", []), resumed])
+            directory.status("running", resumed=[*directory.saved_status("resumed", []), resumed])
             log.info(
                 "resumed after step %d with %s", experiment.progress.step, resumed["overrides"] or "nothing changed"
             )
@@ -89,10 +91,15 @@ def _train(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) 
     plan = setup.plan_training(config, dataset)
     columns = ["epoch", "step", *task.rate_columns().values(), *task.columns(), *metrics_csv.TIMING]
     files = RunFiles(directory, columns, lambda: snapshot.take(config, task, dataset, progress))
-    recorder = Recorder(files, [Console(task, plan.clock.steps, plan.clock.epochs)])
+    recorder = Recorder(files, listeners(task, plan.length))
     train, val = (setup.batches(config, dataset, split) for split in ("train", "val"))
-    _tell_summary(task, len(dataset.train))
+    _log_summary(task, len(dataset.train))
     Loop(task, plan, progress, train, val, recorder, watch).run()
+
+
+def listeners(task: Task, length: RunLength) -> list[Listener]:
+    """The listeners of a run, besides its own files."""
+    return [Console(task, length)]
 
 
 def _test(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) -> dict[str, Any]:
@@ -113,7 +120,7 @@ def _test(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) -
     directory.status("done")
     try:
         _draw(experiment, directory, outputs)
-    except Exception as error:  # the run is done, with or without pictures
+    except Exception as error:  # the run is done, with or without figures
         log.exception("the figures could not be drawn")
         print(f"warning: the figures could not be drawn: {error}", file=sys.stderr)
     metric = task.metric(task.monitor).name
@@ -123,7 +130,7 @@ def _test(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) -
 
 
 def _draw(experiment: Experiment, directory: RunDirectory, outputs: Tensor) -> None:
-    """Write the figures. matplotlib is loaded only here: it takes half a second."""
+    """Write the figures. matplotlib is imported only here, as that takes half a second."""
     from runners.tasks import figures
 
     rows = metrics_csv.read(directory.metrics)
@@ -151,13 +158,13 @@ def _summary(experiment: Experiment, test: Row) -> dict[str, Any]:
     }
 
 
-def _tell_summary(task: Task, examples: int) -> None:
-    """What is trained: into the log, and where somebody watches also onto the terminal."""
+def _log_summary(task: Task, examples: int) -> None:
+    """Log a summary of the networks; print it too if stderr is a terminal."""
     text = "\n\n".join(table(summarise(graph)) for graph in task.graphs.values())
     count = sum(graph.flat.data.numel() for graph in task.graphs.values())
     log.info("%d parameters, %d training examples\n%s", count, examples, text)
     if sys.stderr.isatty():
-        with suppress(OSError):  # a terminal that is gone stops no run
+        with suppress(OSError):  # a closed terminal doesn't stop a run
             print(text, file=sys.stderr)
 
 
@@ -170,7 +177,7 @@ def _path(config: Config, sweep_job: int | None) -> Path:
 
 @contextmanager
 def _recorded(directory: RunDirectory, experiment: Experiment) -> Iterator[None]:
-    """Keep the directory's config, log and status true, however the run ends."""
+    """Keep the directory's config, log and status up to date, however the run ends."""
     config = experiment.config
     root = logging.getLogger("runners")
     handler = None
@@ -179,7 +186,7 @@ def _recorded(directory: RunDirectory, experiment: Experiment) -> Iterator[None]
         directory.status(
             "running",
             diverged=False,
-            started=directory.told("started", now()),
+            started=directory.saved_status("started", now()),
             seed=config.settings.seed,
             device=str(config.device),
             threads=config.threads,
@@ -201,11 +208,11 @@ def _recorded(directory: RunDirectory, experiment: Experiment) -> Iterator[None]
         if handler:
             log.error("the run failed: %s", error, exc_info=not foreseen)
         reason = str(error) if foreseen else f"{type(error).__name__}: {error}"
-        with suppress(OSError):  # a full disk, or a directory that is gone: the failure itself is what counts
+        with suppress(OSError):  # a full disk or a deleted directory must not hide the failure itself
             directory.status("failed", reason=reason, diverged=foreseen)
         where = "" if foreseen or not handler else f" (traceback in {directory.path / 'run.log'})"
         if isinstance(error, OSError) and directory.checkpoint("last").exists():
-            where += f"; python run.py {typed_path('resume', directory.path)} goes on from the last save"
+            where += f"; continue from the last save with python run.py {shell_argument('resume', directory.path)}"
         raise RunFailed(f"the run failed: {reason}{where}") from error
     finally:
         if handler:
@@ -214,5 +221,5 @@ def _recorded(directory: RunDirectory, experiment: Experiment) -> Iterator[None]
 
 
 def versions() -> dict[str, str]:
-    """Of what a run's numbers depend on."""
+    """The versions of everything that a run's numbers depend on."""
     return {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__, **COMPILER}

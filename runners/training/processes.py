@@ -1,4 +1,4 @@
-"""The processes that train one network together: how they add up tensors, and how they agree. Here, there is one."""
+"""Processes that train one network together: how they sum tensors, and how they agree. So far, there is only one."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from torch import Tensor
 
 
 class World(Protocol):
-    """What a run asks of the processes that it shares its work with."""
+    """What a run needs from the processes that share its work."""
 
     rank: int
-    """This process, from 0."""
+    """The index of this process, from 0."""
     size: int
     reduce: Callable[[Tensor], None] | None
-    """Adds up a tensor over all processes, in place; None where there is nothing to add up."""
+    """Sums a tensor over all processes, in place; None for a single process."""
 
     def agree(self, signal: int | None) -> int | None:
-        """The signal that any of the processes has received, or None."""
+        """A signal that any of the processes has received, or None."""
 
 
 class Alone:
-    """One process."""
+    """A single process."""
 
     rank = 0
     size = 1

@@ -1,4 +1,4 @@
-"""How far a run has come: all that its loop knows beside the networks, and all that a resume needs to go on with."""
+"""The progress of a run: the state of its loop besides the networks, as a resume needs it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from runners.tasks.task import Task
 
 @dataclass
 class Progress:
-    """A row for each epoch that is done; of the one that isn't, its optimizer steps, examples, sums and seconds.
+    """A row for each finished epoch; for the current one, its optimizer steps, examples, sums and seconds.
 
-    `monitor` is the column that decides which epoch is the best. Random numbers are no part of it: each step draws from
-    a seed that the run's seed, the epoch and the step give.
+    `monitor` is the column that determines the best epoch. There is no random state: the seed of each step is derived
+    from the run's seed, the epoch and the step.
     """
 
     monitor: str
@@ -27,22 +27,22 @@ class Progress:
 
     @classmethod
     def of(cls, task: Task) -> Progress:
-        """That of a run that begins."""
+        """The progress of a new run."""
         return cls(task.monitor, task.metric(task.monitor).better == "higher")
 
     @property
     def epoch(self) -> int:
-        """Epochs that are done."""
+        """The number of finished epochs."""
         return len(self.rows)
 
     @property
     def step(self) -> int:
-        """Optimizer steps of all epochs."""
+        """The number of optimizer steps, over all epochs."""
         return self.steps + (int(self.rows[-1]["step"]) if self.rows else 0)
 
     @property
     def best(self) -> Row:
-        """The earliest row with the best monitored number; where no row has that, the last one.
+        """The earliest row with the best monitored value; if no row has one, the last row.
 
         Raises IndexError before the first epoch.
         """
@@ -51,15 +51,15 @@ class Progress:
 
     @property
     def images_per_second(self) -> float:
-        """Of all training steps together."""
+        """The mean over all training steps."""
         spent = sum(row["step_seconds"] for row in self.rows)
         return sum(row["images_per_second"] * row["step_seconds"] for row in self.rows) / spent
 
     def finish_epoch(self, row: Row) -> None:
-        """Add an epoch's row; the next epoch has no step yet."""
+        """Add an epoch's row, and start the next epoch."""
         self.rows.append(row)
         self.steps, self.examples, self.sums, self.seconds = 0, 0, Sums(), 0.0
 
-    def patience_is_over(self, patience: int | None) -> bool:
-        """Whether this many epochs have passed without a better monitored number."""
+    def is_out_of_patience(self, patience: int | None) -> bool:
+        """Whether this many epochs have passed without a better monitored value."""
         return patience is not None and bool(self.rows) and self.epoch - self.best["epoch"] >= patience

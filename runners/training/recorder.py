@@ -1,6 +1,6 @@
-"""What becomes of a run while it trains: its own files, and listeners that show it or pass it on.
+"""Record a run while it trains: in its own files, and through listeners that display it or pass it on.
 
-The loop says what happens, `step`, `epoch` and `save`, and knows no file and no terminal.
+The loop reports events, `step`, `epoch` and `save`, and knows no files or terminals.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from tqdm import tqdm
 
+from cnn.schedules import RunLength
 from runners.files import checkpoint, metrics_csv
 from runners.files.checkpoint import Checkpoint
 from runners.files.metrics_csv import Row
@@ -23,26 +24,26 @@ log = logging.getLogger(__name__)
 
 
 class Listener:
-    """The base of whoever hears what happens in a run. A text that is returned is a reason to stop training.
+    """The base of listeners to the events of a run. A returned string is a reason to stop training after the epoch.
 
-    Training then ends after the epoch. A listener that raises an exception is dropped with a warning.
+    A listener that raises an exception is dropped with a warning.
     """
 
     def begin(self, progress: Progress) -> None:
-        """Training begins, or goes on."""
+        """Training starts or resumes."""
 
     def step(self, progress: Progress) -> str | None:
-        """An optimizer step is done."""
+        """An optimizer step is finished."""
 
     def epoch(self, row: Row, progress: Progress) -> str | None:
-        """An epoch is done and saved."""
+        """An epoch is finished and saved."""
 
     def end(self) -> None:
-        """Training has ended, in whatever way."""
+        """Training has ended, successfully or not."""
 
 
 class RunFiles:
-    """The checkpoints and metrics.csv of a run. What can't be written here ends the run."""
+    """The checkpoints and metrics.csv of a run. A failure to write them ends the run."""
 
     def __init__(self, directory: RunDirectory, columns: Sequence[str], state: Callable[[], Checkpoint]) -> None:
         self.directory = directory
@@ -57,7 +58,7 @@ class RunFiles:
 
 
 class Recorder:
-    """Passes on what happens, to the run's files first."""
+    """Passes events on, to the run's files first."""
 
     def __init__(self, files: RunFiles, listeners: Sequence[Listener] = ()) -> None:
         self.files = files
@@ -70,40 +71,39 @@ class Recorder:
         self.files.save(which)
 
     def begin(self, progress: Progress) -> None:
-        """Write what there is: a place that can't be written to shows before the first step."""
+        """Write the current state, so that an unwritable directory is noticed before the first step."""
         self.save("last")
         self.files.write(progress.rows)
-        self._tell(lambda listener: listener.begin(progress))
+        self._notify(lambda listener: listener.begin(progress))
 
     def step(self, progress: Progress) -> None:
-        self._tell(lambda listener: listener.step(progress))
+        self._notify(lambda listener: listener.step(progress))
 
     def epoch(self, row: Row, progress: Progress) -> None:
         self.files.write(progress.rows)
-        self._tell(lambda listener: listener.epoch(row, progress))
+        self._notify(lambda listener: listener.epoch(row, progress))
 
     def end(self) -> None:
-        self._tell(lambda listener: listener.end())
+        self._notify(lambda listener: listener.end())
 
-    def _tell(self, event: Callable[[Listener], str | None]) -> None:
+    def _notify(self, event: Callable[[Listener], str | None]) -> None:
         for listener in [*self._listeners]:
             try:
                 self.reason = event(listener) or self.reason
             except Exception as error:
                 self._listeners.remove(listener)
-                log.warning("%s failed and is left out from now on: %s", type(listener).__name__, error, exc_info=True)
+                log.warning("%s failed and is disabled: %s", type(listener).__name__, error, exc_info=True)
 
 
 class Console(Listener):
-    """A line an epoch into the log and, on a terminal, above a bar of the steps."""
+    """Logs a line per epoch. On a terminal, it is printed above a progress bar of the steps."""
 
-    def __init__(self, task: Task, steps: int, epochs: int) -> None:
+    def __init__(self, task: Task, length: RunLength) -> None:
         self.task = task
-        self.steps = steps
-        self.epochs = epochs
+        self.length = length
 
     def begin(self, progress: Progress) -> None:
-        self.bar = tqdm(total=self.steps, initial=progress.step, unit="step", disable=None, leave=False)
+        self.bar = tqdm(total=self.length.steps, initial=progress.step, unit="step", disable=None, leave=False)
 
     def step(self, progress: Progress) -> None:
         self.bar.update()
@@ -112,14 +112,14 @@ class Console(Listener):
         line = self._line(row)
         log.info(line)
         if not self.bar.disable:
-            with suppress(OSError):  # a terminal that is gone stops no run
+            with suppress(OSError):  # a closed terminal doesn't stop a run
                 self.bar.write(line, file=sys.stderr)
 
     def end(self) -> None:
         self.bar.close()
 
     def _line(self, row: Row) -> str:
-        parts = [f"epoch {row['epoch']}/{self.epochs}"]
+        parts = [f"epoch {row['epoch']}/{self.length.epochs}"]
         parts += [f"{name} {value:.4g}" for name, value in row.items() if name.partition("/")[0] == "lr"]
         for split in ("train", "val"):
             shown = [

@@ -1,4 +1,4 @@
-"""What a run came to, in words."""
+"""The result of a run, as text."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from runners.tasks.task import Task
 
 @dataclass(frozen=True)
 class Result:
-    """A run that is done: where it is, what its summary.json says, and by what its task is measured."""
+    """A finished run: its directory, the content of its summary.json, and its task, which has the metrics."""
 
     directory: Path
     summary: Mapping[str, Any]
     task: type[Task]
     validated_on_test: bool
 
-    def in_words(self) -> str:
-        """How it went, in a few lines."""
+    def as_text(self) -> str:
+        """The result in a few lines."""
         summary = self.summary
         lines = []
         if self.validated_on_test:
-            flattered = f"the test {self.task.metric(self.task.monitor).name} flatters them"
-            lines.append(f"note: the best weights were chosen on test examples, so {flattered}")
+            biased = f"the test {self.task.metric(self.task.monitor).name} is optimistic"
+            lines.append(f"note: the best weights were chosen on test examples, so {biased}")
         lines += [
             f"{self._test()}, with the weights of epoch {summary['best']['epoch']} ({self._best()}, the best)",
             f"{summary['parameters']:,} parameters, {summary['steps']:,} steps in {summary['seconds']:.1f} s, "
@@ -34,18 +34,18 @@ class Result:
         ]
         return "\n".join(lines)
 
-    def in_a_line(self) -> str:
-        note = " (of weights chosen on test examples)" if self.validated_on_test else ""
+    def as_line(self) -> str:
+        note = " (weights chosen on test examples)" if self.validated_on_test else ""
         return f"{self._best()}, {self._test(only_monitored=True)}{note}"
 
     def _best(self) -> str:
-        """The number that made an epoch the best: `val accuracy 98.50%`."""
+        """The monitored value of the best epoch: `val accuracy 98.50%`."""
         column = self.task.monitor
         metric, value = self.task.metric(column), self.summary["best"].get(column)
         return f"{column.partition('/')[0]} {metric.name} {'not measured' if value is None else metric.show(value)}"
 
     def _test(self, *, only_monitored: bool = False) -> str:
-        """What the test gave: `test accuracy 98.47%, loss 0.0512`."""
+        """The test metrics: `test accuracy 98.47%, loss 0.0512`."""
         test = self.summary["test"]
         metrics = self.task.monitored_first()[: 1 if only_monitored else None]
         shown = [f"{m.name} {m.show(test[f'test/{m.name}'])}" for m in metrics if f"test/{m.name}" in test]

@@ -1,11 +1,9 @@
-"""Going on with a run that ended too early, in its own directory and to the same bits: `run.py resume=RUN`."""
+"""Resume a run that ended early, in its own directory and with bit-identical results: `run.py resume=RUN`."""
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,14 @@ from cnn.faults import ConfigError, Fault
 from cnn.schedules import RunLength, Schedule
 from cnn.text import show
 from runners.config import extensions
-from runners.config.saved import flat, with_typed
+from runners.config.saved import flat, with_overrides
 from runners.config.schema import Config
 from runners.data import Dataset
-from runners.errors import CheckpointError, DataError, RunDirectoryError, printable, short, typed_path
+from runners.errors import CheckpointError, DataError, RunDirectoryError, printable, shell_argument, short
 from runners.files import atomic, checkpoint
 from runners.files.checkpoint import Checkpoint
-from runners.files.run_directory import RunDirectory, now, read_status, state
+from runners.files.run_directory import RunDirectory
+from runners.files.status import now
 from runners.signals import watch_signals
 from runners.training import setup, snapshot
 from runners.training.experiment import Experiment, carry_out, versions
@@ -31,112 +30,92 @@ from runners.training.result import Result
 
 log = logging.getLogger(__name__)
 
-ASKED = re.compile(r"\+{0,2}resume=")
-"""How an argument begins that asks for a resume."""
 FIXED = ("task", "extensions", "dtype", "debug", "experiment", "run_dir", "sweep_dir", "init_from")
-"""What a resume can't change at all."""
+"""Keys that a resume can't change at all."""
 HARMLESS = ("patience", "checkpoint.every_steps", "data.path")
-"""What changes nothing that a run computes: when it ends and is saved, and where its data lie, which are compared."""
-MOST_COMPARED = 1000
-"""At so many steps of a run its learning rates are compared with those of one with more epochs."""
+"""Keys that don't change what a run computes: when it ends and is saved, and where its data are (they are compared)."""
+MAX_STEPS_COMPARED = 1000
+"""Learning rates with different numbers of epochs are compared at about this many steps."""
 BETWEEN_EPOCHS = ("batch_size", "accumulate", "seed", "data")
-"""What decides which examples, with which noise, the steps of an epoch see."""
+"""Keys that determine the examples and the noise of an epoch's steps."""
 
 
-def resume(path: Path, typed: Sequence[str] = (), *, may_change: bool = False) -> Result | None:
-    """Go on with a run, its config changed by what is typed.
+def resume(path: Path, overrides: Sequence[str] = (), *, may_change: bool = False) -> Result | None:
+    """Resume a run, with overrides of its config. Returns None if it is already finished.
 
-    None: it is finished, there is nothing to do. Raises ConfigError or InputError, with the run as it was, for what
-    can't be resumed, and where something typed changes what the run computes and `may_change` is false.
+    Raises ConfigError or InputError, and leaves the run unchanged, if it can't be resumed, or if an override changes
+    what the run computes and `may_change` is false.
     """
     with watch_signals() as watch, RunDirectory.open(path) as directory:
-        files, typed = extensions.load_typed(typed)
+        files, overrides = extensions.load_from_arguments(overrides)
         saved, file = _read(path)
         _require_extensions(saved, files)
         _warn_of_edits(path, saved)
-        raw = with_typed(saved.config, typed, lambda key: _refusal(key, [*FIXED, *saved.networks]))
+        raw = with_overrides(saved.config, overrides, lambda key: _refusal(key, [*FIXED, *saved.networks]))
         changed = _changed(saved.config, raw)
-        if directory.told("state", "") == "done" and not changed:
+        if directory.saved_status("state", "") == "done" and not changed:
             return None
         config = setup.prepare(raw, begins=False)
-        decisive = _decisive(changed, saved, config)
+        result_changes = _result_changes(changed, saved, config)
         if not may_change:
-            _require_none(path, {key: changed[key] for key in decisive})
+            _refuse_changes(path, {key: changed[key] for key in result_changes})
         config, dataset = setup.load(config)
-        _require_data(dataset, saved, may_change)
+        _check_data(dataset, saved, may_change)
         task = setup.build(config, dataset)
         progress = snapshot.restore(saved, config, task)
         plan = setup.plan_training(config, dataset)
         other_data = dataset.fingerprint != saved.data.fingerprint
-        _require_place(progress, plan, [*changed, *(["data"] if other_data else [])])
-        if directory.told("state", "") == "done" and plan.is_done(progress):
+        _check_position(progress, plan, [*changed, *(["data"] if other_data else [])])
+        if directory.saved_status("state", "") == "done" and plan.is_done(progress):
             return None
         _warn_of_versions(directory, config)
-        same_course = not decisive and not other_data
+        same_course = not result_changes and not other_data
         try:
             _settle_checkpoints(directory, saved, file, progress, same_course)
         except OSError as error:
             raise RunDirectoryError(f"{error.filename or path}: can't be written: {error.strerror}") from None
         watch.check()
-        told = {"time": now(), "epoch": progress.epoch, "step": progress.step, "overrides": list(typed)}
-        return carry_out(Experiment(config, dataset, task, progress), directory, watch, resumed=told)
-
-
-def latest_unfinished(outputs: Path = Path("outputs")) -> Path:
-    """The run that was saved last of those that aren't done, haven't diverged, and that no process works on.
-
-    Raises RunDirectoryError.
-    """
-    saved: dict[Path, float] = {}
-    for file in (
-        *outputs.rglob(f"checkpoints/{checkpoint.LAST}"),
-        *outputs.rglob(f"checkpoints/{checkpoint.PREVIOUS}"),
-    ):
-        with suppress(FileNotFoundError):  # of a run that is at work
-            saved[file.parent.parent] = max(file.stat().st_mtime, saved.get(file.parent.parent, 0))
-    unfinished = [
-        run for run in saved if state(run) in ("interrupted", "died", "failed") and not read_status(run).get("diverged")
-    ]
-    if not unfinished:
-        raise RunDirectoryError(f"resume: there is no unfinished run in {outputs}, give resume=RUN")
-    return max(unfinished, key=lambda run: saved[run])
+        entry = {"time": now(), "epoch": progress.epoch, "step": progress.step, "overrides": list(overrides)}
+        return carry_out(Experiment(config, dataset, task, progress), directory, watch, resumed=entry)
 
 
 def _read(path: Path) -> tuple[Checkpoint, Path]:
-    """The state to go on from, and its file. Raises CheckpointError for none, or one that doesn't fit together."""
+    """The checkpoint to resume from, and its file. Raises CheckpointError if there is none, or an inconsistent one."""
     if not any((path / "checkpoints" / name).exists() for name in (checkpoint.LAST, checkpoint.PREVIOUS)):
         if (path / "checkpoints" / "best.pkl").exists():
-            hint = f"begin a new run from its best weights with {typed_path('init_from', path)}"
+            hint = f"start a new run from its best weights with {shell_argument('init_from', path)}"
             raise CheckpointError(f"{path}: its checkpoints last and previous are gone; {hint}")
-        raise CheckpointError(f"{path}: the run ended before its first step, begin it anew (overrides.yaml says how)")
+        raise CheckpointError(
+            f"{path}: the run ended before its first step, start it again (its overrides are in overrides.yaml)"
+        )
     saved, file = checkpoint.load_last(path)
     for name, network in saved.networks.items():
         section = saved.config.get(name)
         if not isinstance(section, Mapping) or section.get("layers") != network.model.get("layers"):
-            raise CheckpointError(f"{path}: the {name} in the checkpoint's config isn't that of its weights")
+            raise CheckpointError(f"{path}: the {name} in the checkpoint's config doesn't match its weights")
     return saved, file
 
 
-def _require_extensions(saved: Checkpoint, typed: Sequence[str]) -> None:
-    """Raise ConfigError where the run uses files that aren't typed again: a saved config imports nothing."""
+def _require_extensions(saved: Checkpoint, given: Sequence[str]) -> None:
+    """Raise ConfigError if the run uses files that aren't given again: a saved config imports nothing."""
     used = saved.config.get("extensions")
-    if used and not typed:
+    if used and not given:
         files = ",".join([used] if isinstance(used, str) else map(str, used))
-        problem = "this run uses files of its own, which are imported only where they are typed"
+        problem = "this run uses files of its own, which are only imported if they are given again"
         raise ConfigError([Fault("extensions", f"{problem}: add extensions=[{files}]")])
 
 
 def _warn_of_edits(path: Path, saved: Checkpoint) -> None:
-    """Somebody may have edited config.yaml and believe that it counts; or put another run's checkpoint here."""
+    """Warn if config.yaml has been edited, which has no effect, or if the checkpoint is another run's."""
     try:
-        told = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+        edited = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return
-    differing = list(_changed(saved.config, told)) if isinstance(told, dict) else []
+    differing = list(_changed(saved.config, edited)) if isinstance(edited, dict) else []
     if differing:
         names = short(", ".join(differing[:3]) + (", ..." if len(differing) > 3 else ""))
         log.warning(
-            "warning: %s: isn't the checkpoint's config, which a resume takes (%s); type what is to change",
+            "warning: %s: differs from the checkpoint's config, which a resume uses (%s); give changes as arguments",
             printable(path / "config.yaml"),
             names,
         )
@@ -144,18 +123,18 @@ def _warn_of_edits(path: Path, saved: Checkpoint) -> None:
 
 def _refusal(key: str, fixed: Collection[str]) -> str | None:
     if key.split(".")[0] in fixed:
-        return "can't be changed in a resume; begin a new run from these weights with init_from=RUN"
+        return "can't be changed in a resume; start a new run from these weights with init_from=RUN"
     return None
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The keys whose values differ, with both of them."""
+    """The keys whose values differ, with the old and the new value."""
     old, new = flat(before), flat(after)
     return {key: (old.get(key), new.get(key)) for key in [*new, *old] if old.get(key) != new.get(key)}
 
 
-def _decisive(changed: Mapping[str, tuple[Any, Any]], saved: Checkpoint, config: Config) -> list[str]:
-    """The changes that change what the run computes; of a section that names something else, only the name."""
+def _result_changes(changed: Mapping[str, tuple[Any, Any]], saved: Checkpoint, config: Config) -> list[str]:
+    """The changes that affect what the run computes; for a section with a new `name`, only the name."""
     others = {key.removesuffix(".name") for key in changed if key.endswith(".name")}
     return [
         key
@@ -166,78 +145,76 @@ def _decisive(changed: Mapping[str, tuple[Any, Any]], saved: Checkpoint, config:
     ]
 
 
-def _require_none(path: Path, decisive: Mapping[str, tuple[Any, Any]]) -> None:
-    """Raise ConfigError where there is a change of what the run computes."""
+def _refuse_changes(path: Path, result_changes: Mapping[str, tuple[Any, Any]]) -> None:
+    """Raise ConfigError if any change affects what the run computes."""
     faults = [
         Fault(
             key,
-            f"{show(after)} and not {show(before)} changes what this run computes: "
-            f"add resume_changed=true to go on so, or begin a new run with {typed_path('init_from', path)}",
+            f"changing it from {show(before)} to {show(after)} affects what this run computes: "
+            f"add resume_changed=true to allow it, or start a new run with {shell_argument('init_from', path)}",
         )
-        for key, (before, after) in decisive.items()
+        for key, (before, after) in result_changes.items()
     ]
     if faults:
         raise ConfigError(faults)
 
 
 def _rates_differ(saved: Checkpoint, config: Config) -> bool:
-    """Whether another number of epochs changes the learning rate of any step that both numbers have."""
+    """Whether the new number of epochs changes the learning rate of any step that both runs have."""
     epochs = int(saved.config["epochs"]), config.settings.epochs
     return any(_depends_on_epochs(config.schedule(name), *epochs) for name in saved.networks)
 
 
 def _depends_on_epochs(schedule: Schedule, few: int, many: int) -> bool:
-    length = schedule.warmup_steps + 100  # of an epoch: whatever it is, rates depend on the number or they don't
+    length = schedule.warmup_steps + 100  # per epoch; any length shows whether rates depend on epochs
     before, after = RunLength(length, few), RunLength(length, many)
     shorter = min(before.steps, after.steps)
-    steps = {*range(0, shorter, -(-shorter // MOST_COMPARED)), shorter - 1}
+    steps = {*range(0, shorter, -(-shorter // MAX_STEPS_COMPARED)), shorter - 1}
     return any(schedule(1.0, step, before) != schedule(1.0, step, after) for step in steps)
 
 
-def _require_data(dataset: Dataset, saved: Checkpoint, may_change: bool) -> None:
-    """Raise DataError for images of another shape, and for other files than those that the run has seen."""
+def _check_data(dataset: Dataset, saved: Checkpoint, may_change: bool) -> None:
+    """Raise DataError if the images have another shape, or if the files aren't the ones that the run used."""
     if list(dataset.input_shape) != saved.data.input_shape:
         raise DataError(
-            f"data: its images are {list(dataset.input_shape)}, the run's network takes {saved.data.input_shape}"
+            f"data: its images are {list(dataset.input_shape)}, but the network takes {saved.data.input_shape}"
         )
     if dataset.fingerprint != saved.data.fingerprint and not may_change:
         now, before = dataset.fingerprint[:12], saved.data.fingerprint[:12]
         raise DataError(
-            f"data: not the files that this run has seen (fingerprint {now}..., then {before}...): "
-            "put those back, or add resume_changed=true"
+            f"data: not the files that this run used (fingerprint {now}..., previously {before}...): "
+            "restore them, or add resume_changed=true"
         )
 
 
-def _require_place(progress: Progress, plan: Plan, changed: Sequence[str]) -> None:
-    """Raise ConfigError or CheckpointError where the config doesn't lead on from where the run stands."""
+def _check_position(progress: Progress, plan: Plan, changed: Sequence[str]) -> None:
+    """Raise ConfigError or CheckpointError if the run can't continue from its progress with this config."""
     faults = []
-    if plan.clock.epochs < progress.epoch:
-        faults.append(Fault("epochs", f"{plan.clock.epochs} is not allowed, {progress.epoch} are done already"))
+    if plan.length.epochs < progress.epoch:
+        faults.append(Fault("epochs", f"{plan.length.epochs} is not allowed, {progress.epoch} are already done"))
     if progress.steps:
-        here = (
-            f"the run stands behind step {progress.steps} of epoch {progress.epoch + 1}, this can change between epochs"
-        )
+        stopped = f"the run stopped after step {progress.steps} of epoch {progress.epoch + 1}"
+        here = f"can only change between epochs, but {stopped}"
         faults += [Fault(key, here) for key in changed if key.split(".")[0] in BETWEEN_EPOCHS and key not in HARMLESS]
     if faults:
         raise ConfigError(faults)
-    if progress.steps > plan.clock.steps_per_epoch:
-        raise CheckpointError(
-            f"the checkpoint tells of {progress.steps} steps in an epoch of {plan.clock.steps_per_epoch}"
-        )
+    if progress.steps > plan.length.steps_per_epoch:
+        raise CheckpointError(f"the checkpoint has {progress.steps} steps in an epoch of {plan.length.steps_per_epoch}")
 
 
 def _settle_checkpoints(
     directory: RunDirectory, saved: Checkpoint, file: Path, progress: Progress, same_course: bool
 ) -> None:
-    """Have `last` be the state that the run goes on from, and `best` that of its best epoch so far.
+    """Make sure that `last` is the checkpoint that the run resumes from, and `best` that of its best epoch so far.
 
-    `last` may have been broken, and `best` may be lost, or that of an epoch that was done and not yet told of. Raises
-    CheckpointError where there is no `best` to go on with.
+    `last` may have been broken. `best` may be lost, or from an epoch that `last` doesn't include yet. Raises
+    CheckpointError if `best` is needed and can't be restored.
     """
     if progress.rows:
         problem = _why_not_best(directory.checkpoint("best"), progress, same_course)
         if problem and (progress.steps or progress.best is not progress.rows[-1]):
-            hint = f"begin a new run from the last weights with {typed_path('init_from', directory.checkpoint('last'))}"
+            last = shell_argument("init_from", directory.checkpoint("last"))
+            hint = f"start a new run from the last weights with {last}"
             raise CheckpointError(f"{problem}; {hint}")
         if problem:
             checkpoint.save(directory.checkpoint("best"), saved)
@@ -247,50 +224,26 @@ def _settle_checkpoints(
 
 
 def _why_not_best(file: Path, progress: Progress, same_course: bool) -> str | None:
-    """What is wrong with the best weights so far."""
+    """Why the file isn't the best checkpoint so far, or None."""
     number = int(progress.best["epoch"])
     try:
         best = checkpoint.load(file)
     except CheckpointError as error:
         return f"{error}: the weights of epoch {number}, the best so far, are lost"
     if best.epoch > progress.epoch and same_course:
-        return None  # the same epoch comes again, and the same weights
+        return None  # the epoch will be repeated, with the same weights
     if not best.progress.rows or best.progress.rows[-1] != progress.best:
-        return f"{file}: of epoch {best.epoch} of another course of this run, not of epoch {number}, the best so far"
+        return f"{file}: from epoch {best.epoch} of a different course of this run, the best is from epoch {number}"
     return None
 
 
 def _warn_of_versions(directory: RunDirectory, config: Config) -> None:
-    told = {**directory.told("versions", {}), "device": directory.told("device", "")}
+    saved = {**directory.saved_status("versions", {}), "device": directory.saved_status("device", "")}
     for name, now_used in {**versions(), "device": str(config.device)}.items():
-        if told.get(name, now_used) not in (now_used, ""):
+        if saved.get(name, now_used) not in (now_used, ""):
             log.warning(
-                "warning: %s is %s now and was %s: the last bits of numbers may differ", name, now_used, told[name]
+                "warning: %s is now %s instead of %s: results may differ in their last bits",
+                name,
+                now_used,
+                saved[name],
             )
-
-
-def parse_arguments(arguments: Sequence[str]) -> tuple[str, list[str], bool]:
-    """The run, what is typed beside it, and whether it may change what the run computes. Raises ConfigError."""
-    run, typed, may_change, faults = "", [], False, []
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        key = key.lstrip("+")
-        if key == "resume" and run not in ("", value):
-            faults.append(Fault(key, f"given twice, as {run} and as {value}: give it once"))
-        elif key == "resume":
-            run = value
-        elif key == "resume_changed":
-            may_change = value == "true"
-            if value not in ("true", "false"):
-                faults.append(Fault(key, f"{show(value)} is not allowed, give true or false"))
-        elif argument in ("-m", "--multirun"):
-            faults.append(Fault(argument, "a sweep can't be resumed as one, resume each of its jobs: resume=SWEEP/0"))
-        elif argument.startswith("-"):
-            faults.append(Fault(argument, "can't stand beside resume=RUN"))
-        else:
-            typed.append(argument)
-    if not run:
-        faults.append(Fault("resume", "must be a run directory, or auto"))
-    if faults:
-        raise ConfigError(faults)
-    return run, typed, may_change

@@ -1,4 +1,4 @@
-"""What is made and checked before a run directory is: config, kernels, networks, and whether they fit the data."""
+"""Everything that is built and checked before a run directory is created: config, kernels, networks, batches."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from runners.training.loop import Plan
 
 
 def prepare(raw: Mapping[str, Any], *, begins: bool = True) -> Config:
-    """The checked config, with kernels and threads as it wants them; of a run that begins, `init_from` is there.
+    """Check the config, and set kernels and threads accordingly. For a new run, check that `init_from` can be read.
 
-    Raises ConfigError and CheckpointError before data is opened.
+    Raises ConfigError and CheckpointError, before any data are read.
     """
     config = parse(raw)
     if begins and config.settings.init_from:
-        _saved_weights(config.settings.init_from)  # read again when the networks are there
+        _saved_weights(config.settings.init_from)  # read again once the networks exist
     ops.use_kernels(config.settings.kernels)
     ops.set_threads(config.threads)
     return config
 
 
 def load(config: Config) -> tuple[Config, Dataset]:
-    """The config and the dataset as the run sees them: of `debug=fast` both are cut short. Raises DataError."""
+    """Load the dataset; `debug=fast` shortens it, and the config to match. Raises DataError."""
     dataset = config.source().load()
     return _shortened(config, dataset) if config.settings.debug == "fast" else (config, dataset)
 
 
 def _shortened(config: Config, dataset: Dataset) -> tuple[Config, Dataset]:
-    """Two batches of everything, and a warm-up that leaves a step."""
+    """Two batches of each split, and a warm-up that is shorter than the run."""
 
     def first(examples: Examples, count: int) -> Examples:
         return examples.select(np.arange(min(count, len(examples))))
@@ -56,7 +56,7 @@ def _shortened(config: Config, dataset: Dataset) -> tuple[Config, Dataset]:
         val=first(dataset.val, few),
         test=first(dataset.test, few),
     )
-    steps = settings.clock(len(short.train)).steps
+    steps = settings.run_length(len(short.train)).steps
     schedules = {
         section: {**content, "warmup_steps": min(content["warmup_steps"], steps - 1)}
         for section, content in config.raw.items()
@@ -65,20 +65,20 @@ def _shortened(config: Config, dataset: Dataset) -> tuple[Config, Dataset]:
     return (config.changed(**schedules) if schedules else config), short
 
 
-def require_fit(config: Config, dataset: Dataset) -> None:
-    """Raise ConfigError with all that doesn't fit the data once they are loaded."""
-    faults = compatibility.misfits(parts_of(config), dataset.description)
+def check_compatibility(config: Config, dataset: Dataset) -> None:
+    """Raise ConfigError with all incompatibilities between the config and the loaded data."""
+    faults = compatibility.find_faults(parts_of(config), dataset.description)
     if faults:
         raise ConfigError(faults)
 
 
 def evaluation_batch(input_shape: tuple[int, ...]) -> int:
-    """How many examples are evaluated at once: 256, fewer of large ones."""
+    """The batch size for evaluation: 256, or less if examples are large."""
     return max(1, min(256, 2**22 // math.prod(input_shape)))
 
 
 def start(config: Config, dataset: Dataset) -> Task:
-    """The task as a new run starts it. Raises ConfigError as `build` does, CheckpointError for `init_from`."""
+    """The task of a new run. Raises ConfigError as `build` does, CheckpointError for `init_from`."""
     task = build(config, dataset)
     if config.settings.init_from:
         start_from(task.graphs, config.settings.init_from)
@@ -86,8 +86,8 @@ def start(config: Config, dataset: Dataset) -> Task:
 
 
 def build(config: Config, dataset: Dataset) -> Task:
-    """The task with its networks and their first weights. Raises ConfigError where config and data don't fit."""
-    require_fit(config, dataset)
+    """The task with initialised networks. Raises ConfigError if the config and the data are incompatible."""
+    check_compatibility(config, dataset)
     task = config.task()
     task.build(networks(config, task, dataset.input_shape, config.dtype), config.loss())
     task.train_with({name: (config.optimizer(name), config.schedule(name)) for name in task.networks})
@@ -96,7 +96,7 @@ def build(config: Config, dataset: Dataset) -> Task:
 
 
 def networks(config: Config, task: Task, example_shape: tuple[int, ...], dtype: torch.dtype) -> dict[str, Sequential]:
-    """Each network of the task for examples of this shape, with its first weights. Raises ConfigError."""
+    """Each network of the task, initialised, for examples of this shape. Raises ConfigError."""
     made = {}
     for number, (name, shape) in enumerate(task.input_shapes(example_shape).items()):
         seed = (config.settings.seed + number) % 2**63
@@ -108,7 +108,7 @@ def networks(config: Config, task: Task, example_shape: tuple[int, ...], dtype: 
 
 
 def start_from(graphs: Mapping[str, Sequential], run: str) -> None:
-    """Load the weights of a saved run's networks. Raises CheckpointError where they can't be read or don't fit."""
+    """Load the weights of a saved run's networks. Raises CheckpointError if they can't be read or don't match."""
     saved = _saved_weights(run)
     for name, graph in graphs.items():
         try:
@@ -128,7 +128,7 @@ def _saved_weights(run: str) -> dict[str, dict[str, Tensor]]:
 
 
 def _check_last_batch(config: Config, task: Task, dataset: Dataset) -> None:
-    """Refuse a last batch of one example where a layer can't train on it, before it fails in mid-epoch."""
+    """Refuse a last batch of one example if a layer can't train on it, instead of failing in mid-epoch."""
     size = config.settings.batch_size
     if len(dataset.train) % size != 1 and size != 1:
         return
@@ -141,7 +141,7 @@ def _check_last_batch(config: Config, task: Task, dataset: Dataset) -> None:
 
 
 def batches(config: Config, dataset: Dataset, split: str) -> Batches:
-    """The examples of a split in batches: `train` is augmented, `val` and `test` are evaluated."""
+    """The batches of a split: `train` is augmented, `val` and `test` are for evaluation."""
     training = split == "train"
     return Batches(
         getattr(dataset, split),
@@ -155,10 +155,10 @@ def batches(config: Config, dataset: Dataset, split: str) -> Batches:
 
 
 def plan_training(config: Config, dataset: Dataset) -> Plan:
-    """What the training loop has to know."""
+    """The plan for the training loop."""
     settings = config.settings
     return Plan(
-        settings.clock(len(dataset.train)),
+        settings.run_length(len(dataset.train)),
         settings.seed,
         settings.accumulate,
         settings.clip_grad_norm,

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def take(config: Config, task: Task, dataset: Dataset, progress: Progress) -> Checkpoint:
-    """All that there is to save of a run. Raises Diverged where weights, or other numbers of layers, aren't finite."""
+    """The state of a run as a checkpoint. Raises Diverged if weights or buffers aren't finite."""
     raw = config.saved
     return Checkpoint(
         version=2,
@@ -71,10 +71,10 @@ def _network(raw: Mapping[str, Any], task: Task, name: str, step: int) -> SavedN
 
 
 def restore(content: Checkpoint, config: Config, task: Task) -> Progress:
-    """Bring the task to where it was saved; returns how far the run had come.
+    """Restore the task to its saved state; returns the progress of the run.
 
-    An optimizer or a schedule that the saved state isn't one of, because it was changed, begins anew. Raises
-    CheckpointError where something doesn't fit.
+    An optimizer or schedule that has been changed, so that its saved state doesn't apply, starts from its initial
+    state. Raises CheckpointError if anything else doesn't match.
     """
     saved, progress = content.progress, Progress.of(task)
     try:
@@ -88,7 +88,7 @@ def restore(content: Checkpoint, config: Config, task: Task) -> Progress:
         progress.rows = [_row(row, task) for row in saved.rows]
         progress.sums = _sums(saved, task)
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"the checkpoint's state doesn't fit its config: {error}") from None
+        raise CheckpointError(f"the checkpoint's state doesn't match its config: {error}") from None
     progress.steps, progress.examples, progress.seconds = saved.steps, saved.examples, saved.seconds
     return progress
 
@@ -99,7 +99,7 @@ def _section(config: Config, network: str, section: str) -> str:
 
 
 def _row(row: Row, task: Task) -> Row:
-    """A saved row. Raises ValueError for one that no epoch of this task ends with."""
+    """A saved row. Raises ValueError if no epoch of this task can end with it."""
     number = int(row["epoch"])
     for column in task.columns():
         metric = task.metric(column)
@@ -107,46 +107,51 @@ def _row(row: Row, task: Task) -> Row:
         if column not in row and not metric.optional:
             raise ValueError(f"row {number} has no {column}")
         if not low <= row.get(column, low) <= high:
-            raise ValueError(f"row {number} isn't that of an epoch: its {column} is {row[column]:g}")
+            raise ValueError(f"row {number} can't be the row of an epoch: its {column} is {row[column]:g}")
     rates = task.rate_columns().values()
     for column in rates:
         if column not in row:
             raise ValueError(f"row {number} has no {column}")
-    unknown = sorted(row.keys() - {*task.columns(), *rates, *LOOPS_OWN})
+    unknown = sorted(row.keys() - {*task.columns(), *rates, *LOOP_COLUMNS})
     if unknown:
-        raise ValueError(f"row {number} has a column {unknown[0]}, which its task has not")
+        raise ValueError(f"row {number} has a column {unknown[0]}, which its task doesn't have")
     return {**row, "epoch": number, "step": int(row["step"])}
 
 
-LOOPS_OWN = ("epoch", "step", "images_per_second", "seconds", "step_seconds")
+LOOP_COLUMNS = ("epoch", "step", "images_per_second", "seconds", "step_seconds")
 
 
 def _sums(saved: SavedProgress, task: Task) -> Sums:
     unknown = sorted(saved.sums.keys() - {metric.name for metric in task.metrics})
     if unknown:
-        raise ValueError(f"it has a sum of {unknown[0]}, which its task has not")
+        raise ValueError(f"it has a sum of {unknown[0]}, which its task doesn't have")
     return Sums({name: (value, weight) for name, (value, weight) in saved.sums.items()})
 
 
 def _load(section: str, part: Any, state: Mapping[str, Any], content: Checkpoint, config: Config) -> None:
-    """Bring optimizer or schedule to its saved state. Raises ValueError for one that isn't of what was configured."""
+    """Restore an optimizer or schedule. Raises ValueError if the state doesn't match its unchanged config."""
     before, now = (raw.get(section) or {} for raw in (content.config, config.raw))
     if before.get("name") != now.get("name"):
-        log.warning("the %s is %s now and was %s: it begins anew", section, now.get("name"), before.get("name"))
+        log.warning(
+            "the %s is now %s instead of %s: it starts from its initial state",
+            section,
+            now.get("name"),
+            before.get("name"),
+        )
         return
     try:
         part.load_state(state)
     except ValueError:
         if before == now:
             raise
-        log.warning("the %s's arguments are others now: it begins anew", section)
+        log.warning("the %s's arguments have changed: it starts from its initial state", section)
 
 
 def _vectors(state: Mapping[str, Any], flat: Tensor) -> dict[str, Any]:
-    """An optimizer's saved state beside the weights [P]. Raises ValueError for a vector of another shape or type."""
+    """An optimizer's saved state, on the device of the weights [P]. Raises ValueError for mismatched vectors."""
     found = {}
     for name, value in state.items():
         found[name] = torch.from_numpy(value).to(flat.device) if isinstance(value, np.ndarray) else value
         if isinstance(value, np.ndarray) and (found[name].shape != flat.shape or found[name].dtype != flat.dtype):
-            raise ValueError(f"optimizer.{name} is {value.dtype} {list(value.shape)}, wanted {list(flat.shape)}")
+            raise ValueError(f"optimizer.{name} is {value.dtype} {list(value.shape)}, expected {list(flat.shape)}")
     return found

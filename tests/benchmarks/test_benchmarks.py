@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ SMALL = ["--models", "seed8", "--batches", "16", "--threads", "1", "--json"]
 BRIEF = ["--rounds", "1", "--seconds", "0.01"]
 COMMANDS = {
     "train_step": [*SMALL, *BRIEF, "--no-compile"],
-    "inference": [*SMALL, *BRIEF, "--no-compile", "--models", "resnet13"],  # whose config multiplies
+    "inference": [*SMALL, *BRIEF, "--no-compile"],
     "memory": [*SMALL, "--no-compile"],
     "epoch": [*SMALL, *BRIEF, "--examples", "32", "--epochs", "2", "--parts", "loop"],
     "scaling": ["--batches", "16,32", "--widths", "10", "--sizes", "28", "--threads", "1", "--json", *BRIEF],
@@ -56,7 +57,7 @@ def printed(forked: Callable[..., Forked]) -> Printed:
 def test_a_case_is_a_row_of_json(module: str, printed: Printed) -> None:
     (row,) = json.loads(printed(module))
     assert row.keys() == FIELDS[module]
-    assert (SETTING | ({"model": "resnet13"} if module == "inference" else {})).items() <= row.items()
+    assert SETTING.items() <= row.items()
     assert all(value > 0 for value in row.values() if not isinstance(value, str))
 
 
@@ -97,6 +98,11 @@ def test_without_a_compiler_torch_compile_is_left_out(
     told = capfd.readouterr().err
     assert told.startswith("torch.compile doesn't work here and is left out: ")
     assert told.count("\n") == 1
+
+
+def test_every_model_is_built_in_a_process_that_has_imported_nothing_else() -> None:
+    code = "from benchmarks.sides import MODELS, Case\nfor model in MODELS: Case(model, 1).network()"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
 
 
 def test_operations_of_a_step() -> None:

@@ -236,9 +236,9 @@ def flipped_bit(content: bytes) -> bytes:
     return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
 
 
-NOT_A_PICTURE = "not a picture: none of PNG, JPEG, BMP, GIF, TIFF, WebP and PPM"
-NOT_A_FILE = "not a file but a pipe, a socket or a device"
-NOTHING = "there is nothing on it"
+NOT_A_PICTURE = "not a picture in PNG, JPEG, BMP, GIF, TIFF, WebP or PPM format"
+NOT_A_FILE = "not a regular file but a pipe, socket or device"
+NOTHING = "nothing is drawn on it"
 PHOTO = encoded(on_page((400, 400), (100, 100)), "JPEG")
 GREY = Image.fromarray(np.linspace(60, 220, 84 * 84).reshape(84, 84).astype(np.uint8))
 
@@ -255,7 +255,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a socket": (special("a.png", listening), NOT_A_FILE),
     "a device": (lambda folder: Path("/dev/zero"), NOT_A_FILE),
     "empty": (written(b""), "an empty file"),
-    "a gigabyte": (special("a.png", sparse), "a file of 1,024 MB, pictures may have 512"),
+    "a gigabyte": (special("a.png", sparse), "the file has 1,024 MB, at most 512 are allowed"),
     "text": (written(b"hello", "a.txt"), NOT_A_PICTURE),
     "text named .png": (written(b"hello"), NOT_A_PICTURE),
     "SVG": (written(b"<svg xmlns='http://www.w3.org/2000/svg'></svg>", "a.svg"), NOT_A_PICTURE),
@@ -274,13 +274,13 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a width of 0": (written(png_of(0, 10)), NOT_A_PICTURE),
     "a promise of 144 megapixels": (
         written(png_of(12000, 12000)),
-        "12000x12000 pixels, more than the 128 megapixels that are read",
+        "it has 12000x12000 pixels, more than the limit of 128 megapixels",
     ),
     "a WebP of 36 megapixels": (
         saved(Image.new("L", (6000, 6000)), "a.webp", quality=1, method=0),
-        "6000x6000 pixels, more than the 32 megapixels that are read",
+        "it has 6000x6000 pixels, more than the limit of 32 megapixels",
     ),
-    "a promise of petabytes": (written(png_of(2**31 - 1, 2**31 - 1)), "more than the 128 megapixels that are read"),
+    "a promise of petabytes": (written(png_of(2**31 - 1, 2**31 - 1)), "more than the limit of 128 megapixels"),
     "a comment of 100 MB": (written(bomb()), "can't be read: Decompressed data too large"),
     "one pixel": (saved(Image.new("L", (1, 1), 200), "a.png"), NOTHING),
     "a line of pixels": (saved(Image.new("L", (1, 1000), 200), "a.png"), NOTHING),
@@ -288,7 +288,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "all black": (saved(Image.new("L", (28, 28)), "a.png"), NOTHING),
     "all transparent": (saved(Image.new("RGBA", (84, 84)), "a.png"), NOTHING),
     "all of one 16-bit grey": (saved(Image.fromarray(np.full((30, 30), 999, np.uint16)), "a.png"), NOTHING),
-    "no number in it": (floats(np.full((30, 30), np.nan)), "none of its pixels is a number"),
+    "no number in it": (floats(np.full((30, 30), np.nan)), "none of its pixels is a finite number"),
     "uneven light, and nothing else": (saved(GREY, "a.png"), NOTHING),
-    "noise": (saved(noise(400), "a.png"), "there is nothing on it but noise"),
+    "noise": (saved(noise(400), "a.png"), "nothing is drawn on it but noise"),
 }

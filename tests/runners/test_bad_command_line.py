@@ -11,22 +11,22 @@ from runners.cli import train
 from runners.config import overrides
 from tests.runners.conftest import Run, faults
 
-SEVERAL = "are several values, put -m before them to sweep"
+SEVERAL = "is more than one value, add -m to sweep"
 UNREADABLE = "can't be read: check brackets and quotes"
 FLAGS = "(known: --cfg, --config-dir, --help, --multirun, --resolve, -m); settings are given as key=value"
 
 TYPED = {
     # no override at all
     ("epochs",): ["epochs: a key needs a value, give key=value"],
-    ("=3",): ["'=3' is not key=value, as model.width=8 or model.layers.0.conv2d.kernel_size=5 is"],
+    ("=3",): ["'=3' is not key=value, such as model.width=8 or model.layers.0.conv2d.kernel_size=5"],
     ("",): ["'' is not key=value"],
     ("épochs=3",): ["'épochs=3' is not key=value"],
     ("optimizer@x=sgd",): ["'optimizer@x=sgd' is not key=value"],
     ("model.layers[0].conv2d.stride=2",): ["'model.layers[0].conv2d.stride=2' is not key=value"],
     ("model.layers.-1=relu",): ["'model.layers.-1=relu' is not key=value"],
     ("optimizer={name:", "sgd}"): [f"optimizer: '{{name:' {UNREADABLE}", "'sgd}' is not key=value"],
-    ("~epochs",): ["~epochs: nothing can be taken out of a config, give key=value"],
-    ("~optimizer=adam",): ["~optimizer=adam: nothing can be taken out of a config"],
+    ("~epochs",): ["~epochs: keys can't be removed from a config, give key=value"],
+    ("~optimizer=adam",): ["~optimizer=adam: keys can't be removed from a config"],
     # values that Hydra's grammar doesn't know
     ("epochs==1",): [f"epochs: '=1' {UNREADABLE}"],
     ("epochs=[1",): [f"epochs: '[1' {UNREADABLE}"],
@@ -49,9 +49,9 @@ TYPED = {
     ("-m", "optimizer=glob(x*)"): ["optimizer: glob(x*) gives no value"],
     ("-m", "seed=range(1,0)"): ["seed: range(1,0) gives no value"],
     ("-m", "seed=choice()"): ["seed: 'choice()' can't be read: empty choice is not legal"],
-    ("-m", "seed=range(0,1000000000)"): ["--multirun: these are more than 10,000 jobs"],
-    ("-m", "seed=range(0,101)", "epochs=range(1,101)"): ["--multirun: these are more than 10,000 jobs"],
-    ("-m", "optimizer.lr=interval(0,1)"): ["optimizer.lr: interval(0,1) has no end of values"],
+    ("-m", "seed=range(0,1000000000)"): ["--multirun: this is more than 10,000 jobs"],
+    ("-m", "seed=range(0,101)", "epochs=range(1,101)"): ["--multirun: this is more than 10,000 jobs"],
+    ("-m", "optimizer.lr=interval(0,1)"): ["optimizer.lr: interval(0,1) is an interval"],
     ("-m", "optimizer=sgd,adamm", "epochs=1"): ["optimizer: unknown 'adamm', did you mean adam?"],
     ("-m", "debug=null,fast"): ["debug: unknown 'null', known: fast, "],
     # flags
@@ -64,19 +64,19 @@ TYPED = {
     ("--config-dir", "/nowhere"): ["--config-dir: there is no directory /nowhere"],
     ("--config-dir",): ["argument -cd/--config-dir: expected one argument"],
     ("--cfg", "hydra"): ["argument -c/--cfg: invalid choice: 'hydra' (choose from"],
-    ("--resolve",): ["--resolve: belongs to --cfg job"],
+    ("--resolve",): ["--resolve: is only allowed with --cfg job"],
     # Hydra's own settings, with which it would write files or sweep
-    ("hydra.mode=MULTIRUN",): ["hydra.mode: of Hydra, only hydra/launcher, hydra/sweeper and their keys can be"],
-    ("hydra.run.dir=x",): ["hydra.run.dir: of Hydra, only"],
-    ("-m", "hydra.sweep.dir=x"): ["hydra.sweep.dir: of Hydra, only"],
+    ("hydra.mode=MULTIRUN",): ["hydra.mode: only hydra/launcher, hydra/sweeper and their keys can be"],
+    ("hydra.run.dir=x",): ["hydra.run.dir: only hydra/launcher"],
+    ("-m", "hydra.sweep.dir=x"): ["hydra.sweep.dir: only hydra/launcher"],
     ("-m", "hydra/launcher=cluster"): ["hydra/launcher: unknown 'cluster', known: basic"],
     # directories
-    ("run_dir=/dev/null",): ["run_dir: /dev/null exists already, give a new one or remove it"],
-    ("model.name=lenet",): ["model.name: choose it with model=lenet, which brings its arguments with it"],
-    ("run_dir=/dev/null/x",): ["run_dir: /dev/null/x can't be made: /dev/null is not a directory"],
-    ("sweep_dir=x",): ["sweep_dir: only a sweep (-m) uses it, give run_dir"],
-    ("-m", "run_dir=x"): ["run_dir: a sweep makes a directory for each job, give sweep_dir"],
-    ("-m", "sweep_dir=/dev"): ["sweep_dir: /dev exists already, give a new one or remove it"],
+    ("run_dir=/dev/null",): ["run_dir: /dev/null already exists, choose another or remove it"],
+    ("model.name=lenet",): ["model.name: choose it with model=lenet, which also sets its arguments"],
+    ("run_dir=/dev/null/x",): ["run_dir: /dev/null/x can't be created: /dev/null is not a directory"],
+    ("sweep_dir=x",): ["sweep_dir: is only used by a sweep (-m), give run_dir"],
+    ("-m", "run_dir=x"): ["run_dir: a sweep creates a directory for each job, give sweep_dir"],
+    ("-m", "sweep_dir=/dev"): ["sweep_dir: /dev already exists, choose another or remove it"],
     ("-m", "sweep_dir="): ["sweep_dir: '' is not allowed, give a text"],
 }
 
@@ -135,14 +135,14 @@ MODELS = {
         "{file}:2:47: found duplicate key out_channels",
     ),
     "no text": (b"layers: [\xff\xfe]\n", "{file}: is not UTF-8 text: byte 10 is 0xff"),
-    "a zero byte": (b"layers: [relu\0]\n", "{file}: character 14 can't stand in YAML"),
+    "a zero byte": (b"layers: [relu\0]\n", "{file}: character 14 is not allowed in YAML"),
     "code": (b"layers: !!python/object/apply:os.mkdir [x]\n", "{file}:1:9: could not determine a constructor"),
     "two documents": (b"layers: [relu]\n---\nlayers: [relu]\n", "{file}:2:1: but found another document"),
     "a key that is null": (b"layers: [{null: 3}]\n", "{file}: layers0: Incompatible key type 'NoneType'"),
     "half a reference": (b"layers: ['${model.width']\n", "{file}: layers[0]: no viable alternative"),
-    "aliases without end": ((BOMB + "layers: *i\n").encode(), "{file}: its aliases make more than 100,000 values"),
-    "an alias of itself": (b"layers: &l [*l]\n", "{file}: an alias stands inside of what it stands for"),
-    "lists in lists": (b"layers: " + b"[" * 700, "{file}: lists stand too deep in lists"),
+    "aliases without end": ((BOMB + "layers: *i\n").encode(), "{file}: its aliases expand to more than 100,000 values"),
+    "an alias of itself": (b"layers: &l [*l]\n", "{file}: an alias refers to a node that contains it"),
+    "lists in lists": (b"layers: " + b"[" * 700, "{file}: lists are nested too deeply"),
     "a number": (b"3\n", "{file}: Invalid loaded object type: int"),
     "a list": (b"- relu\n", "model: ['relu'] is not allowed, give keys with values"),
     "empty": (b"", "model.layers: null is not allowed, give a list of at least one layer"),
@@ -156,7 +156,7 @@ MODELS = {
         b"width: 3\nlayers: [{linear: {out_features: '${model.width}'}}, {linear: {out_features: '${model.wdth}'}}]\n",
         "model.layers.1.linear.out_features: refers to model.wdth, which is unknown, did you mean width?",
     ),
-    "a circle": (b"defaults: [mine]\nlayers: [relu]\n", "configs refer to one another in a circle"),
+    "a circle": (b"defaults: [mine]\nlayers: [relu]\n", "configs refer to each other in a circle"),
     "no such config": (b"defaults: [others]\nlayers: [relu]\n", "In 'model/mine': Could not load 'model/others'."),
 }
 

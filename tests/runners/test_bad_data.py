@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runners.data.dataset import MOST_BYTES
+from runners.data.dataset import MAX_BYTES
 from runners.data.sources import idx
 from runners.data.sources.idx import Idx, header, read_idx
 from runners.errors import DataError
@@ -78,42 +78,46 @@ FAULTS: dict[str, tuple[str, Damage, str]] = {
     "no labels": (LABELS, Path.unlink, f"there is no {LABELS}, with or without .gz"),
     "no test images": (TEST_IMAGES, Path.unlink, f"there is no {TEST_IMAGES}"),
     "no test labels": (TEST_LABELS, Path.unlink, f"there is no {TEST_LABELS}"),
-    "empty": (IMAGES, content(b""), "cut short, 4 bytes are missing"),
-    "text": (IMAGES, content(b"hello, world"), "begins with 68656c6c, IDX files of bytes with 0000080"),
+    "empty": (IMAGES, content(b""), "truncated, 4 bytes are missing"),
+    "text": (IMAGES, content(b"hello, world"), "begins with 68656c6c, but IDX files of bytes begin with 0000080"),
     "a page of the web": (TEST_IMAGES, content(b"<!DOCTYPE html><html></html>"), "begins with 3c21444f"),
     "a picture": (LABELS, content(b"\x89PNG\r\n\x1a\n" + bytes(99)), "begins with 89504e47"),
     "floats": (IMAGES, content(b"\0\0\x0d\x03" + bytes(12)), "begins with 00000d03"),
     "bytes in the other order": (IMAGES, content(b"\x03\x08\0\0" + bytes(12)), "begins with 03080000"),
     "no axes": (IMAGES, content(b"\0\0\x08\0"), "begins with 00000800"),
     "five axes": (IMAGES, values(1, 1, 1, 1, 1), "begins with 00000805"),
-    "one byte": (TEST_LABELS, content(b"\0"), "cut short, 3 bytes are missing"),
-    "header cut": (IMAGES, changed(lambda plain: plain[:10]), "cut short, 6 bytes are missing"),
-    "header alone": (IMAGES, changed(lambda plain: plain[:16]), "cut short, 15,000 bytes are missing"),
-    "cut short": (IMAGES, changed(lambda plain: plain[:-1]), "cut short, 1 bytes are missing"),
-    "labels cut short": (TEST_LABELS, changed(lambda plain: plain[:-7]), "cut short, 7 bytes are missing"),
-    "too long": (IMAGES, changed(lambda plain: plain + b"x"), "goes on after its 15,000 values"),
-    "labels too long": (LABELS, changed(lambda plain: plain + plain), "goes on after its 150 values"),
-    "promises exabytes": (IMAGES, content(far_too_many(4, 2**32 - 1)), "at most 4,294,967,296 are read"),
+    "one byte": (TEST_LABELS, content(b"\0"), "truncated, 3 bytes are missing"),
+    "header cut": (IMAGES, changed(lambda plain: plain[:10]), "truncated, 6 bytes are missing"),
+    "header alone": (IMAGES, changed(lambda plain: plain[:16]), "truncated, 15,000 bytes are missing"),
+    "cut short": (IMAGES, changed(lambda plain: plain[:-1]), "truncated, 1 bytes are missing"),
+    "labels cut short": (TEST_LABELS, changed(lambda plain: plain[:-7]), "truncated, 7 bytes are missing"),
+    "too long": (IMAGES, changed(lambda plain: plain + b"x"), "it has more data after its 15,000 values"),
+    "labels too long": (LABELS, changed(lambda plain: plain + plain), "it has more data after its 150 values"),
+    "promises exabytes": (IMAGES, content(far_too_many(4, 2**32 - 1)), "at most 4,294,967,296 are allowed"),
     "promises 8 gigabytes": (
         IMAGES,
         content(far_too_many(3, 2**11)),
-        "promises 8,589,934,592 values, [2048, 2048, 2048]",
+        "its header claims 8,589,934,592 values, [2048, 2048, 2048]",
     ),
-    "promises 4 gigabytes": (LABELS, content(far_too_many(1, 2**32 - 1)), f"150 images, {LABELS} 4294967295 labels"),
+    "promises 4 gigabytes": (
+        LABELS,
+        content(far_too_many(1, 2**32 - 1)),
+        f"150 images, but {LABELS} has 4294967295 labels",
+    ),
     "nothing, exabytes wide": (
         IMAGES,
         content(header((0, 2**32 - 1, 2**32 - 1))),
-        "holds no values, its axes are [0, ",
+        "it has no values, its shape is [0, ",
     ),
-    "no labels in it": (LABELS, values(0), "holds no values, its axes are [0]"),
-    "no pixels": (IMAGES, values(150, 0, 10), "holds no values, its axes are [150, 0, 10]"),
-    "no columns": (TEST_IMAGES, values(60, 10, 0), "holds no values, its axes are [60, 10, 0]"),
-    "fewer labels": (LABELS, values(3), f"holds 150 images, {LABELS} 3 labels"),
-    "fewer images": (TEST_IMAGES, values(59, 10, 10), f"holds 59 images, {TEST_LABELS} 60 labels"),
-    "labels of two axes": (LABELS, values(150, 2), "2 axes, labels have 1"),
-    "images of one axis": (IMAGES, values(3), "1 axes, images have 3 (count, height, width), volumes 4"),
-    "labels in place of images": (IMAGES, content(header((150,)) + bytes(150)), "1 axes, images have 3"),
-    "gzip: empty": (IMAGES, content(gzip.compress(b"")), "cut short, 4 bytes are missing"),
+    "no labels in it": (LABELS, values(0), "it has no values, its shape is [0]"),
+    "no pixels": (IMAGES, values(150, 0, 10), "it has no values, its shape is [150, 0, 10]"),
+    "no columns": (TEST_IMAGES, values(60, 10, 0), "it has no values, its shape is [60, 10, 0]"),
+    "fewer labels": (LABELS, values(3), f"has 150 images, but {LABELS} has 3 labels"),
+    "fewer images": (TEST_IMAGES, values(59, 10, 10), f"has 59 images, but {TEST_LABELS} has 60 labels"),
+    "labels of two axes": (LABELS, values(150, 2), "it has 2 axes, but labels have 1"),
+    "images of one axis": (IMAGES, values(3), "it has 1 axes, but images have 3 (count, height, width), volumes 4"),
+    "labels in place of images": (IMAGES, content(header((150,)) + bytes(150)), "it has 1 axes, but images have 3"),
+    "gzip: empty": (IMAGES, content(gzip.compress(b"")), "truncated, 4 bytes are missing"),
     "gzip: two bytes": (IMAGES, content(b"\x1f\x8b"), "Compressed file ended before the end-of-stream marker"),
     "gzip: cut short": (IMAGES, packed(lambda gz: gz[:-500]), "Compressed file ended before the end-of-stream marker"),
     "gzip: no checksum": (LABELS, packed(lambda gz: gz[:-8]), "Compressed file ended before the end-of-stream marker"),
@@ -124,12 +128,16 @@ FAULTS: dict[str, tuple[str, Damage, str]] = {
     "gzip: something behind": (
         LABELS,
         packed(lambda gz: gz + b"behind"),
-        "after its gzipped data something else follows",
+        "it has other data after its gzipped data",
     ),
-    "gzip: more behind": (LABELS, packed(lambda gz: gz + gz), "goes on after its 150 values"),
+    "gzip: more behind": (LABELS, packed(lambda gz: gz + gz), "it has more data after its 150 values"),
     "gzip in gzip": (IMAGES, packed(gzip.compress), "begins with 1f8b08"),
-    "gzip: bomb": (IMAGES, content(bomb(header((150, 10, 10)), 2**25)), "goes on after its 15,000 values"),
-    "gzip: bomb as promised": (IMAGES, content(bomb(far_too_many(3, 2**11), 2**25)), "promises 8,589,934,592 values"),
+    "gzip: bomb": (IMAGES, content(bomb(header((150, 10, 10)), 2**25)), "it has more data after its 15,000 values"),
+    "gzip: bomb as promised": (
+        IMAGES,
+        content(bomb(far_too_many(3, 2**11), 2**25)),
+        "its header claims 8,589,934,592 values",
+    ),
     "a directory": (IMAGES, instead(Path.mkdir), "not a file"),
     "a pipe": (LABELS, instead(os.mkfifo), "not a file"),
     "a link to nothing": (IMAGES, instead(lambda file: file.symlink_to("nothing")), "not a file"),
@@ -166,7 +174,7 @@ def test_all_of_it_empty(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture
     folder.mkdir()
     for name, shape in ((IMAGES, (0, 10, 10)), (LABELS, (0,))):
         write_idx(folder / name, np.zeros(shape))
-    refused(run, folder, capsys, IMAGES, "holds no values, its axes are [0, 10, 10]")
+    refused(run, folder, capsys, IMAGES, "it has no values, its shape is [0, 10, 10]")
 
 
 def test_other_images_for_the_test(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,10 +193,14 @@ def test_labels_without_a_name(run: Run, tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("name", "damage", "expected"),
     [
-        (LABELS, lambda file: write_idx(file, np.full(150, 10)), "labels up to 10, the classes are 0 to 9"),
-        (TEST_LABELS, lambda file: write_idx(file, np.full(60, 255)), "labels up to 255, the classes are 0 to 9"),
-        (IMAGES, values(150, 28, 29), "images of [28, 29], not [28, 28]"),
-        (TEST_IMAGES, values(60, 1, 28, 28), "images of [1, 28, 28], not [28, 28]"),
+        (LABELS, lambda file: write_idx(file, np.full(150, 10)), "it has labels up to 10, but the classes are 0 to 9"),
+        (
+            TEST_LABELS,
+            lambda file: write_idx(file, np.full(60, 255)),
+            "it has labels up to 255, but the classes are 0 to 9",
+        ),
+        (IMAGES, values(150, 28, 29), "its images are [28, 29], not [28, 28]"),
+        (TEST_IMAGES, values(60, 1, 28, 28), "its images are [1, 28, 28], not [28, 28]"),
     ],
 )
 def test_digits_that_are_not_mnists(
@@ -255,7 +267,7 @@ def test_counts_are_compared_before_anything_is_unpacked(name: str, tmp_path: Pa
     (folder / name).write_bytes(bomb(header(shape), 2**27))
     tracemalloc.start()
     try:
-        with pytest.raises(DataError, match=f"{IMAGES} holds .* images, {LABELS} .* labels"):
+        with pytest.raises(DataError, match=f"{IMAGES} has .* images, but {LABELS} has .* labels"):
             Idx(str(folder)).read()
         assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
     finally:
@@ -263,7 +275,7 @@ def test_counts_are_compared_before_anything_is_unpacked(name: str, tmp_path: Pa
 
 
 def test_the_limit_is_what_it_says() -> None:
-    assert MOST_BYTES == 4 * 2**30 == 2**12 * 2**10 * 2**10
+    assert MAX_BYTES == 4 * 2**30 == 2**12 * 2**10 * 2**10
 
 
 def test_gzip_is_told_by_content(tmp_path: Path) -> None:

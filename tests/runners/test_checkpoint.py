@@ -151,7 +151,7 @@ def test_small_files_that_would_grow_or_change_the_program(name: str, tmp_path: 
 def test_one_array_many_times_is_refused(tmp_path: Path) -> None:
     array = np.zeros(100_000, np.float32)
     (tmp_path / "x.pkl").write_bytes(plain_pickle.seal(pickle.dumps({"x": [array] * 300}, 4)))
-    with pytest.raises(CheckpointError, match="holds one _Unfilled in two places"):
+    with pytest.raises(CheckpointError, match="contains the same _Unfilled in two places"):
         plain_pickle.read(tmp_path / "x.pkl")
 
 
@@ -170,7 +170,7 @@ def one_content_for_many_arrays(size: int, count: int) -> bytes:
 
 def test_the_content_of_an_array_is_not_copied_into_others() -> None:
     """A small file would fill the memory; single bytes, of which Python has one object each, may be recalled."""
-    with pytest.raises(CheckpointError, match="holds one bytes in two places"):
+    with pytest.raises(CheckpointError, match="contains the same bytes in two places"):
         safe_unpickler.decode(one_content_for_many_arrays(60_000, 3))
     assert [list(array) for array in safe_unpickler.decode(one_content_for_many_arrays(1, 2))["x"]] == [[0], [0], [0]]
     pair = [np.array([7], np.uint8), np.array([7], np.uint8)]
@@ -178,9 +178,9 @@ def test_the_content_of_an_array_is_not_copied_into_others() -> None:
 
 
 def test_texts_are_short_and_not_repeated_without_end() -> None:
-    with pytest.raises(CheckpointError, match="a text of more than 65,536 bytes"):
+    with pytest.raises(CheckpointError, match="a string of more than 65,536 bytes"):
         safe_unpickler.decode(pickle.dumps({"x": "a" * 65_537}, 4))
-    with pytest.raises(CheckpointError, match="its repeated texts have more than 67,108,864 characters"):
+    with pytest.raises(CheckpointError, match="its repeated strings exceed 67,108,864 characters"):
         safe_unpickler.decode(pickle.dumps({"x": ["a" * 65_536] * 2000}, 4))
 
 
@@ -192,7 +192,7 @@ def test_a_checksum_is_compared_before_a_file_goes_into_memory(tmp_path: Path) -
         stream.write(plain_pickle.TRAILER.pack(plain_pickle.MAGIC, plain_pickle.VERSION, size, bytes(32)))
     tracemalloc.start()
     try:
-        with pytest.raises(CheckpointError, match="not the ones that were written"):
+        with pytest.raises(CheckpointError, match="its content has changed since it was written"):
             plain_pickle.read(tmp_path / "x.pkl")
         assert tracemalloc.get_traced_memory()[1] < 2**24
     finally:
@@ -204,7 +204,7 @@ def test_what_does_not_fit_into_memory_is_told(file: Path, monkeypatch: pytest.M
         raise MemoryError
 
     monkeypatch.setattr(plain_pickle, "decode", full)
-    with pytest.raises(CheckpointError, match=r"last\.pkl: takes more memory than there is"):
+    with pytest.raises(CheckpointError, match=r"last\.pkl: needs more memory than is available"):
         plain_pickle.read(file)
 
 
@@ -404,7 +404,7 @@ def test_arrays_are_checked_before_they_are_made(file: Path) -> None:
     lied = pickled(file).replace(b"K\x02K\x03\x86", b"K\xffK\xff\x86")
     assert lied != pickled(file)
     file.write_bytes(plain_pickle.seal(lied))
-    with pytest.raises(CheckpointError, match="bytes don't fit its shape"):
+    with pytest.raises(CheckpointError, match="bytes don't match its shape"):
         plain_pickle.read(file)
 
 
@@ -413,7 +413,7 @@ def test_every_truncation_is_refused(file: Path) -> None:
     content = file.read_bytes()
     for end in range(len(content)):
         file.write_bytes(content[:end])
-        with pytest.raises(CheckpointError, match="cut short"):
+        with pytest.raises(CheckpointError, match="a truncated one"):
             plain_pickle.read(file)
     for end in range(len(content) - plain_pickle.TRAILER.size):
         file.write_bytes(plain_pickle.seal(content[:end]))
@@ -428,11 +428,11 @@ def test_other_files_and_versions_are_named(file: Path) -> None:
     flipped = bytearray(good)
     flipped[len(good) // 2] ^= 1
     for content, message in {
-        pickle.dumps({"theirs": 1}, 4): "not a checkpoint of this project, or one that was cut short",
-        b"not a pickle": "not a checkpoint of this project, or one that was cut short",
+        pickle.dumps({"theirs": 1}, 4): "not a checkpoint of this project, or a truncated one",
+        b"not a pickle": "not a checkpoint of this project, or a truncated one",
         good[: -plain_pickle.TRAILER.size] + newer: "has format version 99, this program reads 2",
-        b"more" + good: f"broken: {length + 4} bytes where it says that there are {length}",
-        bytes(flipped): r"broken: its bytes are not the ones that were written \(SHA-256\)",
+        b"more" + good: f"broken: it has {length + 4} bytes, but its trailer says {length}",
+        bytes(flipped): r"broken: its content has changed since it was written \(SHA-256 mismatch\)",
     }.items():
         file.write_bytes(content)
         with pytest.raises(CheckpointError, match=message):
@@ -457,7 +457,7 @@ def test_a_disk_that_lies_is_found_out(file: Path, monkeypatch: pytest.MonkeyPat
     """What was written is read again before it takes the place of what was there."""
     before = file.read_bytes()
     monkeypatch.setattr(plain_pickle, "seal", lambda pickled: plain_pickle_seal(pickled)[:-1])
-    with pytest.raises(CheckpointError, match="cut short"):
+    with pytest.raises(CheckpointError, match="a truncated one"):
         plain_pickle.write(file, GOOD)
     assert file.read_bytes() == before
     assert [child.name for child in file.parent.iterdir()] == [file.name]
@@ -479,7 +479,7 @@ def test_a_broken_last_gives_way_to_previous(tmp_path: Path, caplog: pytest.LogC
         caplog.clear()
         assert checkpoint.load_run(tmp_path, "last").step == 2
         (message,) = caplog.messages
-        assert "previous.pkl is used, of step 2" in message
+        assert "previous.pkl, of step 2, instead" in message
     (folder / "previous.pkl").write_bytes(b"torn")
     with pytest.raises(CheckpointError, match="no checkpoints/last"):
         checkpoint.load_run(tmp_path, "last")
@@ -491,10 +491,10 @@ def test_locate(tmp_path: Path, file: Path) -> None:
     assert checkpoint.locate(file) == file
     with pytest.raises(CheckpointError, match=r"aaa\.\.\.aaa.*: can't be read: File name too long"):
         checkpoint.locate("a" * 5000)
-    with pytest.raises(CheckpointError, match="the run has no name"):
+    with pytest.raises(CheckpointError, match="the run's name is empty"):
         checkpoint.locate("")
     with pytest.raises(
-        CheckpointError, match=r"not a run directory with a checkpoint: there is no checkpoints/best\.pkl"
+        CheckpointError, match=r"not a run directory with a checkpoint: it has no checkpoints/best\.pkl"
     ):
         checkpoint.locate(tmp_path)
 
@@ -509,7 +509,7 @@ def test_a_network_that_gives_no_numbers_names_nothing(
     assert predict.main([str(tmp_path / "x.pkl"), str(tmp_path / "a.png"), *options]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.endswith("x.pkl: its network gives no numbers, but infinity or NaN\n")
+    assert err.endswith("x.pkl: its network's output is infinite or NaN\n")
 
 
 def test_an_evaluation_without_numbers_is_refused(
@@ -522,14 +522,14 @@ def test_an_evaluation_without_numbers_is_refused(
     assert evaluate.main([str(tmp_path / "x.pkl"), "data=idx", f"data.path={striped}"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert "x.pkl: its network gives no numbers, its loss is" in err
+    assert "x.pkl: its network's output isn't finite, its loss is" in err
 
 
 def test_a_prediction_beyond_the_memory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain_pickle.write(tmp_path / "x.pkl", usable())
     content = checkpoint.load(tmp_path / "x.pkl")
     for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")):
-        message = r"x\.pkl: its network takes more memory than there is"
+        message = r"x\.pkl: its network needs more memory than is available"
         with pytest.raises(CheckpointError, match=message), checkpoint.enough_memory(content):
             raise error
     with pytest.raises(RuntimeError, match="another"), checkpoint.enough_memory(content):

@@ -26,18 +26,24 @@ def test_from_cifar10_to_an_evaluation(
     assert evaluate.main(["first"]) == 0
     assert "automobile" in capsys.readouterr().out
     assert evaluate.main(["first", "data=mnist"]) == 2
-    assert "the test images are [1, 28, 28], the network takes [3, 32, 32]" in capsys.readouterr().err
+    assert "the test images are [1, 28, 28], but the network takes [3, 32, 32]" in capsys.readouterr().err
 
 
 Change = Callable[[dict[str, bytes]], object]
 
 BATCHES: dict[str, tuple[Change, str]] = {
-    "cut short": (lambda files: files.update({"data_batch_2.bin": files["data_batch_2.bin"][:-1]}), "cut short at"),
-    "empty": (lambda files: files.update({"test_batch.bin": b""}), "test_batch.bin: is cut short at 0, 20 images take"),
-    "too long": (lambda files: files.update({"test_batch.bin": files["test_batch.bin"] + b"x"}), "is longer, 20"),
+    "cut short": (lambda files: files.update({"data_batch_2.bin": files["data_batch_2.bin"][:-1]}), "it ends after"),
+    "empty": (
+        lambda files: files.update({"test_batch.bin": b""}),
+        "test_batch.bin: it ends after 0 bytes, but 20 images take",
+    ),
+    "too long": (
+        lambda files: files.update({"test_batch.bin": files["test_batch.bin"] + b"x"}),
+        "it is longer, but 20",
+    ),
     "a class too many": (
         lambda files: files.update({"data_batch_5.bin": b"\x0a" * len(files["data_batch_5.bin"])}),
-        "data_batch_5.bin: labels up to 10, the classes are 0 to 9",
+        "data_batch_5.bin: it has labels up to 10, but the classes are 0 to 9",
     ),
     "missing": (lambda files: files.pop("data_batch_4.bin"), "data_batch_4.bin"),
 }
@@ -107,4 +113,4 @@ def test_links_in_an_archive_lead_nowhere(
     content = packed.getvalue()
     monkeypatch.setattr(cifar10, "ARCHIVE", remote(NOWHERE, cifar10.ARCHIVE.name, content))
     folder = write(tmp_path / "here", {cifar10.ARCHIVE.name: content})
-    bad(run, folder, capsys, "there is no file cifar-10-batches-bin/data_batch_1.bin in it")
+    bad(run, folder, capsys, "it has no file cifar-10-batches-bin/data_batch_1.bin")

@@ -226,7 +226,7 @@ def test_unknown_modes_and_null(run: Run, capsys: pytest.CaptureFixture[str]) ->
 
 def test_faults_come_before_a_report(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("debug=summary", "model.layers=[flatten,{linear:{out_features:7}}]") == 2
-    assert "model.layers: the last, linear_1, gives [7], the data have 3 classes" in capsys.readouterr().err
+    assert "model.layers: the last, linear_1, gives [7], but the data have 3 classes" in capsys.readouterr().err
 
 
 def test_classes_of_weight_zero_are_no_fault(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

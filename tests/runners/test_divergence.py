@@ -19,7 +19,8 @@ from cnn.losses import CrossEntropy
 from cnn.optimizers import SGD
 from runners.data.batches import Batch
 from runners.files import checkpoint, metrics_csv
-from runners.tasks.divergence import NotFinite, fault_in_training, finite
+from runners.tasks.divergence import fault_in_training
+from runners.tasks.watching import NotFinite, finite
 from runners.training import loop
 from tests.classifier import ONLY, classifier, train_step
 from tests.runners.conftest import Run

@@ -187,7 +187,7 @@ NETWORKS = {
     "a login page": (login_page, "it ended after 40 of "),
     "without an end": (endless, "it is longer than the official file's "),
     "silent": (silent, "timed out"),
-    "a byte now and then": (dripping, "fewer than 1,000 bytes a second come from there"),
+    "a byte now and then": (dripping, "the server sends fewer than 1,000 bytes per second"),
     "no web server": (no_http, "220 mail.example.org ESMTP"),
     "led astray": (elsewhere, "Redirection to url 'file:///etc/passwd' is not allowed"),
 }
@@ -211,9 +211,9 @@ def test_bad_networks(
     out, err = capsys.readouterr()
     what, where, names = err.splitlines()
     folder = cache / "fashion_mnist"
-    assert what.startswith(f"error: {clothes.address}/{third} can't be fetched: ")
+    assert what.startswith(f"error: {clothes.address}/{third} can't be downloaded: ")
     assert expected in what
-    assert where == f"error: put by hand into {folder}, or into another folder and give data.path=FOLDER:"
+    assert where == f"error: put these files into {folder}, or into another folder and give data.path=FOLDER:"
     assert names == f"error: {', '.join(clothes.files)}"
     assert held(folder) == set(before)
     assert out == ""
@@ -248,8 +248,8 @@ def test_no_network(
     assert run(*data, f"data.path={tmp_path / 'here'}") == 2
     what, where, names = capsys.readouterr().err.splitlines()
     assert what.startswith(f"error: {NOWHERE}/")
-    assert what.endswith(" can't be fetched: Connection refused")
-    assert f"put by hand into {tmp_path / 'here'}, " in where
+    assert what.endswith(" can't be downloaded: Connection refused")
+    assert f"put these files into {tmp_path / 'here'}, " in where
     assert len(names.split(", ")) == count
     assert held(tmp_path) == {"here"}
     assert held(tmp_path / "here") == set()
@@ -259,7 +259,7 @@ def test_config_faults_come_before_the_network(clothes: Site, run: Run, capsys: 
     for data in (FASHION, CIFAR):
         others = [override for override in data if override != TEN_CLASSES]
         assert run(*others, "model.layers=[flatten,{linear:{out_features:9}}]") == 2
-        assert "the last, linear_1, gives [9], the data have 10 classes" in capsys.readouterr().err
+        assert "the last, linear_1, gives [9], but the data have 10 classes" in capsys.readouterr().err
     assert clothes.asked == []
     assert list(Path().iterdir()) == []
 

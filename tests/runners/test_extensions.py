@@ -104,7 +104,13 @@ def test_the_numbers_of_a_task_are_its_own(run: Run, capsys: pytest.CaptureFixtu
     assert saved.task == {"name": "brightness", "scale": 2.0}
     assert saved.task_state == {"pictures": 480}
     assert predict.main(["a", "x.png", TASK[0]]) == 2
-    assert "its task, brightness, names no classes" in capsys.readouterr().err
+    assert "its task, brightness, has no classes" in capsys.readouterr().err
+
+
+def test_the_name_of_an_extension_is_given_as_a_name(run: Run, capsys: Capture) -> None:
+    assert run(TASK[0], "task=brightness") == 2
+    hint = "to choose one that an extension defines, give task.name=brightness"
+    assert capsys.readouterr().err == f"error: task: unknown 'brightness', known: classification; {hint}\n"
 
 
 def test_debug_modes_know_a_task_of_ones_own(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,7 +137,7 @@ BROKEN = {
     "x = 1 / 0": "mine.py:1: ZeroDivisionError: division by zero",
     "def f(:": "mine.py:1: SyntaxError: ",
     "import nothing_like_that": "mine.py:1: ModuleNotFoundError: No module named 'nothing_like_that'",
-    "from cnn import Layer\nclass Mine(Layer):\n    kind = 'relu'": "Mine: its kind, relu, is ReLU's already",
+    "from cnn import Layer\nclass Mine(Layer):\n    kind = 'relu'": "Mine: its kind, relu, is already used by ReLU",
 }
 
 

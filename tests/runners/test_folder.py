@@ -56,7 +56,7 @@ def test_train_and_test_may_be_written_large(colours: Path) -> None:
     found = Folder(str(colours), val_examples=10).load()
     assert (found.fingerprint, found.class_names) == (expected.fingerprint, expected.class_names)
     (colours / "TEST").rename(colours / "Tset")
-    with pytest.raises(DataError, match=r"test: there is no such folder, but there is .*Train"):
+    with pytest.raises(DataError, match=r"test: there is no such folder, although there is .*Train"):
         Folder(str(colours)).read()
 
 
@@ -115,7 +115,7 @@ def test_from_pictures_to_a_prediction(run: Run, colours: Path, capsys: pytest.C
     (colours / "test/red").rename(colours / "test/rot")
     (colours / "train/red").rename(colours / "train/rot")
     assert evaluate.main(["first"]) == 2
-    assert capsys.readouterr().err == "error: the data have a class rot, the network knows blue, green, red\n"
+    assert capsys.readouterr().err == "error: the data have a class rot, but the network knows blue, green, red\n"
 
 
 Damage = Callable[[Path], object]
@@ -169,7 +169,7 @@ FAULTS: dict[str, tuple[Damage, list[str]]] = {
     "no picture": (junk("train/red/7.png"), ["train/red/7.png: not a picture"]),
     "an empty file": (lambda folder: (folder / "test/red/7.jpg").touch(), ["test/red/7.jpg: an empty file"]),
     "cut short": (cut, ["test/blue/3.png: can't be read"]),
-    "a pipe": (lambda folder: os.mkfifo(folder / "train/red/x.png"), ["train/red/x.png: not a file"]),
+    "a pipe": (lambda folder: os.mkfifo(folder / "train/red/x.png"), ["train/red/x.png: not a regular file"]),
     "a link to nothing": (
         lambda folder: (folder / "train/red/x.png").symlink_to("nothing"),
         ["train/red/x.png: there is no such file"],
@@ -183,22 +183,25 @@ FAULTS: dict[str, tuple[Damage, list[str]]] = {
         [
             "0.png: ",
             "1.png: ",
-            "10.png: not a picture: none of PNG, JPEG, BMP, GIF, TIFF, WebP and PPM (and 17 more that can't be read)",
+            "10.png: not a picture in PNG, JPEG, BMP, GIF, TIFF, WebP or PPM format (and 17 more that can't be read)",
         ],
     ),
-    "no pictures of a class": (emptied("train/red"), ["train/red: no pictures in it (PNG, JPEG, "]),
-    "no pictures of a test class": (emptied("test/green"), ["test/green: no pictures in it"]),
+    "no pictures of a class": (emptied("train/red"), ["train/red: it has no pictures (PNG, JPEG, "]),
+    "no pictures of a test class": (emptied("test/green"), ["test/green: it has no pictures"]),
     "one class": (only("red"), ["only one class, red, give at least two"]),
-    "no class": (only(), ["test: no pictures in it"]),
-    "no test classes": (emptied("test"), ["test: there is no folder in it, each class is one"]),
-    "no test": (lambda folder: shutil.rmtree(folder / "test"), ["test: there is no such folder, but there is"]),
-    "no training": (lambda folder: shutil.rmtree(folder / "train"), ["train: there is no such folder, but there is"]),
+    "no class": (only(), ["test: it has no pictures"]),
+    "no test classes": (emptied("test"), ["test: it has no subfolders, give one per class"]),
+    "no test": (lambda folder: shutil.rmtree(folder / "test"), ["test: there is no such folder, although there is"]),
+    "no training": (
+        lambda folder: shutil.rmtree(folder / "train"),
+        ["train: there is no such folder, although there is"],
+    ),
     "a class in the test alone": (
         lambda folder: shutil.rmtree(folder / "train/red"),
         ["test/red: there is no class red in "],
     ),
-    "pictures without folders": (flat, ["colours: there is no folder in it, each class is one"]),
-    "one picture of a class": (lonely, ["colours/b: one picture, give at least two, the other one for the test"]),
+    "pictures without folders": (flat, ["colours: it has no subfolders, give one per class"]),
+    "one picture of a class": (lonely, ["colours/b: it has one picture, give at least two, as one is for the test"]),
 }
 
 
@@ -237,8 +240,8 @@ ARGUMENTS = {
     "data.test_share=1": "data.test_share: 1 is not allowed",
     "data.path=": "data.path: '' is not allowed",
     "data.path=???": "data.path: must be given: data.path=...",
-    "data.val_examples=60": "data.val_examples: 60 leaves no example for training",
-    "data.num_examples=51": "data.num_examples: 51 is more than the 50 examples that validation leaves",
+    "data.val_examples=60": "data.val_examples: 60 leaves no examples for training",
+    "data.num_examples=51": "data.num_examples: 51 is more than the 50 examples left after validation",
 }
 
 
@@ -253,9 +256,9 @@ def test_bad_arguments(override: str, run: Run, colours: Path, capsys: pytest.Ca
 def test_more_pixels_than_are_read(
     colours: Path, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(module, "MOST_BYTES", 10**6)
+    monkeypatch.setattr(module, "MAX_BYTES", 10**6)
     assert run("data=folder", f"data.path={colours}", "data.size=100") == 2
-    told = "data.size: 75 pictures of [3, 100, 100] take 2,250,000 bytes, at most 1,000,000 are read\n"
+    told = "data.size: 75 pictures of [3, 100, 100] take 2,250,000 bytes, at most 1,000,000 are allowed\n"
     assert capsys.readouterr().err == f"error: {told}"
 
 

@@ -149,7 +149,7 @@ def test_config_faults_come_before_the_files_are_opened(
 ) -> None:
     monkeypatch.setattr(Mnist, "read", lambda self: pytest.fail("opened"))
     for override, told in {
-        "model.layers=[flatten,{linear:{out_features:7}}]": "gives [7], the data have 8 classes: give [8]",
+        "model.layers=[flatten,{linear:{out_features:7}}]": "gives [7], but the data have 8 classes: give [8]",
         "data.speed=10": "data.speed: 10 is not allowed for a size of 20, give at most 9",
         "data.frames=1": "data.frames: 1 is not allowed, give a whole number >= 2 and <= 64",
         "data.size=13": "data.size: 13 is not allowed, give a whole number >= 14 and <= 128",

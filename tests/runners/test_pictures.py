@@ -106,7 +106,7 @@ def test_an_empty_name_is_not_the_working_directory(
     monkeypatch.chdir(tmp_path)
     for name in ("asked.png", "not-asked.png"):
         saved(SEVEN, name)(tmp_path)
-    told = "the name of a picture is empty, as of a variable in the shell that isn't set"
+    told = "the name of a picture is empty, perhaps from a shell variable that isn't set"
     assert predict.main([str(trained), "", "asked.png"]) == 2
     out, err = capsys.readouterr()
     assert err == f"error: {told}\n"
@@ -165,7 +165,7 @@ def test_bad_pictures_do_not_stop_the_others(trained: Path, tmp_path: Path, caps
 def test_what_was_done_is_said(trained: Path, tmp_path: Path, capsys: Capture) -> None:
     for make, expected in (
         (turned(6), "  (turned upright, inverted, cropped to 50x62 at 17,20)"),
-        (several("gif"), "  (the first of several frames, cropped to 50x62 at 17,20)"),
+        (several("gif"), "  (first of several frames, cropped to 50x62 at 17,20)"),
         (saved(with_alpha(0, "RGBA"), "a.png"), "  (on a white background, inverted, cropped to 50x62 at 17,20)"),
         (saved(on_page((200, 84), (30, 0)), "b.png"), "  (inverted, cropped to 50x62 at 47,20)"),
     ):
@@ -185,7 +185,7 @@ def test_several_digits_are_said_to_be_pieces(trained: Path, tmp_path: Path, cap
     assert answer["pieces"] == 2
     assert answer["cropped"] == pytest.approx([57, 40, 177, 102], abs=2)
     assert predict.main([str(trained), path]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].endswith(", 2 pieces taken for one digit)")
+    assert capsys.readouterr().out.splitlines()[-1].endswith(", 2 pieces joined into one digit)")
 
 
 def test_dirt_and_far_away_things_are_left_out(trained: Path, tmp_path: Path, capsys: Capture) -> None:

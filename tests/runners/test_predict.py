@@ -102,7 +102,7 @@ def test_one_bad_picture_does_not_stop_the_others(
     lines = err.splitlines()
     for name, line in zip(paths, lines, strict=False):
         assert line.startswith(f"error: {name}: ")
-    assert "there is nothing on it" in lines[3]
+    assert "nothing is drawn on it" in lines[3]
     assert "there is no such file" in lines[4]
     assert predict.main([str(trained), *paths, "--json"]) == 2
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -243,4 +243,4 @@ def test_evaluate_names_mistakes(
 
 def test_evaluate_refuses_other_shapes(trained: Path, striped: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate.main([str(trained), "data=idx", f"data.path={striped}"]) == 2
-    assert "the test images are [1, 10, 10], the network takes [1, 28, 28]" in capsys.readouterr().err
+    assert "the test images are [1, 10, 10], but the network takes [1, 28, 28]" in capsys.readouterr().err

@@ -27,8 +27,9 @@ import numpy as np
 import pytest
 
 from runners.cli import train
-from runners.exit_codes import COMPILING
-from runners.files import checkpoint, metrics_csv, run_directory
+from runners.exit_codes import COMPILING_MESSAGE
+from runners.files import checkpoint, metrics_csv
+from runners.files.status import state as state_of
 from runners.tasks.classification import Classification
 from tests.forks import Forked
 from tests.runners.conftest import Run
@@ -95,7 +96,7 @@ def test_signals_save_and_leave(number: signal.Signals, code: int, forked: Fork,
     process.send_signal(number)
     _, err = process.communicate()
     assert process.wait() == code
-    assert err == f"interrupted by {number.name}; python run.py resume=a goes on\n"
+    assert err == f"interrupted by {number.name}; continue with python run.py resume=a\n"
     status = json.loads((tmp_path / "a" / "status.json").read_text())
     assert (status["state"], status["reason"]) == ("interrupted", number.name)
     assert checkpoint.load(tmp_path / "a" / "checkpoints" / "last.pkl").step >= 8
@@ -140,8 +141,8 @@ def test_a_signal_before_the_first_step_is_done_leaves_at_once(
 
     monkeypatch.setattr(Classification, "train_step", slow)
     assert run("run_dir=a") == 130
-    assert capsys.readouterr().err == "interrupted by SIGINT; python run.py resume=a goes on\n"
-    assert run_directory.state(Path("a")) == "interrupted"
+    assert capsys.readouterr().err == "interrupted by SIGINT; continue with python run.py resume=a\n"
+    assert state_of(Path("a")) == "interrupted"
     monkeypatch.setattr(Classification, "train_step", sound)
     assert train.main(["resume=a"]) == 0
 
@@ -156,7 +157,7 @@ def test_a_signal_that_a_callback_of_compiled_code_swallows_is_raised_once_more(
 
     monkeypatch.setattr(Classification, "train_step", compiles)
     assert run("run_dir=a") == 143
-    assert capsys.readouterr().err == "interrupted by SIGTERM; python run.py resume=a goes on\n"
+    assert capsys.readouterr().err == "interrupted by SIGTERM; continue with python run.py resume=a\n"
 
 
 def test_a_signal_before_the_first_step_is_heeded_when_that_begins(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,8 +185,8 @@ def test_a_resume_that_has_nothing_left_to_train_is_done_when_figures_are_drawn(
     monkeypatch.setattr("runners.training.experiment._draw", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
     capsys.readouterr()
     assert train.main(["resume=a"]) == 130
-    assert capsys.readouterr().err == "interrupted by SIGINT; the run is done, a/summary.json tells how\n"
-    assert run_directory.state(Path("a")) == "done"
+    assert capsys.readouterr().err == "interrupted by SIGINT; the run is done, see a/summary.json\n"
+    assert state_of(Path("a")) == "done"
 
 
 def test_commands_can_be_pasted(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -193,9 +194,9 @@ def test_commands_can_be_pasted(run: Run, monkeypatch: pytest.MonkeyPatch, capsy
         stop_at(3, patch)
         assert run("run_dir=my run") == 143
     [line] = capsys.readouterr().err.splitlines()
-    *_, typed, goes, on = shlex.split(line.partition("; ")[2])
-    assert (typed, goes, on) == ("resume=my run", "goes", "on")
-    assert train.main([typed]) == 0
+    *_, python, script, argument = shlex.split(line.partition("; ")[2])
+    assert (python, script, argument) == ("python", "run.py", "resume=my run")
+    assert train.main([argument]) == 0
 
 
 def test_of_two_signals_the_first_counts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +254,7 @@ def test_a_second_signal_leaves_at_once_and_harms_nothing(
     for _ in range(2):
         process.send_signal(number)
     assert process.wait() in (-number, 128 + number)  # the first may have been heeded before the second came
-    assert run_directory.state(tmp_path / "a") in ("died", "interrupted")
+    assert state_of(tmp_path / "a") in ("died", "interrupted")
     saved = checkpoint.load_run(tmp_path / "a", "last")
     resumed = [sys.executable, str(ROOT / "run.py"), "resume=a", f"epochs={saved.epoch + 1}"]
     assert forked(resumed, tmp_path).wait() == 0
@@ -266,7 +267,7 @@ def test_a_signal_while_figures_are_drawn(
     monkeypatch.setattr("runners.training.experiment._draw", lambda *arguments: os.kill(os.getpid(), signal.SIGTERM))
     assert run("run_dir=a", "epochs=1") == 143
     assert json.loads(Path("a/status.json").read_text())["state"] == "done"  # it was: only the pictures were missing
-    assert capsys.readouterr().err == "interrupted by SIGTERM; the run is done, a/summary.json tells how\n"
+    assert capsys.readouterr().err == "interrupted by SIGTERM; the run is done, see a/summary.json\n"
 
 
 def test_figures_that_cannot_be_drawn_do_not_fail_a_run(
@@ -289,7 +290,7 @@ def test_nobody_reads_what_is_printed(striped: Path, tmp_path: Path) -> None:
         )
     assert (done.returncode, done.stderr) == (
         1,
-        "error: what was to be printed can't be written: No space left on device\n",
+        "error: the output can't be written: No space left on device\n",
     )
     line = f"{sys.executable} {ROOT / 'predict.py'} a missing.png --json | true"
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
@@ -302,7 +303,7 @@ def test_a_signal_ends_a_sweep(forked: Fork, striped: Path, tmp_path: Path) -> N
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.wait() == 130
-    assert err == "interrupted by SIGINT; python run.py resume=s/0 goes on\n"
+    assert err == "interrupted by SIGINT; continue with python run.py resume=s/0\n"
     assert [job.name for job in (tmp_path / "s").iterdir()] == ["0"]
 
 
@@ -311,20 +312,20 @@ def test_of_many_resumes_at_once_one_works(forked: Fork, striped: Path, tmp_path
     wait_for_epochs(tmp_path / "a", train)
     train.send_signal(signal.SIGKILL)
     train.wait()
-    assert run_directory.state(tmp_path / "a") == "died"
+    assert state_of(tmp_path / "a") == "died"
     resume = [sys.executable, str(ROOT / "run.py"), "resume=a"]
     processes = [forked(resume, tmp_path) for _ in range(4)]
     while sum(process.poll() is None for process in processes) > 1:
         time.sleep(0.05)
     [working] = [process for process in processes if process.poll() is None]
-    assert run_directory.state(tmp_path / "a") == "running"
+    assert state_of(tmp_path / "a") == "running"
     working.send_signal(signal.SIGTERM)
     told = {process: process.communicate()[1] for process in processes}
     assert working.wait() == 143
-    message = "error: a: another process is at work in it, wait until it ends\n"
+    message = "error: a: in use by another process, wait until it ends\n"
     refused = [process for process in processes if process is not working]
     assert [(process.wait(), told[process]) for process in refused] == [(2, message)] * 3
-    assert run_directory.state(tmp_path / "a") == "interrupted"
+    assert state_of(tmp_path / "a") == "interrupted"
 
 
 def test_the_start_that_compiles_says_so_and_gives_the_same_bits_as_the_next(striped: Path, tmp_path: Path) -> None:
@@ -338,7 +339,7 @@ def test_the_start_that_compiles_says_so_and_gives_the_same_bits_as_the_next(str
         start = functools.partial(subprocess.Popen, train, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
         shown.append(on_a_terminal(start))
         compiled.append({file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*.nbc")})
-    assert [text.count(COMPILING) for text in shown] == [1, 0]
+    assert [text.count(COMPILING_MESSAGE) for text in shown] == [1, 0]
     assert len(compiled[0]) >= 6
     assert compiled[0] == compiled[1]
     rows = [metrics_csv.read(tmp_path / name / "metrics.csv") for name in ("first", "second")]

@@ -52,7 +52,7 @@ def test_a_resumed_run_ends_like_one_that_was_never_stopped(
         with monkeypatch.context() as patch:
             stop_at(step, patch)
             assert run(f"run_dir={name}", *overrides) == 143
-        assert f"interrupted by SIGTERM; python run.py resume={name} goes on" in capsys.readouterr().err
+        assert f"interrupted by SIGTERM; continue with python run.py resume={name}" in capsys.readouterr().err
         assert checkpoint.load(Path(name, "checkpoints/last.pkl")).step == step
         assert status(name)["state"] == "interrupted"
         assert train.main([f"resume={name}"]) == 0

@@ -13,7 +13,9 @@ import pytest
 import yaml
 
 from runners.cli import train
-from runners.files import checkpoint, metrics_csv, plain_pickle, run_directory
+from runners.files import checkpoint, metrics_csv, plain_pickle
+from runners.files import status as status_file
+from runners.files.status import state as state_of
 from tests.runners.conftest import Run
 from tests.runners.outcomes import status, stop_at
 from tools.small_runs import outcome, write_dataset
@@ -67,7 +69,7 @@ def test_a_broken_last_gives_way_to_previous(
     assert resume("resume=a") == 0
     assert spared == [10]
     [warning] = warnings(caplog)
-    assert "instead, a/checkpoints/previous.pkl is used, of step 10" in warning
+    assert "using a/checkpoints/previous.pkl, of step 10, instead" in warning
     assert outcome("a")["last"]["networks"] == outcome("whole")["last"]["networks"]
     assert outcome("a")["rows"] == outcome("whole")["rows"]
 
@@ -78,7 +80,7 @@ def test_a_lost_best_is_told_before_anything_is_trained(damage: str, stopped: Ru
     assert resume("resume=a") == 2
     message = capsys.readouterr().err
     assert message.startswith("error: a/checkpoints/best.pkl: ")
-    assert "the weights of epoch 1, the best so far, are lost; begin a new run from the last weights with " in message
+    assert "the weights of epoch 1, the best so far, are lost; start a new run from the last weights with " in message
     assert "init_from=a/checkpoints/last.pkl" in message
     assert status("a")["state"] == "interrupted"
 
@@ -107,7 +109,7 @@ def test_best_weights_of_a_course_that_was_left_are_not_taken(
     ahead = {**content["progress"], "rows": [*rows, {**rows[-1], **later}]}
     plain_pickle.write(BEST, {**content, "progress": ahead, "epoch": 3, "step": 24})
     assert resume("resume=a", "epochs=3", "optimizer.lr=1e-20", "resume_changed=true") == 2
-    told = "error: a/checkpoints/best.pkl: of epoch 3 of another course of this run, not of epoch 1, the best so far"
+    told = "error: a/checkpoints/best.pkl: from epoch 3 of a different course of this run, the best is from epoch 1"
     assert capsys.readouterr().err.startswith(told)
     assert resume("resume=a", "epochs=3") in (0, 1)  # unchanged, the third epoch comes again
 
@@ -136,7 +138,7 @@ def test_data_may_have_moved(step: int, run: Run, monkeypatch: pytest.MonkeyPatc
     assert resume("resume=a") == 2
     assert capsys.readouterr().err == "error: data.path: there is no directory data\n"
     assert resume("resume=a", f"data.path={other}") == 2
-    assert "not the files that this run has seen" in capsys.readouterr().err
+    assert "not the files that this run used" in capsys.readouterr().err
     assert resume("resume=a", "data.path=moved") == 0
     assert outcome("a")["rows"] == outcome("whole")["rows"]
     assert outcome("a")["last"]["networks"] == outcome("whole")["last"]["networks"]
@@ -151,7 +153,8 @@ def test_other_data_come_between_epochs_only(step: int, run: Run, monkeypatch: p
     capsys.readouterr()
     assert resume("resume=a", f"data.path={other}", "resume_changed=true") == 2
     told = (
-        f"error: data: the run stands behind step {(step - 1) % 8 + 1} of epoch {(step - 1) // 8 + 1}, this can change"
+        "error: data: can only change between epochs, but the run stopped after "
+        f"step {(step - 1) % 8 + 1} of epoch {(step - 1) // 8 + 1}\n"
     )
     assert capsys.readouterr().err.startswith(told)
 
@@ -167,7 +170,7 @@ def test_both_broken(stopped: Run, capsys: Capture) -> None:
         file.unlink()
     assert resume("resume=a") == 2
     assert capsys.readouterr().err == (
-        "error: a: its checkpoints last and previous are gone; begin a new run from its best weights with init_from=a\n"
+        "error: a: its checkpoints last and previous are gone; start a new run from its best weights with init_from=a\n"
     )
 
 
@@ -192,7 +195,8 @@ def test_an_edited_config_is_told(stopped: Run, caplog: pytest.LogCaptureFixture
     assert resume("resume=a") == 0
     [warning] = warnings(caplog)
     assert warning == (
-        "warning: a/config.yaml: isn't the checkpoint's config, which a resume takes (epochs); type what is to change"
+        "warning: a/config.yaml: differs from the checkpoint's config, which a resume uses "
+        "(epochs); give changes as arguments"
     )
     assert len(metrics_csv.read(Path("a/metrics.csv"))) == 3
 
@@ -214,15 +218,15 @@ def test_a_status_that_says_nothing_of_use(content: str, stopped: Run) -> None:
 
 
 def test_states(stopped: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run_directory.state(Path("a")) == "interrupted"
+    assert state_of(Path("a")) == "interrupted"
 
     def refused(path: Path) -> bool:
         raise PermissionError
 
     with monkeypatch.context() as patch:  # of somebody else's run
-        patch.setattr(run_directory, "is_held", refused)
-        assert run_directory.state(Path("a")) == "interrupted"
+        patch.setattr(status_file, "is_held", refused)
+        assert state_of(Path("a")) == "interrupted"
         Path("a/status.json").write_text('{"state": "running"}')
-        assert run_directory.state(Path("a")) == "unknown"
+        assert state_of(Path("a")) == "unknown"
     Path("a/status.json").unlink()
-    assert run_directory.state(Path("a")) == "unknown"
+    assert state_of(Path("a")) == "unknown"

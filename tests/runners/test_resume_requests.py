@@ -16,9 +16,11 @@ from filelock import FileLock
 
 from cnn.ops.threads import available_threads
 from runners.cli import train
-from runners.config.schema import Settings, sections
-from runners.files import checkpoint, metrics_csv, plain_pickle, run_directory
+from runners.config.schema import sections
+from runners.config.settings import Settings
+from runners.files import checkpoint, metrics_csv, plain_pickle
 from runners.files.run_directory import RunDirectory
+from runners.files.status import state as state_of
 from tests.runners.conftest import Run
 from tests.runners.outcomes import status, stop_at
 from tools.small_runs import outcome, write_dataset
@@ -36,27 +38,27 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 
 REFUSED = {
-    "optimizer.lr=0.5": "optimizer.lr: 0.5 and not 0.01 changes what this run computes: add resume_changed=true",
-    "optimizer=sgd": "optimizer.name: 'sgd' and not 'adam' changes what this run computes",
-    "schedule=cosine": "schedule.name: 'cosine' and not 'constant' changes what this run computes",
-    "kernels=reference": "kernels: 'reference' and not 'compiled' changes what this run computes",
-    "--help": "--help: can't stand beside resume=RUN",
-    "--resume=b": "--resume=b: can't stand beside resume=RUN",
+    "optimizer.lr=0.5": "optimizer.lr: changing it from 0.01 to 0.5 affects what this run computes",
+    "optimizer=sgd": "optimizer.name: changing it from 'adam' to 'sgd' affects what this run computes",
+    "schedule=cosine": "schedule.name: changing it from 'constant' to 'cosine' affects what this run computes",
+    "kernels=reference": "kernels: changing it from 'compiled' to 'reference' affects what this run computes",
+    "--help": "--help: can't be combined with resume=RUN",
+    "--resume=b": "--resume=b: can't be combined with resume=RUN",
     "optimizer.lrr=0.5": "optimizer.lrr: unknown, did you mean lr",
-    "optimizer.lr=0.1,0.2": "optimizer.lr: 0.1,0.2 are several values, give one",
-    "~patience": "~patience: nothing can be taken out of a config",
+    "optimizer.lr=0.1,0.2": "optimizer.lr: 0.1,0.2 is more than one value, give one",
+    "~patience": "~patience: keys can't be removed from a config",
     "epoch=5": "epoch: unknown, did you mean epochs",
     "optimizer=sdg": "optimizer: unknown 'sdg', did you mean sgd",
     "optimizer.lr=nan": "optimizer.lr: nan is not allowed",
     "optimizer.lr=[1": "optimizer.lr: '[1' can't be read: ",
     "optimizer.lr": "optimizer.lr: a key needs a value, give key=value",
     "epochs.more=1": "epochs.more: can't be set: epochs is 3",
-    "model.width=3": "model.width: can't be changed in a resume; begin a new run from these weights with init_from=RUN",
+    "model.width=3": "model.width: can't be changed in a resume; start a new run from these weights with init_from=RUN",
     "model=lenet": "model: can't be changed in a resume",
     "run_dir=b": "run_dir: can't be changed in a resume",
-    "-m": "-m: a sweep can't be resumed as one, resume each of its jobs",
+    "-m": "-m: a sweep can't be resumed as a whole, resume each of its jobs",
     "resume_changed=yes": "resume_changed: 'yes' is not allowed, give true or false",
-    "data=mnist": "model.layers: the last, linear_1, gives [3], the data have 10 classes",
+    "data=mnist": "model.layers: the last, linear_1, gives [3], but the data have 10 classes",
 }
 
 
@@ -75,7 +77,7 @@ def test_what_is_typed_is_refused_and_the_run_stays_as_it_was(
 @pytest.mark.skipif(available_threads() == 1, reason="there is no other number of threads")
 def test_threads_are_restored(stopped: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert resume("resume=a", "threads=2") == 2
-    problem = "2 and not 1 changes what this run computes: add resume_changed=true"
+    problem = "changing it from 1 to 2 affects what this run computes: add resume_changed=true"
     assert f"error: threads: {problem}" in capsys.readouterr().err
 
 
@@ -94,7 +96,7 @@ def test_resume_may_be_typed_as_other_keys_are(plus: str, stopped: Run) -> None:
 def test_what_belongs_beside_resume(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("resume_changed=true", "resumee=a") == 2
     assert sorted(capsys.readouterr().err.splitlines()) == [
-        "error: resume_changed: belongs to resume=RUN",
+        "error: resume_changed: is only allowed with resume=RUN",
         f"error: resumee: unknown, did you mean resume? (known: {', '.join(sorted(KNOWN))})",
     ]
 
@@ -102,13 +104,13 @@ def test_what_belongs_beside_resume(run: Run, tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize("part", ["a/checkpoints", "a/checkpoints/last.pkl", "a/config.yaml"])
 def test_a_part_of_a_run(part: str, stopped: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert resume(f"resume={part}") == 2
-    assert capsys.readouterr().err == f"error: {part}: a part of a run, give the run: a\n"
+    assert capsys.readouterr().err == f"error: {part}: part of a run, give the run itself: a\n"
 
 
 def test_more_epochs_than_can_be_compared(stopped: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert resume("resume=a", "epochs=2000000000", "seed=5") == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: seed: 5 and not 0")
+    assert line.startswith("error: seed: changing it from 0 to 5")
 
 
 @pytest.mark.parametrize("typed", ["optimizer.momentum=0.9", "optimizer=rmsprop"])
@@ -119,7 +121,7 @@ def test_an_optimizer_that_keeps_other_things_begins_anew(
         stop_at(11, patch)
         assert run("run_dir=a", "epochs=3", "optimizer=sgd") == 143
     assert resume("resume=a", typed, "resume_changed=true") == 0
-    assert [record.getMessage() for record in caplog.records if "begins anew" in record.getMessage()]
+    assert [record.getMessage() for record in caplog.records if "starts from its initial state" in record.getMessage()]
 
 
 def test_a_key_is_given_once(stopped: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,7 +160,7 @@ def test_the_order_of_examples_changes_between_epochs_only(
 ) -> None:
     assert resume("resume=a", typed, "resume_changed=true") == 2
     key = typed.partition("=")[0]
-    message = f"error: {key}: the run stands behind step 3 of epoch 2, this can change between epochs\n"
+    message = f"error: {key}: can only change between epochs, but the run stopped after step 3 of epoch 2\n"
     assert capsys.readouterr().err == message
     assert resume("resume=a") == 0
     assert resume("resume=a", typed, "epochs=4", "resume_changed=true") == 0
@@ -176,10 +178,10 @@ def test_more_epochs_are_a_change_only_where_the_schedule_counts_them(
     assert run("run_dir=b", "epochs=2", "schedule=one_cycle") == 0
     capsys.readouterr()
     assert resume("resume=b", "epochs=4") == 2
-    assert "epochs: 4 and not 2 changes what this run computes" in capsys.readouterr().err
+    assert "epochs: changing it from 2 to 4 affects what this run computes" in capsys.readouterr().err
     assert resume("resume=b", "epochs=4", "resume_changed=true") == 0
     assert resume("resume=b", "epochs=3", "resume_changed=true") == 2
-    assert capsys.readouterr().err == "error: epochs: 3 is not allowed, 4 are done already\n"
+    assert capsys.readouterr().err == "error: epochs: 3 is not allowed, 4 are already done\n"
 
 
 def test_a_finished_run_says_so(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,7 +190,7 @@ def test_a_finished_run_says_so(run: Run, capsys: pytest.CaptureFixture[str]) ->
     capsys.readouterr()
     for typed in ([], ["patience=3"], ["checkpoint.every_steps=2"]):
         assert resume("resume=a", *typed) == 0
-        assert capsys.readouterr().out == "a: finished already; give more epochs=N to train on\n"
+        assert capsys.readouterr().out == "a: already finished; give a larger epochs=N to train further\n"
         assert everything(Path("a")) == before
 
 
@@ -209,8 +211,8 @@ def test_auto_takes_the_latest_that_is_not_finished(
     with RunDirectory.open(runs[2]):  # somebody is at work in it
         capsys.readouterr()
         assert resume("resume=auto") == 0
-    assert f"going on with {runs[1]}\n" in capsys.readouterr().out
-    assert [run_directory.state(path) for path in runs] == ["interrupted", "done", "interrupted"]
+    assert f"resuming {runs[1]}\n" in capsys.readouterr().out
+    assert [state_of(path) for path in runs] == ["interrupted", "done", "interrupted"]
 
 
 def test_auto_leaves_what_diverged_and_what_tells_nothing(
@@ -227,7 +229,7 @@ def test_auto_leaves_what_diverged_and_what_tells_nothing(
     assert status("outputs/b")["diverged"]
     capsys.readouterr()
     assert resume("resume=auto") == 0
-    assert "going on with outputs/a\n" in capsys.readouterr().out
+    assert "resuming outputs/a\n" in capsys.readouterr().out
     assert resume("resume=auto") == 2
 
 
@@ -242,17 +244,17 @@ def test_who_looks_at_a_run_keeps_nobody_out(stopped: Run) -> None:
 def test_two_processes_never_work_in_one_run(stopped: Run, capsys: pytest.CaptureFixture[str]) -> None:
     with RunDirectory.open(Path("a")):
         assert resume("resume=a") == 2
-    assert capsys.readouterr().err == "error: a: another process is at work in it, wait until it ends\n"
+    assert capsys.readouterr().err == "error: a: in use by another process, wait until it ends\n"
     assert resume("resume=a") == 0
 
 
 def test_a_run_that_died_is_told_from_one_that_runs(stopped: Run) -> None:
     with RunDirectory.open(Path("a")) as directory:
         directory.status("running")
-        assert run_directory.state(Path("a")) == "running"
-    assert run_directory.state(Path("a")) == "died"
+        assert state_of(Path("a")) == "running"
+    assert state_of(Path("a")) == "died"
     assert resume("resume=a") == 0
-    assert run_directory.state(Path("a")) == "done"
+    assert state_of(Path("a")) == "done"
 
 
 def test_other_data_are_noticed(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,7 +267,7 @@ def test_other_data_are_noticed(run: Run, tmp_path: Path, capsys: pytest.Capture
     capsys.readouterr()
     assert resume("resume=a", "epochs=2") == 2
     message = capsys.readouterr().err
-    assert message.startswith("error: data: not the files that this run has seen (fingerprint ")
+    assert message.startswith("error: data: not the files that this run used (fingerprint ")
     assert "add resume_changed=true" in message
     labels.unlink()
     assert resume("resume=a", "epochs=2") == 2
@@ -302,27 +304,27 @@ NO_RUNS: dict[str, tuple[Callable[[], Any], str]] = {
     "missing": (lambda: shutil.rmtree("a"), "a: there is no such run"),
     "another folder": (
         lambda: shutil.rmtree("a/checkpoints"),
-        "a: not a run directory: there is no folder checkpoints in it",
+        "a: not a run directory: it has no folder checkpoints",
     ),
-    "no checkpoint": (lambda: empty("a/checkpoints"), "a: the run ended before its first step, begin it anew"),
+    "no checkpoint": (lambda: empty("a/checkpoints"), "a: the run ended before its first step, start it again"),
     "another config": (
         lambda: change(config={"epochs": 3, "model": {}}),
-        "the model in the checkpoint's config isn't that",
+        "the model in the checkpoint's config doesn't match its weights",
     ),
-    "no config": (lambda: change(config="{}"), "not a checkpoint that can be used: config: "),
-    "steps": (lambda: change(progress={"steps": 900}), "the checkpoint tells of 900 steps in an epoch of 8"),
-    "rows": (lambda: change(progress={"rows": [{"epoch": 1.0}]}), "row 1 isn't that of an epoch"),
+    "no config": (lambda: change(config="{}"), "not a usable checkpoint: config: "),
+    "steps": (lambda: change(progress={"steps": 900}), "the checkpoint has 900 steps in an epoch of 8"),
+    "rows": (lambda: change(progress={"rows": [{"epoch": 1.0}]}), "row 1 can't be the row of an epoch"),
     "sums": (lambda: change(progress={"sums": {"loss": 1.0}}), "progress.sums: "),
     "a sum of something else": (
         lambda: change(progress={"sums": {"dice": [1.0, 2.0]}}),
-        "it has a sum of dice, which its task has not",
+        "it has a sum of dice, which its task doesn't have",
     ),
-    "examples": (lambda: change(progress={"steps": 7, "examples": 0}), "its sums aren't those of its steps"),
-    "task state": (lambda: change(task_state={"more": 1}), "a saved state with ['more'] doesn't fit the task"),
+    "examples": (lambda: change(progress={"steps": 7, "examples": 0}), "its sums don't match its steps"),
+    "task state": (lambda: change(task_state={"more": 1}), "a saved state with ['more'] doesn't match the task"),
     "optimizer": (lambda: change(optimizer={"velocity": 1}), "doesn't fit adam"),
     "vector": (
         lambda: change(optimizer={"mean": np.zeros(3, np.float32)}),
-        "optimizer.mean is float32 [3], wanted [819]",
+        "optimizer.mean is float32 [3], expected [819]",
     ),
     "schedule": (lambda: change(schedule={"best": 1.0}), "a saved state with ['best'] doesn't fit constant"),
     "model": (lambda: change(model={"layers": ["flatten"]}), "its network can't be rebuilt"),

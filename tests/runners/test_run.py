@@ -144,7 +144,7 @@ def test_an_existing_directory_is_refused(run: Run, capsys: pytest.CaptureFixtur
     Path("first").mkdir()
     Path("first/mine.txt").write_text("keep")
     assert run("run_dir=first") == 2
-    assert "run_dir: first exists already" in capsys.readouterr().err
+    assert "run_dir: first already exists" in capsys.readouterr().err
     assert files(Path("first")) == {"mine.txt"}
 
 

@@ -71,7 +71,7 @@ def test_runs_get_directories_of_their_own(forks: ForkServerContext, striped: Pa
 def test_one_directory_belongs_to_one_run(forks: ForkServerContext, striped: Path) -> None:
     ended = ends(forks, striped, "run_dir=runs/first")
     assert sorted(code for code, _, _ in ended if code is not None) == [0] + [2] * (STARTS - 1)
-    told = "error: run_dir: runs/first exists already, give a new one or remove it\n"
+    told = "error: run_dir: runs/first already exists, choose another or remove it\n"
     assert all((out, err) == ("", told) for code, out, err in ended if code)
     assert statuses("runs") == {"first": ("done", None)}
     assert len(metrics_csv.read(Path("runs/first/metrics.csv"))) == 2
@@ -80,6 +80,6 @@ def test_one_directory_belongs_to_one_run(forks: ForkServerContext, striped: Pat
 def test_one_directory_belongs_to_one_sweep(forks: ForkServerContext, striped: Path) -> None:
     ended = ends(forks, striped, "-m", "seed=0,1", "sweep_dir=swept")
     assert sorted(code for code, _, _ in ended if code is not None) == [0] + [2] * (STARTS - 1)
-    told = "error: sweep_dir: swept exists already, give a new one or remove it\n"
+    told = "error: sweep_dir: swept already exists, choose another or remove it\n"
     assert all((out, err) == ("", told) for code, out, err in ended if code)
     assert statuses("swept") == {"0": ("done", None), "1": ("done", None)}

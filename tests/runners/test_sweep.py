@@ -139,5 +139,5 @@ def test_reports_leave_no_directory(run: Run, capsys: pytest.CaptureFixture[str]
 def test_a_directory_that_is_there_already_is_left_alone(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     Path("swept").mkdir()
     assert run("-m", "seed=0,1", "sweep_dir=swept") == 2
-    assert capsys.readouterr().err == "error: sweep_dir: swept exists already, give a new one or remove it\n"
+    assert capsys.readouterr().err == "error: sweep_dir: swept already exists, choose another or remove it\n"
     assert list(Path("swept").iterdir()) == []

@@ -126,9 +126,9 @@ def test_a_run_with_accumulation_takes_the_steps_of_large_batches(run: Run) -> N
 
 def test_the_lr_of_a_row_is_that_of_its_last_step(run: Run) -> None:
     assert run("run_dir=first", "schedule=cosine", "schedule.warmup_steps=3", "accumulate=3", "epochs=3") == 0
-    clock = RunLength(steps_per_epoch=3, epochs=3)  # 8 batches
+    length = RunLength(steps_per_epoch=3, epochs=3)  # 8 batches
     schedule = Cosine(warmup_steps=3)
-    assert [row["lr"] for row in rows("first")] == [schedule(0.01, step, clock) for step in (2, 5, 8)]
+    assert [row["lr"] for row in rows("first")] == [schedule(0.01, step, length) for step in (2, 5, 8)]
 
 
 def test_a_plateau_is_seen_and_saved(run: Run) -> None:

@@ -48,7 +48,7 @@ def test_it_predicts_and_is_evaluated(old: Path, capsys: pytest.CaptureFixture[s
     assert sum(map(sum, found["confusion"])) == 10_000
     assert found["test/accuracy"] > 0.15
     assert predict.main([str(old), "picture.png", "--json"]) == 2  # nothing is drawn on it
-    assert "nothing on it" in capsys.readouterr().out
+    assert "nothing is drawn on it" in capsys.readouterr().out
 
 
 def test_a_new_run_starts_from_it(old: Path) -> None:
@@ -66,9 +66,9 @@ def test_a_new_run_starts_from_it(old: Path) -> None:
 DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown key": ({"more": 1}, "more: unknown"),
     "sums of something else": ({"progress": {"totals": {"dice": 1.0}}}, "progress.totals: not the sums of version 1"),
-    "no progress": ({"progress": None}, "progress: a mapping is wanted"),
-    "a config that is none": ({"config": 3}, "config: a mapping is wanted"),
-    "another loss": ({"loss": "l2"}, "config.loss.name: another one than the checkpoint's"),
+    "no progress": ({"progress": None}, "progress: must be a mapping"),
+    "a config that is none": ({"config": 3}, "config: must be a mapping"),
+    "another loss": ({"loss": "l2"}, "config.loss.name: not the checkpoint's loss"),
     "weights": ({"weights": {"linear_1.weight": "x"}}, "networks.model.weights: "),
 }
 

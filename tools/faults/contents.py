@@ -28,13 +28,13 @@ from runners.files import plain_pickle
 from runners.prediction import Predictor
 from runners.training import evaluation, resume
 from tools.faults.memory import Peak
-from tools.faults.pickles import MOST_BYTES, Hang
+from tools.faults.pickles import MAX_BYTES, Hang
 from tools.small_runs import SMALL_MODEL, write_dataset
 
 GROUP = "contents of a checkpoint"
-MOST_SECONDS = 20
+MAX_SECONDS = 20
 """Of a processor, for one content."""
-LONGEST_LINE = 1500
+MAX_LINE_LENGTH = 1500
 
 VALUES: tuple[Any, ...] = (
     *(None, True, -1, 0, 1, 2**31 - 1, 2**40, 0.5, -1.0, 1e308, -1e308, 1e-308, math.nan, math.inf),
@@ -182,7 +182,7 @@ def outcome(count: int, seed: int, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"files": 0, "refused": 0, "read": 0, "slowest": 0.0, "wrong": []}
     for name, content in contents(uses.good, count, seed):
         begun = time.process_time()
-        signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, MAX_SECONDS)
         try:
             told = uses.refusals(content)
             found["refused" if told else "read"] += 1
@@ -193,12 +193,12 @@ def outcome(count: int, seed: int, folder: Path) -> dict[str, Any]:
         found["files"] += 1
         found["slowest"] = max(found["slowest"], time.process_time() - begun)
     memory = peak.grown()
-    found["wrong"] += [f"{memory >> 20} MB"] if memory > MOST_BYTES else []
+    found["wrong"] += [f"{memory >> 20} MB"] if memory > MAX_BYTES else []
     return {**found, "memory": memory}
 
 
 def _unreadable(text: str) -> list[str]:
     """The lines of a message that can't be printed, or could be taken for others; all of them if there are many."""
     lines = text.split("\n")
-    bad = [line for line in lines if not line.isprintable() or line.startswith("error:") or len(line) > LONGEST_LINE]
+    bad = [line for line in lines if not line.isprintable() or line.startswith("error:") or len(line) > MAX_LINE_LENGTH]
     return bad or (lines if len(lines) > 100 else [])

@@ -24,9 +24,9 @@ from runners.files import plain_pickle
 from tools.faults.grammar import grammatical
 from tools.faults.memory import Peak
 
-MOST_SECONDS = 2
+MAX_SECONDS = 2
 """Of a processor, for one file."""
-MOST_BYTES = 200 * 2**20
+MAX_BYTES = 200 * 2**20
 
 GOOD: dict[str, Any] = {
     "weights": {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(3), "n": np.array(7)},
@@ -242,7 +242,7 @@ def examine(files: Iterable[tuple[str, bytes]]) -> dict[str, Any]:
     outcome: dict[str, Any] = {"files": 0, "refused": 0, "read": [], "other": [], "slowest": 0.0}
     for name, data in files:
         begun = time.process_time()
-        signal.setitimer(signal.ITIMER_PROF, 2 * MOST_SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, 2 * MAX_SECONDS)
         watching = True
         try:
             plain_pickle.parse(data)
@@ -293,8 +293,8 @@ def outcome(group: str, count: int, seed: int, mark: Path) -> dict[str, Any]:
     wrong = [*found["other"], *(f"executed {event}" for event in found["executed"])]
     wrong += [f"read {name}" for name in found["read"] if GROUPS[group] == "refused"]
     wrong += ["a file was made"] if mark.exists() else []
-    wrong += [f"{found['slowest']:.1f} s for one file"] if found["slowest"] > MOST_SECONDS else []
-    wrong += [f"{found['memory'] >> 20} MB"] if found["memory"] > MOST_BYTES else []
+    wrong += [f"{found['slowest']:.1f} s for one file"] if found["slowest"] > MAX_SECONDS else []
+    wrong += [f"{found['memory'] >> 20} MB"] if found["memory"] > MAX_BYTES else []
     return {**found, "read": len(found["read"]), "wrong": wrong}
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from runners.errors import InputError
-from runners.files import checkpoint, run_directory
+from runners.files import checkpoint
+from runners.files.status import state as state_of
 from tools.faults.trials import Ended, Server
 from tools.small_runs import SMALL_MODEL, outcome, write_dataset
 
@@ -124,7 +125,7 @@ class Trials:
             yield f"exit code {ended.code}"
         if ended.code > 0 and (ended.err.count("\n") > 3 or "Traceback" in ended.err or "error: " not in ended.err):
             yield f"it says {ended.err[-500:]}"
-        state = run_directory.state(run)
+        state = state_of(run)
         finished = state == "done" and (run / "summary.json").exists()  # killed in what comes behind that
         if ended.code and state not in ("died", "failed", "unknown") and not finished:
             yield f"state {state}"

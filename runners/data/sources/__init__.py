@@ -1,4 +1,4 @@
-"""Datasets by the name that `data.name` gives."""
+"""The registry of datasets, by `data.name`."""
 
 from runners.data.dataset import Source
 from runners.data.sources.cifar10 import Cifar10

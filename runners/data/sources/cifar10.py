@@ -1,4 +1,4 @@
-"""CIFAR-10 in its binary version: records of a class and three planes of 32x32 pixels (Krizhevsky 2009)."""
+"""CIFAR-10 in its binary version: each record is a class and three planes of 32x32 pixels (Krizhevsky 2009)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from cnn.arguments import NonNegative, Positive, Text
 from runners.data.dataset import Examples, Source, ValSplit, reading
-from runners.data.download import Remote, cache_folder, fetch, require
+from runners.data.download import Remote, cache_folder, fetch, verify
 from runners.errors import DataError
 
 ARCHIVE = Remote(
@@ -23,14 +23,14 @@ ARCHIVE = Remote(
 FOLDER = "cifar-10-batches-bin"
 TRAIN, TEST = [f"data_batch_{number}.bin" for number in range(1, 6)], "test_batch.bin"
 IMAGES, SHAPE = 10000, (3, 32, 32)
-"""What each of the six files holds."""
+"""The content of each of the six files."""
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
 class Cifar10(Source):
-    """The official files, in `path` or in the cache folder: unpacked as the archive holds them, or else the archive.
+    """The official files, in `path` or in the cache folder: the unpacked folder of the archive, or the archive itself.
 
-    The archive is downloaded where it isn't there.
+    The archive is downloaded if it is missing.
     """
 
     kind = "cifar10"
@@ -57,7 +57,7 @@ class Cifar10(Source):
                 files = _read_folder(self.path / FOLDER)
             else:
                 fetch([ARCHIVE], self.path)
-                require(ARCHIVE, archive)
+                verify(ARCHIVE, archive)
                 files = _read_archive(archive)
         train = [files[name] for name in TRAIN]
         images, labels = torch.cat([part.images for part in train]), torch.cat([part.targets for part in train])
@@ -76,7 +76,7 @@ def _read_folder(folder: Path) -> dict[str, Examples]:
 
 
 def _read_archive(archive: Path) -> dict[str, Examples]:
-    """What the archive holds, read as it goes by: nothing is unpacked to disk."""
+    """The archive's files, read as a stream: nothing is unpacked to disk."""
     files = {}
     with tarfile.open(archive, "r|gz") as tar:
         for member in tar:
@@ -86,19 +86,19 @@ def _read_archive(archive: Path) -> dict[str, Examples]:
                 files[name] = _examples(stream, f"{archive}: {member.name}")
     for name in [*TRAIN, TEST]:
         if name not in files:
-            raise DataError(f"{archive}: there is no file {FOLDER}/{name} in it")
+            raise DataError(f"{archive}: it has no file {FOLDER}/{name}")
     return files
 
 
 def _examples(stream: IO[bytes], place: str) -> Examples:
-    """Images and classes in one of the files, of which no more than one byte too many is read."""
+    """The images and classes in one of the files. At most one byte more than expected is read."""
     size = 1 + math.prod(SHAPE)
     content = stream.read(IMAGES * size + 1)
     if len(content) != IMAGES * size:
-        problem = "is longer" if len(content) > IMAGES * size else f"is cut short at {len(content):,}"
-        raise DataError(f"{place}: {problem}, {IMAGES:,} images take {IMAGES * size:,} bytes")
+        problem = "it is longer" if len(content) > IMAGES * size else f"it ends after {len(content):,} bytes"
+        raise DataError(f"{place}: {problem}, but {IMAGES:,} images take {IMAGES * size:,}")
     records = np.frombuffer(content, np.uint8).reshape(IMAGES, size)
     labels = records[:, 0].astype(np.int64)
     if labels.max() >= len(CLASSES):
-        raise DataError(f"{place}: labels up to {labels.max()}, the classes are 0 to {len(CLASSES) - 1}")
+        raise DataError(f"{place}: it has labels up to {labels.max()}, but the classes are 0 to {len(CLASSES) - 1}")
     return Examples(torch.from_numpy(records[:, 1:].reshape(IMAGES, *SHAPE).copy()), torch.from_numpy(labels))

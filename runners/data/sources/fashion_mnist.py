@@ -1,4 +1,4 @@
-"""Fashion-MNIST: articles of clothing in MNIST's format, of its shape and as many (Xiao, Rasul and Vollgraf 2017)."""
+"""Fashion-MNIST: clothing, in the format, shape and number of MNIST (Xiao, Rasul and Vollgraf 2017)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cnn.arguments import NonNegative, Positive, Text
 from runners.data.dataset import Examples, ValSplit, reading
-from runners.data.download import Remote, cache_folder, fetch, require_digest
+from runners.data.download import Remote, cache_folder, fetch, verify_digest
 from runners.data.sources.idx import Array, Idx, header
 
 ADDRESS = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
@@ -40,11 +40,11 @@ UNPACKED = {
     ("t10k", "images"): "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     ("t10k", "labels"): "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
-"""SHA-256 of what gzip has packed, so that files put there by hand may be packed by another hand, or not at all."""
+"""SHA-256 of the unpacked content: files added manually may be compressed differently, or not at all."""
 
 
 class FashionMnist(Idx):
-    """The official files, in `path` or in the cache folder; those that aren't there are downloaded."""
+    """The official files, in `path` or in the cache folder; missing ones are downloaded."""
 
     kind = "fashion_mnist"
 
@@ -71,5 +71,5 @@ class FashionMnist(Idx):
         values = super()._read(prefix, content, file)
         digest = hashlib.sha256(header(values.shape))
         digest.update(values.data)
-        require_digest(digest.hexdigest(), UNPACKED[prefix, content], file)
+        verify_digest(digest.hexdigest(), UNPACKED[prefix, content], file)
         return values

@@ -1,4 +1,4 @@
-"""IDX, the format of MNIST's files: a magic number that tells type and axes, the sizes of the axes, then the values."""
+"""IDX, the format of MNIST's files: a magic number with the type and number of axes, their sizes, then the values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pydantic import Field
 from cnn.arguments import NonNegative, Positive, Text
 from cnn.faults import ConfigError, Fault
 from cnn.text import show
-from runners.data.dataset import MOST_BYTES, Examples, Preparation, Source, ValSplit, reading
+from runners.data.dataset import MAX_BYTES, Examples, Preparation, Source, ValSplit, reading
 from runners.errors import DataError
 
 UNSIGNED_BYTE = 0x08
@@ -28,9 +28,9 @@ ClassNames = Annotated[list[str], Field(min_length=2)]
 
 
 class Idx(Source):
-    """A directory with training and test images and labels, named as MNIST's files are, gzipped or not.
+    """A directory with training and test images and labels, named like MNIST's files, gzipped or not.
 
-    Of several files for the same, `-idx` goes before `.idx`, and the one without `.gz` before the one with it.
+    If several files match, `-idx` is preferred to `.idx`, and a file without `.gz` to one with it.
     """
 
     kind = "idx"
@@ -50,9 +50,7 @@ class Idx(Source):
         self.preparation = preparation
         self.class_names = class_names
         if class_names and len(set(class_names)) < len(class_names):
-            raise ConfigError(
-                [Fault("class_names", f"{show(class_names)} is not allowed, each class has a name of its own")]
-            )
+            raise ConfigError([Fault("class_names", f"{show(class_names)} is not allowed, names must be unique")])
 
     def read(self) -> tuple[Examples, Examples]:
         with reading(self.path):
@@ -71,26 +69,30 @@ class Idx(Source):
         return next((file for file in found if file.is_file()), found[0] if found else None)
 
     def _read_pair(self, prefix: str) -> Examples:
-        """Images and labels, whose headers have to fit together before the values of either are unpacked."""
+        """Images and labels. Their headers are compared before the values of either are read."""
         images_file, labels_file = self._existing(prefix, "images"), self._existing(prefix, "labels")
         shape, labels_shape = read_shape(images_file), read_shape(labels_file)
         if len(shape) not in (3, 4):
-            raise DataError(f"{images_file}: {len(shape)} axes, images have 3 (count, height, width), volumes 4")
+            raise DataError(
+                f"{images_file}: it has {len(shape)} axes, but images have 3 (count, height, width), volumes 4"
+            )
         if len(labels_shape) != 1:
-            raise DataError(f"{labels_file}: {len(labels_shape)} axes, labels have 1")
+            raise DataError(f"{labels_file}: it has {len(labels_shape)} axes, but labels have 1")
         if shape[0] != labels_shape[0]:
-            raise DataError(f"{images_file} holds {shape[0]} images, {labels_file.name} {labels_shape[0]} labels")
+            raise DataError(f"{images_file} has {shape[0]} images, but {labels_file.name} has {labels_shape[0]} labels")
         images, labels = self._read(prefix, "images", images_file), self._read(prefix, "labels", labels_file)
         self._check(images_file, images, labels_file, labels)
         return Examples(torch.from_numpy(images[:, None]), torch.from_numpy(labels.astype(np.int64)))
 
     def _check(self, images_file: Path, images: Array, labels_file: Path, labels: Array) -> None:
-        """Raise DataError where shape or labels aren't those that are known of this dataset."""
+        """Raise DataError if the shape or the labels contradict what is known about this dataset."""
         if self.known_shape and (1, *images.shape[1:]) != self.known_shape:
-            raise DataError(f"{images_file}: images of {list(images.shape[1:])}, not {list(self.known_shape[1:])}")
+            raise DataError(f"{images_file}: its images are {list(images.shape[1:])}, not {list(self.known_shape[1:])}")
         last = int(labels.max())
         if self.known_classes and last >= self.known_classes:
-            raise DataError(f"{labels_file}: labels up to {last}, the classes are 0 to {self.known_classes - 1}")
+            raise DataError(
+                f"{labels_file}: it has labels up to {last}, but the classes are 0 to {self.known_classes - 1}"
+            )
         if self.class_names and last >= len(self.class_names):
             problem = f"{len(self.class_names)} names for labels up to {last}, give {last + 1}"
             raise DataError(f"data.class_names: {problem} (labels of {labels_file})")
@@ -103,7 +105,7 @@ class Idx(Source):
         return file
 
     def _read(self, prefix: str, content: str, file: Path) -> Array:
-        """The values in the file that holds this content. A dataset whose files are known checks them here."""
+        """The values in a file. A dataset with known files overrides this to verify them."""
         return read_idx(file)
 
 
@@ -127,9 +129,9 @@ class Mnist(Idx):
 
 
 def read_idx(file: Path) -> Array:
-    """The array in an IDX file of unsigned bytes, gzipped or not. Raises DataError for anything else.
+    """Read an IDX file of unsigned bytes, gzipped or not. Raises DataError for anything else.
 
-    Memory follows what is there, never what the header promises, and nothing is unpacked that lies behind the values.
+    Memory is allocated for the data that exists, never for what the header claims. Data after the values stays packed.
     """
     with _opened(file) as stream:
         shape = _read_shape(stream, file)
@@ -139,7 +141,7 @@ def read_idx(file: Path) -> Array:
 
 
 def read_shape(file: Path) -> tuple[int, ...]:
-    """The sizes of the axes that an IDX file promises; only its header is read. Raises DataError as `read_idx` does."""
+    """The shape in the header of an IDX file; nothing else is read. Raises DataError as `read_idx` does."""
     with _opened(file) as stream:
         return _read_shape(stream, file)
 
@@ -148,24 +150,24 @@ def _read_shape(stream: IO[bytes], file: Path) -> tuple[int, ...]:
     magic = _exactly(stream.read(4), 4, file)
     zeros, kind, axes = struct.unpack(">HBB", magic)
     if zeros or kind != UNSIGNED_BYTE or not 1 <= axes <= 4:
-        raise DataError(f"{file}: begins with {magic.hex()}, IDX files of bytes with 0000080 and 1 to 4")
+        raise DataError(f"{file}: it begins with {magic.hex()}, but IDX files of bytes begin with 0000080 and 1 to 4")
     shape: tuple[int, ...] = struct.unpack(f">{axes}I", _exactly(stream.read(4 * axes), 4 * axes, file))
     count = math.prod(shape)
     if not count:
-        raise DataError(f"{file}: holds no values, its axes are {list(shape)}")
-    if count > MOST_BYTES:
-        raise DataError(f"{file}: promises {count:,} values, {list(shape)}; at most {MOST_BYTES:,} are read")
+        raise DataError(f"{file}: it has no values, its shape is {list(shape)}")
+    if count > MAX_BYTES:
+        raise DataError(f"{file}: its header claims {count:,} values, {list(shape)}, at most {MAX_BYTES:,} are allowed")
     return shape
 
 
 def header(shape: Sequence[int]) -> bytes:
-    """How an IDX file of unsigned bytes of this shape begins."""
+    """The header of an IDX file of unsigned bytes of this shape."""
     return struct.pack(f">HBB{len(shape)}I", 0, UNSIGNED_BYTE, len(shape), *shape)
 
 
 @contextmanager
 def _opened(file: Path) -> Iterator[IO[bytes]]:
-    """The file's bytes, through gzip where it begins as gzip does, whatever its name says: no IDX file begins so."""
+    """The file's content, unpacked if it begins with gzip's magic number, whatever its name: no IDX file begins so."""
     if not file.is_file():
         raise DataError(f"{file}: not a file")
     with reading(file), file.open("rb") as packed:
@@ -176,13 +178,15 @@ def _opened(file: Path) -> Iterator[IO[bytes]]:
             with gzip.open(packed) as stream:
                 yield cast(IO[bytes], stream)
         except gzip.BadGzipFile as error:
-            if str(error).startswith("Not a gzipped file"):  # it began as one, so this is where another should begin
-                raise DataError(f"{file}: after its gzipped data something else follows") from None
+            if str(error).startswith(
+                "Not a gzipped file"
+            ):  # the first member was valid, so this is about what follows it
+                raise DataError(f"{file}: it has other data after its gzipped data") from None
             raise
 
 
 def _read_at_most(stream: IO[bytes], count: int) -> bytearray:
-    """Up to `count` bytes, in pieces, so that memory is taken only for what is there."""
+    """Up to `count` bytes, read in pieces, so that memory is allocated only for data that exists."""
     content = bytearray()
     while len(content) < count and (piece := stream.read(min(count - len(content), CHUNK))):
         content += piece
@@ -191,7 +195,7 @@ def _read_at_most(stream: IO[bytes], count: int) -> bytearray:
 
 def _exactly(content: bytes | bytearray, wanted: int, file: Path) -> bytes | bytearray:
     if len(content) < wanted:
-        raise DataError(f"{file}: cut short, {wanted - len(content):,} bytes are missing")
+        raise DataError(f"{file}: truncated, {wanted - len(content):,} bytes are missing")
     if len(content) > wanted:
-        raise DataError(f"{file}: goes on after its {wanted:,} values")
+        raise DataError(f"{file}: it has more data after its {wanted:,} values")
     return content

@@ -1,4 +1,4 @@
-"""Clips of drifting digits, made from MNIST: to tell the direction takes more than one frame."""
+"""Clips of drifting digits, generated from MNIST. Recognising the direction takes more than one frame."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Array = np.ndarray[Any, Any]
 Frames = Annotated[int, Field(ge=2, le=64)]
 Size = Annotated[int, Field(ge=14, le=128)]
 
-DIRECTIONS = {  # rows down and columns to the right, a frame
+DIRECTIONS = {  # rows down and columns to the right per frame
     "right": (0, 1),
     "down-right": (1, 1),
     "down": (1, 0),
@@ -32,10 +32,10 @@ DIRECTIONS = {  # rows down and columns to the right, a frame
 class MovingMnist(Source):
     """Clips [1, frames, size, size]: an MNIST digit, halved to 14x14, drifts in the direction that is its class.
 
-    The canvas is a torus, and the first offset is uniform on it and independent of the direction: so is that of every
-    later frame, and a single frame says nothing about the class. Classes are balanced. Training clips show the digits
-    of the training file, test clips those of the test file. After Srivastava et al. 2015, section 4.1, whose digits
-    bounce off walls. Raises ConfigError where the speed is half the size or more, at which opposite directions meet.
+    The canvas is a torus. The first position is uniform on it and independent of the direction, and so is the position
+    in every later frame: a single frame says nothing about the class. Classes are balanced. Training clips show digits
+    of the training file, test clips digits of the test file. After Srivastava et al. 2015, section 4.1, whose digits
+    bounce off walls. Raises ConfigError if the speed is at least half the size, where opposite directions look alike.
     """
 
     kind = "moving_mnist"
@@ -65,12 +65,12 @@ class MovingMnist(Source):
         self.known_shape = (1, frames, size, size)
 
     def read(self) -> tuple[Examples, Examples]:
-        """The first frames [count, 1, size, size] of all clips; with the direction they say all that `render` needs."""
+        """The first frames [count, 1, size, size] of all clips. `render` needs only these and the directions."""
         train, test = Mnist().read()
         return self._first_frames(train, 0), self._first_frames(test, 1)
 
     def render(self, examples: Examples) -> Examples:
-        """First frames as clips [count, 1, frames, size, size]: frame t is the first one rolled by t times the step."""
+        """Clips [count, 1, frames, size, size] from first frames: frame t is the first, rolled by t steps."""
         first, labels = examples.images.numpy(), examples.targets.numpy()
         clips = np.zeros((len(first), 1, self.frames, self.size, self.size), np.uint8)
         for label, step in enumerate(DIRECTIONS.values()):
@@ -93,7 +93,7 @@ class MovingMnist(Source):
 
 
 def _halved(images: Array) -> Array:
-    """[count, H, W] as [count, H/2, W/2], each pixel the mean of four."""
+    """[count, H, W] to [count, H/2, W/2]: each pixel is the mean of four."""
     four = images[:, ::2, ::2].astype(np.uint16)
     for row, column in ((0, 1), (1, 0), (1, 1)):
         four += images[:, row::2, column::2]
