@@ -29,12 +29,12 @@ LEVELS: list[tuple[str, ...]] = [
 LONG_FILES: dict[str, str] = {
     "tools/faults/pickles.py": "every kind of malicious pickle, by hand",
     "tools/photos.py": "27 kinds of photos, each a few lines of drawing",
-    "tests/runners/test_augmentation.py": "each amount against its own formula",
-    "tests/runners/test_pictures.py": "what is read and what is refused, with their messages",
-    "tests/runners/test_checkpoint.py": "one table of what is refused, which every test reads",
-    "tests/runners/test_download.py": "one server that fails in every way",
-    "tests/runners/test_processes.py": "real processes and signals, which share their helpers",
-    "tests/runners/test_resume_requests.py": "what a resume may change, in one table",
+    "tests/runners/data/test_augmentation.py": "each amount against its own formula",
+    "tests/runners/pictures/test_pictures.py": "what is read and what is refused, with their messages",
+    "tests/runners/files/test_checkpoint.py": "one table of what is refused, which every test reads",
+    "tests/runners/data/test_download.py": "one server that fails in every way",
+    "tests/runners/cli/test_processes.py": "real processes and signals, which share their helpers",
+    "tests/runners/training/test_resume_requests.py": "what a resume may change, in one table",
     "tests/test_from_scratch.py": "the allow-list of torch names is long",
 }
 """Files of more than 300 lines, and why."""

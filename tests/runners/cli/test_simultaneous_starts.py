@@ -14,7 +14,7 @@ from runners.cli.train import main as train
 from runners.exit_codes import guarded
 from runners.files import metrics_csv
 from tests.forks import context
-from tests.runners.test_sweep import statuses
+from tests.runners.sweeps.test_sweep import statuses
 from tools.small_runs import SMALL_MODEL
 
 STARTS = 8

@@ -21,8 +21,8 @@ from cnn.ops.cpu.kernels import norm as norm_kernels
 from cnn.ops.cpu.kernels import window as window_kernels
 from runners.config import overrides
 from runners.files import metrics_csv
-from tests.runners.broken_layers import WRONG_FORMULAS, mistakes
 from tests.runners.conftest import Run
+from tests.runners.training.broken_layers import WRONG_FORMULAS, mistakes
 
 WINDOW: dict[str, Any] = {"kernel_size": 3, "stride": 2, "padding": 1}
 TANH: list[Any] = [{"batch_norm": {}}, "tanh"]

@@ -16,7 +16,8 @@ from PIL import Image
 from runners.cli import predict
 from runners.pictures.reading import read_picture
 from runners.prediction import Predictor
-from tests.runners.odd_pictures import (
+from tests.runners.data.small_data import forbid
+from tests.runners.pictures.odd_pictures import (
     NOT_A_FILE,
     NOT_A_PICTURE,
     PAPER,
@@ -31,10 +32,9 @@ from tests.runners.odd_pictures import (
     with_alpha,
     written,
 )
-from tests.runners.small_data import forbid
 from tools import photos
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 Capture = pytest.CaptureFixture[str]
 KEYS = {
     *("path", "label", "probability", "top"),

@@ -24,9 +24,9 @@ from runners.data.sources.cifar10 import Cifar10
 from runners.data.sources.fashion_mnist import FashionMnist
 from tests.forks import context
 from tests.runners.conftest import Run
-from tests.runners.small_data import NOWHERE, TEN_CLASSES, cifar_archive, cifar_files, fashion_files, remote, write
+from tests.runners.data.small_data import NOWHERE, TEN_CLASSES, cifar_archive, cifar_files, fashion_files, remote, write
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Site:

@@ -17,7 +17,7 @@ from runners.data.sources import idx
 from runners.data.sources.idx import Idx, header, read_idx
 from runners.errors import DataError
 from tests.runners.conftest import Run
-from tests.runners.small_data import TEN_CLASSES
+from tests.runners.data.small_data import TEN_CLASSES
 from tools.small_runs import stripes, write_dataset, write_idx
 
 Damage = Callable[[Path], object]

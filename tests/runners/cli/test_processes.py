@@ -36,7 +36,7 @@ from tests.runners.conftest import Run
 from tests.runners.outcomes import stop_at
 from tools.small_runs import SMALL_MODEL
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LONG = pytest.mark.long
 
 

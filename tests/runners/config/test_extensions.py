@@ -157,7 +157,7 @@ def test_reading_a_checkpoint_imports_nothing(run: Run, tmp_path: Path) -> None:
     Path("mine.py").write_text(mark)
     assert run("run_dir=a", "epochs=1", "extensions=[mine.py]") == 0
     Path("mark").unlink()
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     for command in ("runners.evaluate",):
         ended = subprocess.run([sys.executable, "-m", command, str(tmp_path / "a")], cwd=root, capture_output=True)
         assert ended.returncode == 0, ended.stderr

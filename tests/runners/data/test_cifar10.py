@@ -13,7 +13,7 @@ import pytest
 from runners.cli import evaluate
 from runners.data.sources import cifar10
 from tests.runners.conftest import Run
-from tests.runners.small_data import NOWHERE, TEN_CLASSES, cifar_archive, cifar_files, remote, write
+from tests.runners.data.small_data import NOWHERE, TEN_CLASSES, cifar_archive, cifar_files, remote, write
 
 CIFAR = ["data=cifar10", "data.val_examples=20", TEN_CLASSES, "epochs=1"]
 

@@ -24,7 +24,7 @@ from runners.errors import DataError
 from runners.pictures.reading import prepare_plain, read_picture
 from runners.signals import Interrupted
 from tests.runners.conftest import Run
-from tests.runners.small_data import forbid, picture, pictures
+from tests.runners.data.small_data import forbid, picture, pictures
 
 THREE = {"red": 20, "green": 20, "blue": 20}
 

@@ -18,8 +18,8 @@ from runners.config import overrides, schema
 from runners.data.sources import SOURCES, cifar10
 from runners.tasks.registry import TASKS
 from runners.training import debug
-from tests.runners import small_data
 from tests.runners.conftest import Run
+from tests.runners.data import small_data
 from tools.small_runs import write_dataset
 
 
