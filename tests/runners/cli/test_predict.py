@@ -164,6 +164,7 @@ def test_noise_is_not_taken_for_ink(trained: Path, digits: tuple[Any, Any], tmp_
     assert right >= 18
 
 
+@pytest.mark.figures
 def test_class_names_with_dollars_are_drawn(run: Run) -> None:
     assert run("run_dir=first", "epochs=1", "data.class_names=[$a,b$,c]") == 0
     assert Path("first/figures/confusion.png").exists()
