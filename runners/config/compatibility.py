@@ -14,7 +14,7 @@ from cnn import Sequential, plan_model
 from cnn.faults import ConfigError, Fault
 from cnn.losses import Loss
 from cnn.optimizers import Optimizer
-from cnn.schedules import RunLength, Schedule
+from cnn.schedules import ReduceOnPlateau, RunLength, Schedule
 from runners.config.settings import Settings
 from runners.data import Description
 from runners.files.checkpoint import PRECISIONS
@@ -59,6 +59,9 @@ def find_faults(parts: Parts, data: Description) -> list[Fault]:
         faults += batches(settings.batch_size, settings.accumulate, data.examples)
     for rule in parts.rules.values():
         faults += learning_rate(rule, dtype)
+        if task and isinstance(rule.schedule, ReduceOnPlateau) and "val/loss" not in task.columns():
+            problem = f"reduce_on_plateau watches val/loss, which the task {task.kind} doesn't measure"
+            faults.append(Fault(f"{rule.sections[1]}.name", problem))
         if data.examples:
             faults += rates(rule, settings.run_length(data.examples), dtype)
     return list(dict.fromkeys(faults))

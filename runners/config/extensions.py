@@ -6,9 +6,10 @@ names are never imported.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,6 +42,8 @@ REGISTRIES: list[tuple[type, dict[str, Any]]] = [
 
 PREFIX = "extension_"
 _loaded: dict[Path, bytes] = {}
+_owners: dict[tuple[type, str], Path] = {}
+"""The file that registered a kind, by the registry's base class."""
 
 
 def load(files: object) -> None:
@@ -54,13 +57,14 @@ def load(files: object) -> None:
         path = Path(file).resolve()
         source = path.read_bytes()
         if _loaded.get(path) != source:
-            for kind, registry, class_ in _classes(_imported(path, file)):
-                registry[kind] = class_
+            for kind, base, class_ in _classes(_imported(path, file), path):
+                dict(REGISTRIES)[base][kind] = class_
+                _owners[base, kind] = path
             _loaded[path] = source
 
 
 def _imported(path: Path, file: str) -> ModuleType:
-    name = PREFIX + path.stem
+    name = f"{PREFIX}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     specification = importlib.util.spec_from_file_location(name, path)
     if specification is None or specification.loader is None:
         raise ConfigError([Fault("extensions", f"{file} is not a Python file, its name must end in .py")])
@@ -68,14 +72,14 @@ def _imported(path: Path, file: str) -> ModuleType:
     sys.modules[name] = module
     try:
         specification.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         line = _line(error, path)
         raise ConfigError([Fault("extensions", f"{file}{line}: {type(error).__name__}: {error}")]) from error
     return module
 
 
-def _line(error: Exception, path: Path) -> str:
+def _line(error: BaseException, path: Path) -> str:
     """The last line of the file in an exception's traceback."""
     if isinstance(error, SyntaxError):
         return f":{error.lineno}"
@@ -86,20 +90,51 @@ def _line(error: Exception, path: Path) -> str:
     return f":{lines[-1]}" if lines else ""
 
 
-def _classes(module: ModuleType) -> Iterator[tuple[str, dict[str, Any], type]]:
-    """The classes with a `kind` that a module defines, each with its registry. Raises ConfigError."""
-    for class_ in list(vars(module).values()):
-        if not isinstance(class_, type) or class_.__module__ != module.__name__ or "kind" not in vars(class_):
+def _classes(module: ModuleType, path: Path) -> list[tuple[str, type, type]]:
+    """The classes with a `kind` that a file defines, each with the base class of its registry. Raises ConfigError."""
+    found: dict[tuple[type, str], type] = {}
+    for class_ in dict.fromkeys(value for value in vars(module).values() if isinstance(value, type)):
+        if class_.__module__ != module.__name__ or "kind" not in vars(class_):
             continue
         kind = vars(class_)["kind"]
-        for base, registry in REGISTRIES:
-            if issubclass(class_, base):
-                taken = registry.get(kind)
-                if taken and not taken.__module__.startswith(PREFIX):
-                    problem = f"{class_.__name__}: its kind, {kind}, is already used by {taken.__name__}: give another"
-                    raise ConfigError([Fault("extensions", problem)])
-                yield kind, registry, class_
-                break
+        base = next((base for base, _ in REGISTRIES if issubclass(class_, base)), None)
+        if base is None or not isinstance(kind, str):
+            wanted = ", ".join(base.__name__ for base, _ in REGISTRIES)
+            raise _fault(class_, f"has a kind, which is for a name and for classes derived from {wanted}")
+        taken = found.get((base, kind)) or dict(REGISTRIES)[base].get(kind)
+        if taken and ((base, kind) in found or _owners.get((base, kind)) != path):
+            raise _fault(class_, f"its kind, {kind}, is already used by {taken.__name__}: give another")
+        found[base, kind] = class_
+    return [(kind, base, class_) for (base, kind), class_ in found.items()]
+
+
+def _fault(class_: type, problem: str) -> ConfigError:
+    return ConfigError([Fault("extensions", f"{class_.__name__}: {problem}")])
+
+
+def digests(files: object) -> list[str]:
+    """The SHA-256 of each file that was imported, sorted: what a run was computed with."""
+    given = [files] if isinstance(files, str) else files if isinstance(files, Sequence) else ()
+    return sorted(hashlib.sha256(_loaded[Path(str(file)).resolve()]).hexdigest() for file in given)
+
+
+def without_defaults(raw: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """A composed config without what the default choices set and an extension has no use for.
+
+    `optimizer.name=mine` keeps of the section only the keys that are given; a task whose networks have other names has
+    no `model`, unless one is given.
+    """
+    given = {argument.partition("=")[0] for argument in arguments}
+    kept = dict(raw)
+    for section in ("task", "optimizer", "schedule", "loss", "data"):
+        content = raw.get(section)
+        if f"{section}.name" in given and isinstance(content, Mapping):
+            kept[section] = {key: value for key, value in content.items() if f"{section}.{key}" in given}
+    chosen = kept.get("task")
+    task = TASKS.get(str(chosen.get("name"))) if isinstance(chosen, Mapping) else None
+    if task and "model" not in task.networks and not any(key.split(".")[0] == "model" for key in given):
+        kept.pop("model", None)
+    return kept
 
 
 def load_from_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -77,15 +77,15 @@ class Config:
         return made
 
     def optimizer(self, network: str) -> Optimizer:
-        made: Optimizer = construct_named(OPTIMIZERS, *_of_network(self.raw, network, "optimizer"))
+        made: Optimizer = construct_named(OPTIMIZERS, *of_network(self.raw, network, "optimizer"))
         return made
 
     def schedule(self, network: str) -> Schedule:
-        made: Schedule = construct_named(SCHEDULES, *_of_network(self.raw, network, "schedule"))
+        made: Schedule = construct_named(SCHEDULES, *of_network(self.raw, network, "schedule"))
         return made
 
 
-def _of_network(raw: Mapping[str, Any], network: str, section: str) -> tuple[object, str]:
+def of_network(raw: Mapping[str, Any], network: str, section: str) -> tuple[Any, str]:
     """A network's own section, such as `critic_optimizer`, or else the shared one; and its name."""
     own = f"{network}_{section}"
     return (raw[own], own) if own in raw else (raw.get(section), section)
@@ -143,7 +143,9 @@ def _parts(raw: Mapping[str, Any], unchecked: Collection[str]) -> tuple[Parts, S
             return None
 
     task = collect("task", lambda: construct_named(TASKS, raw.get("task"), "task"))
-    networks = task.networks if task else Task.networks
+    named = raw.get("task")
+    known = TASKS.get(str(named.get("name")), Task) if isinstance(named, Mapping) else Task
+    networks = known.networks
     settings, faults = _settings(raw, networks)
     models = {name: collect(name, partial(_model, raw, name)) for name in networks}
     source = collect("data", lambda: construct_named(SOURCES, raw.get("data"), "data"))
@@ -162,7 +164,7 @@ def _parts(raw: Mapping[str, Any], unchecked: Collection[str]) -> tuple[Parts, S
 def _rule(raw: Mapping[str, Any], network: str, collect: Callable[[str, Callable[[], Any]], Any]) -> Rule:
     """A network's optimizer and schedule, if they can be constructed."""
     (optimizer, its_place), (schedule, other_place) = (
-        _of_network(raw, network, section) for section in NETWORK_SECTIONS
+        of_network(raw, network, section) for section in NETWORK_SECTIONS
     )
     return Rule(
         collect(its_place, lambda: construct_named(OPTIMIZERS, optimizer, its_place)),

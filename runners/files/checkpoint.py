@@ -16,6 +16,7 @@ from torch import Tensor
 from cnn import ConfigError, Sequential, plan_model
 from cnn.arguments import LARGEST, FiniteFloat, NonNegative, Positive, check
 from cnn.faults import Fault, join
+from cnn.text import show
 from runners.errors import CheckpointError, short
 from runners.files import plain_pickle, version_1
 
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 LIMITS = np.finfo(np.float32)
 PLAIN = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
-Key = Annotated[str, Field(pattern=r"^[a-z_]{1,60}$")]
+Key = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,59}$")]
 Seconds = Annotated[float, Field(ge=0, le=1e12)]
 SumAndWeight = Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]
 InputShape = Annotated[list[Positive], Field(max_length=8)]
@@ -125,6 +126,8 @@ class Checkpoint(BaseModel):
     epoch: NonNegative
     step: NonNegative
     progress: SavedProgress
+    extensions: list[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = []
+    """The SHA-256 of each of the run's own files, sorted."""
 
     _file: Path | None = None
 
@@ -143,6 +146,7 @@ class Checkpoint(BaseModel):
         return f" (if one of the run's own files defines it, add extensions={short(given)})"
 
 
+VERSION = 2
 LAST, PREVIOUS = "last.pkl", "previous.pkl"
 
 
@@ -157,6 +161,9 @@ def load(file: Path) -> Checkpoint:
     try:
         if "version" not in content:
             content = version_1.converted(content)
+        if content["version"] != VERSION:
+            problem = f"it has version {show(content['version'])}, this program reads up to {VERSION}"
+            raise ConfigError([Fault("version", problem)])
         networks = content.get("networks")
         for name, network in networks.items() if isinstance(networks, dict) else ():  # for precise places of faults
             if isinstance(network, dict):

@@ -118,6 +118,7 @@ def _run(composed: DictConfig, command: Command, overrides: Sequence[str], numbe
     known = [*command.faults, *(fault for fault in unresolved if fault.place not in places)]
     try:
         extensions.load(raw.get("extensions"))
+        raw = extensions.without_defaults(raw, overrides) if raw.get("extensions") else raw
         if known:
             _raise_with_all(raw, known, command.unchecked)
         return _carry_out(raw, overrides, number)

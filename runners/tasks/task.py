@@ -8,6 +8,7 @@ a checkpoint.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -108,6 +109,17 @@ class Task:
     monitor: ClassVar[str] = "val/loss"
     names_classes: ClassVar[bool] = False
     """Whether `predict` gives a probability for each class of the data."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Raise ValueError for a monitor that is no column or says not what is better, and for unusable names."""
+        super().__init_subclass__(**options)
+        if cls.monitor not in cls.columns():
+            raise ValueError(f"{cls.__name__}.monitor is {cls.monitor!r}, its columns are {', '.join(cls.columns())}")
+        if cls.metric(cls.monitor).better is None:
+            raise ValueError(f"{cls.__name__}: the monitored metric has to say whether higher or lower is better")
+        for name in (*cls.networks, *(metric.name for metric in cls.metrics)):
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,59}", name):
+                raise ValueError(f"{cls.__name__}: {name!r} can't be a name, which is made of letters, digits and _")
 
     graphs: Mapping[str, Sequential]
     trained: Mapping[str, Trained]

@@ -87,7 +87,8 @@ def carry_out(
 
 
 def _train(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) -> None:
-    config, dataset, task, progress = vars(experiment).values()
+    config, dataset = experiment.config, experiment.dataset
+    task, progress = experiment.task, experiment.progress
     plan = setup.plan_training(config, dataset)
     columns = ["epoch", "step", *task.rate_columns().values(), *task.columns(), *metrics_csv.TIMING]
     files = RunFiles(directory, columns, lambda: snapshot.take(config, task, dataset, progress))
@@ -104,7 +105,8 @@ def listeners(task: Task, length: RunLength) -> list[Listener]:
 
 def _test(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) -> dict[str, Any]:
     """Measure the best weights on the test examples; write summary, status and figures."""
-    config, dataset, task, progress = vars(experiment).values()
+    config, dataset = experiment.config, experiment.dataset
+    task, progress = experiment.task, experiment.progress
     best = checkpoint.load(directory.checkpoint("best"))
     for name, graph in task.graphs.items():
         graph.load_state(checkpoint.tensors(best.networks[name].weights))
@@ -143,7 +145,7 @@ def _draw(experiment: Experiment, directory: RunDirectory, outputs: Tensor) -> N
 
 def _summary(experiment: Experiment, test: Row) -> dict[str, Any]:
     def shown(row: Row) -> Row:
-        return {name: value for name, value in row.items() if not name.endswith("seconds")}
+        return {name: value for name, value in row.items() if name not in ("seconds", "step_seconds")}
 
     progress, task = experiment.progress, experiment.task
     return {

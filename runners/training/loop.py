@@ -23,7 +23,7 @@ from runners.tasks.sums import Sums
 from runners.tasks.task import Step, Task
 from runners.tasks.watching import NotFinite
 from runners.training.processes import Alone, World
-from runners.training.progress import Progress
+from runners.training.progress import Progress, check_row
 from runners.training.recorder import Recorder
 
 log = logging.getLogger(__name__)
@@ -99,6 +99,7 @@ class Loop:
             if "val/loss" in row:
                 trained.schedule.observe(row["val/loss"])
         row["seconds"] = time.perf_counter() - start
+        check_row(row, task)
         return row
 
     def _train(self) -> Row:

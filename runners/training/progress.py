@@ -8,6 +8,25 @@ from runners.files.metrics_csv import Row
 from runners.tasks.sums import Sums
 from runners.tasks.task import Task
 
+LOOP_COLUMNS = ("epoch", "step", "images_per_second", "seconds", "step_seconds")
+"""The columns that the loop fills, whatever the task."""
+
+
+def check_row(row: Row, task: Task) -> None:
+    """Raise ValueError if no epoch of this task can end with this row."""
+    number = int(row["epoch"])
+    rates = task.rate_columns().values()
+    for column in (*task.columns(), *rates):
+        if column not in row and (column in rates or not task.metric(column).optional):
+            raise ValueError(f"row {number} has no {column}")
+    for column in task.columns():
+        low, high = task.metric(column).range
+        if not low <= row.get(column, low) <= high:
+            raise ValueError(f"row {number} can't be the row of an epoch: its {column} is {row[column]:g}")
+    unknown = sorted(row.keys() - {*task.columns(), *rates, *LOOP_COLUMNS})
+    if unknown:
+        raise ValueError(f"row {number} has a column {unknown[0]}, which its task doesn't have")
+
 
 @dataclass
 class Progress:

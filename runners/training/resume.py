@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 FIXED = ("task", "extensions", "dtype", "debug", "experiment", "run_dir", "sweep_dir", "init_from")
 """Keys that a resume can't change at all."""
-HARMLESS = ("patience", "checkpoint.every_steps", "data.path")
+HARMLESS = ("patience", "checkpoint.every_steps", "data.path", "extensions")
 """Keys that don't change what a run computes: when it ends and is saved, and where its data are (they are compared)."""
 MAX_STEPS_COMPARED = 1000
 """Learning rates with different numbers of epochs are compared at about this many steps."""
@@ -49,9 +49,11 @@ def resume(path: Path, overrides: Sequence[str] = (), *, may_change: bool = Fals
     with watch_signals() as watch, RunDirectory.open(path) as directory:
         files, overrides = extensions.load_from_arguments(overrides)
         saved, file = _read(path)
-        _require_extensions(saved, files)
+        _check_extensions(saved, files, may_change)
         _warn_of_edits(path, saved)
         raw = with_overrides(saved.config, overrides, lambda key: _refusal(key, [*FIXED, *saved.networks]))
+        if files and saved.config.get("extensions") not in (files, *files):
+            raw["extensions"] = files  # they may be elsewhere now
         changed = _changed(saved.config, raw)
         if directory.saved_status("state", "") == "done" and not changed:
             return None
@@ -96,13 +98,16 @@ def _read(path: Path) -> tuple[Checkpoint, Path]:
     return saved, file
 
 
-def _require_extensions(saved: Checkpoint, given: Sequence[str]) -> None:
-    """Raise ConfigError if the run uses files that aren't given again: a saved config imports nothing."""
+def _check_extensions(saved: Checkpoint, given: Sequence[str], may_change: bool) -> None:
+    """Raise ConfigError if the run's own files aren't given again, or are others: a saved config imports nothing."""
     used = saved.config.get("extensions")
     if used and not given:
         files = ",".join([used] if isinstance(used, str) else map(str, used))
         problem = "this run uses files of its own, which are only imported if they are given again"
         raise ConfigError([Fault("extensions", f"{problem}: add extensions=[{files}]")])
+    if given and not may_change and extensions.digests(given) != saved.extensions:
+        problem = "not the files that this run was trained with, or they were edited since"
+        raise ConfigError([Fault("extensions", f"{problem}: give those, or add resume_changed=true")])
 
 
 def _warn_of_edits(path: Path, saved: Checkpoint) -> None:

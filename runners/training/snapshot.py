@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from runners.config.schema import Config
+from runners.config import extensions
+from runners.config.schema import Config, of_network
 from runners.data import Dataset
 from runners.errors import CheckpointError
 from runners.files.checkpoint import Checkpoint, SavedData, SavedNetwork, SavedProgress, arrays, tensors
@@ -18,7 +19,7 @@ from runners.files.metrics_csv import Row
 from runners.tasks.divergence import Diverged
 from runners.tasks.sums import Sums
 from runners.tasks.task import Task
-from runners.training.progress import Progress
+from runners.training.progress import Progress, check_row
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ def take(config: Config, task: Task, dataset: Dataset, progress: Progress) -> Ch
             sums=progress.sums.numbers(),
             seconds=progress.seconds,
         ),
+        extensions=extensions.digests(config.settings.extensions),
     )
 
 
@@ -82,8 +84,8 @@ def restore(content: Checkpoint, config: Config, task: Task) -> Progress:
             network = content.networks[name]
             trained.graph.load_state(tensors(network.weights))
             vectors = _vectors(network.optimizer, trained.graph.flat.data)
-            _load(_section(config, name, "optimizer"), trained.optimizer, vectors, content, config)
-            _load(_section(config, name, "schedule"), trained.schedule, network.schedule, content, config)
+            _load((name, "optimizer"), trained.optimizer, vectors, content, config)
+            _load((name, "schedule"), trained.schedule, network.schedule, content, config)
         task.load_state(content.task_state)
         progress.rows = [_row(row, task) for row in saved.rows]
         progress.sums = _sums(saved, task)
@@ -93,32 +95,10 @@ def restore(content: Checkpoint, config: Config, task: Task) -> Progress:
     return progress
 
 
-def _section(config: Config, network: str, section: str) -> str:
-    own = f"{network}_{section}"
-    return own if own in config.raw else section
-
-
 def _row(row: Row, task: Task) -> Row:
     """A saved row. Raises ValueError if no epoch of this task can end with it."""
-    number = int(row["epoch"])
-    for column in task.columns():
-        metric = task.metric(column)
-        low, high = metric.range
-        if column not in row and not metric.optional:
-            raise ValueError(f"row {number} has no {column}")
-        if not low <= row.get(column, low) <= high:
-            raise ValueError(f"row {number} can't be the row of an epoch: its {column} is {row[column]:g}")
-    rates = task.rate_columns().values()
-    for column in rates:
-        if column not in row:
-            raise ValueError(f"row {number} has no {column}")
-    unknown = sorted(row.keys() - {*task.columns(), *rates, *LOOP_COLUMNS})
-    if unknown:
-        raise ValueError(f"row {number} has a column {unknown[0]}, which its task doesn't have")
-    return {**row, "epoch": number, "step": int(row["step"])}
-
-
-LOOP_COLUMNS = ("epoch", "step", "images_per_second", "seconds", "step_seconds")
+    check_row(row, task)
+    return {**row, "epoch": int(row["epoch"]), "step": int(row["step"])}
 
 
 def _sums(saved: SavedProgress, task: Task) -> Sums:
@@ -128,9 +108,10 @@ def _sums(saved: SavedProgress, task: Task) -> Sums:
     return Sums({name: (value, weight) for name, (value, weight) in saved.sums.items()})
 
 
-def _load(section: str, part: Any, state: Mapping[str, Any], content: Checkpoint, config: Config) -> None:
-    """Restore an optimizer or schedule. Raises ValueError if the state doesn't match its unchanged config."""
-    before, now = (raw.get(section) or {} for raw in (content.config, config.raw))
+def _load(which: tuple[str, str], part: Any, state: Mapping[str, Any], content: Checkpoint, config: Config) -> None:
+    """Restore a network's optimizer or schedule. Raises ValueError if the state doesn't match its unchanged config."""
+    before, now = (of_network(raw, *which)[0] or {} for raw in (content.config, config.raw))
+    section = of_network(config.raw, *which)[1]
     if before.get("name") != now.get("name"):
         log.warning(
             "the %s is now %s instead of %s: it starts from its initial state",

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from cnn.layers import LAYERS
 from runners.cli import evaluate, predict, train
 from runners.config import extensions
 from runners.files import checkpoint
@@ -41,8 +40,9 @@ def forgotten() -> Iterator[None]:
 
 def forget() -> None:
     extensions._loaded.clear()
-    TASKS.pop("brightness", None)
-    LAYERS.pop("scale", None)
+    for base, kind in extensions._owners:
+        dict(extensions.REGISTRIES)[base].pop(kind, None)
+    extensions._owners.clear()
 
 
 @pytest.mark.parametrize("own", [TASK, LAYER], ids=["task", "layer"])
@@ -163,3 +163,131 @@ def test_reading_a_checkpoint_imports_nothing(run: Run, tmp_path: Path) -> None:
         assert ended.returncode == 0, ended.stderr
     assert not Path("mark").exists()
     assert not Path(root, "mark").exists()
+
+
+PAIR = [
+    *(f"extensions=[{FILES / 'pair.py'}]", "task.name=pair", "loss=l2"),
+    "first={layers:[{conv2d:{out_channels:2,kernel_size:3}},batch_norm,relu,flatten,{linear:{out_features:4}}]}",
+    "second2={layers:[relu,{linear:{out_features:1}}]}",
+    "second2_optimizer={name:sgd,lr:0.01,momentum:0.9}",
+]
+
+
+@pytest.fixture
+def pair(striped: Path, run: Run) -> Run:
+    """run.py's command without a network of the name `model`, which the other one is given."""
+    small = ["data=idx", f"data.path={striped}", "data.val_examples=30", "batch_size=16", "threads=1"]
+
+    def command(*overrides: str) -> int:
+        return train.main([*small, *overrides])
+
+    return command
+
+
+def test_two_networks_are_trained_in_turn_and_resumed_to_the_same_bits(
+    pair: Run, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    small = [*PAIR, "epochs=3", "schedule=reduce_on_plateau"]
+    assert pair("run_dir=whole", *small) == 0
+    saved = checkpoint.load(Path("whole/checkpoints/last.pkl"))
+    assert {name: network.optimizer["steps"] for name, network in saved.networks.items()} == {
+        "first": 12,
+        "second2": 12,
+    }
+    assert set(saved.networks["second2"].optimizer) == {"steps", "velocity"}
+    with Path("whole/metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    expected = ["epoch", "step", "lr/first", "lr/second2", "train/loss", "train/first_loss", "train/second2_loss"]
+    assert list(rows[0]) == [*expected, "val/loss", "images_per_second", "seconds"]
+    assert (float(rows[0]["lr/first"]), float(rows[0]["lr/second2"])) == (0.01, 0.01)
+    for step in (3, 8, 13):
+        name = f"stopped{step}"
+        with monkeypatch.context() as patch:
+            stop_at_step_of(TASKS["pair"], step, patch)
+            assert pair(f"run_dir={name}", *small) == 143
+        assert train.main([f"resume={name}", PAIR[0]]) == 0
+        assert outcome(name) == outcome("whole")
+    capsys.readouterr()
+    assert evaluate.main(["whole", "--json", PAIR[0]]) == 0
+    found = json.loads(capsys.readouterr().out)["test/loss"]
+    assert found == pytest.approx(json.loads(Path("whole/summary.json").read_text())["test"]["test/loss"])
+    for mode in ("summary", "gradcheck"):
+        assert pair(f"debug={mode}", *PAIR) == 0
+
+
+def test_faults_of_two_networks_have_their_places(pair: Run, capsys: Capture) -> None:
+    wrong = {
+        "second2={layers:[rellu]}": "second2.layers.0: unknown layer 'rellu', did you mean relu?",
+        "second2={layers:[{linear:{out_features:2}}]}": "second2.layers: has to give [1]",
+        "second2_optimizer={name:sgd,lr:-1}": "second2_optimizer.lr: -1 is not allowed, give a number > 0",
+        "task.sise=3": "task.sise: unknown, no names are known here",
+    }
+    for typed, message in wrong.items():
+        others = [given for given in PAIR if given.split("=")[0] != typed.split("=")[0]]
+        assert pair(*others, typed) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {message}")
+
+
+def test_each_registry_takes_classes_of_ones_own(run: Run) -> None:
+    own = ["loss.name=half_entropy", "optimizer.name=sign_descent", "optimizer.lr=0.002", "schedule.name=halves"]
+    layers = "model.layers=[flatten,{linear:{out_features:10}}]"
+    assert run("run_dir=a", f"extensions={FILES / 'kinds.py'}", *own, "data.name=few_digits", layers, "data=mnist") == 0
+    saved = checkpoint.load(Path("a/checkpoints/last.pkl"))
+    assert saved.config["optimizer"] == {"name": "sign_descent", "lr": 0.002}
+    assert saved.progress.rows[-1]["lr"] == 0.001
+    assert saved.progress.rows[-1]["step"] == 2 * 13
+
+
+def test_files_that_are_others_are_refused_in_a_resume(run: Run, capsys: Capture) -> None:
+    Path("mine.py").write_text((FILES / "scale.py").read_text())
+    own = ["extensions=mine.py", *LAYER[1:]]
+    assert run("run_dir=a", "epochs=1", *own) == 0
+    Path("mine.py").write_text((FILES / "scale.py").read_text() + "\n# edited\n")
+    capsys.readouterr()
+    assert train.main(["resume=a", "epochs=2", "extensions=mine.py"]) == 2
+    assert "extensions: not the files that this run was trained with" in capsys.readouterr().err
+    Path("elsewhere").mkdir()
+    Path("elsewhere/mine.py").write_text((FILES / "scale.py").read_text())
+    forget()
+    assert train.main(["resume=a", "epochs=2", "extensions=elsewhere/mine.py"]) == 0
+
+
+def test_a_kind_belongs_to_one_file(run: Run, capsys: Capture) -> None:
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        Path(folder, "mine.py").write_text((FILES / "scale.py").read_text())
+    assert run("extensions=[a/mine.py,b/mine.py]", *LAYER[1:]) == 2
+    assert (
+        capsys.readouterr().err == "error: extensions: Scale: its kind, scale, is already used by Scale: give another\n"
+    )
+
+
+CONTRACT = {
+    "monitor = 'val/eror'": "ValueError: Own.monitor is 'val/eror', its columns are train/loss, val/loss",
+    "metrics = (Metric('loss'),)": "ValueError: Own: the monitored metric has to say whether higher or lower is better",
+    "networks = ('model', 'a-b')": "ValueError: Own: 'a-b' can't be a name, which is made of letters, digits and _",
+}
+
+
+@pytest.mark.parametrize("line", CONTRACT)
+def test_a_task_that_breaks_the_contract_is_refused_when_it_is_imported(line: str, run: Run, capsys: Capture) -> None:
+    head = "from runners.tasks.task import Metric, Task\n\nclass Own(Task):\n    kind = 'own'\n"
+    Path("mine.py").write_text(f"{head}    {line}\n")
+    assert run("extensions=mine.py", "task.name=own") == 2
+    assert capsys.readouterr().err == f"error: extensions: mine.py:3: {CONTRACT[line]}\n"
+
+
+def test_a_metric_that_is_never_added_ends_the_first_epoch(run: Run, capsys: Capture) -> None:
+    source = (FILES / "brightness.py").read_text().replace('sums.add("error"', 'sums.add("eror"')
+    Path("mine.py").write_text(source)
+    assert run("run_dir=a", "extensions=mine.py", *TASK[1:]) == 1
+    assert "row 1 has no train/error" in capsys.readouterr().err
+
+
+def test_a_plateau_of_a_loss_that_is_not_measured_is_refused(run: Run, capsys: Capture) -> None:
+    source = (FILES / "brightness.py").read_text().replace('"loss"', '"distance"')
+    Path("mine.py").write_text(source)
+    assert run("extensions=mine.py", *TASK[1:], "schedule=reduce_on_plateau") == 2
+    problem = "reduce_on_plateau watches val/loss, which the task brightness doesn't measure"
+    assert capsys.readouterr().err == f"error: schedule.name: {problem}\n"
