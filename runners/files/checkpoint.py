@@ -161,7 +161,7 @@ def load(file: Path) -> Checkpoint:
     try:
         if "version" not in content:
             content = version_1.converted(content)
-        if content["version"] != VERSION:
+        if type(content["version"]) is not int or content["version"] != VERSION:
             problem = f"it has version {show(content['version'])}, this program reads up to {VERSION}"
             raise ConfigError([Fault("version", problem)])
         networks = content.get("networks")

@@ -300,6 +300,8 @@ def test_a_usable_checkpoint_is_rebuilt(tmp_path: Path) -> None:
         {"networks": {}},
         {"networks": {"critic": usable()["networks"]["model"]}},
         {"version": 3},
+        {"version": np.zeros(0)},
+        {"version": True},
         {"preparation": "none"},
         {"mean": "0.1"},
         {"mean": float("nan")},
