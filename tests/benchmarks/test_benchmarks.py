@@ -53,7 +53,9 @@ def printed(forked: Callable[..., Forked]) -> Printed:
     return run
 
 
-@pytest.mark.parametrize("module", FIELDS)
+@pytest.mark.parametrize(
+    "module", ["train_step", *(pytest.param(name, marks=pytest.mark.long) for name in FIELDS if name != "train_step")]
+)
 def test_a_case_is_a_row_of_json(module: str, printed: Printed) -> None:
     (row,) = json.loads(printed(module))
     assert row.keys() == FIELDS[module]
@@ -89,6 +91,7 @@ def test_peak_memory_sees_what_was_given_back() -> None:
     assert memory.peak_bytes() - before < 60 << 20
 
 
+@pytest.mark.long
 def test_without_a_compiler_torch_compile_is_left_out(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -34,22 +34,34 @@ def test_kernels_of_changed_sources_are_compiled_again(
     assert all(fingerprint(module) == before[module] for module in good)
 
 
-def test_damaged_files_of_compiled_kernels_are_made_again(tmp_path: Path) -> None:
+def use_a_kernel(cache: Path) -> None:
+    """In a process of its own, which keeps what it compiles in this folder."""
     script = "import torch; from cnn import ops; print(ops.relu(torch.tensor([-1.0, 2.0])).tolist())"
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    for damage in (None, lambda content: content[: len(content) // 2], lambda content: b""):
-        for suffix in ("*.nbc", "*.nbi"):
-            for file in tmp_path.rglob(suffix) if damage else ():
-                file.write_bytes(damage(file.read_bytes()))  # type: ignore[misc]
-            done = subprocess.run(
-                [sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=120
-            )
-            assert (done.stdout, done.stderr) == ("[0.0, 2.0]\n", "")
-
-
-def test_where_nothing_can_be_kept_each_process_compiles(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    script = "import torch; from cnn import ops; print(ops.relu(torch.tensor([-1.0, 2.0])).tolist())"
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "file" / "folder")}
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=120)
     assert (done.stdout, done.stderr) == ("[0.0, 2.0]\n", "")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "share"),
+    [
+        (".nbi", 0.5),
+        *(pytest.param(*case, marks=pytest.mark.long) for case in ((".nbc", 0.5), (".nbi", 0), (".nbc", 0))),
+    ],
+)
+def test_damaged_files_of_compiled_kernels_are_made_again(suffix: str, share: float, tmp_path: Path) -> None:
+    """Of each file, no more than a share of its bytes is left."""
+    use_a_kernel(tmp_path)
+    damaged = {file: file.read_bytes() for file in tmp_path.rglob(f"*{suffix}")}
+    assert damaged
+    for file, content in damaged.items():
+        file.write_bytes(content[: int(len(content) * share)])
+    use_a_kernel(tmp_path)
+    made = {file: file.read_bytes() for file in tmp_path.rglob(f"*{suffix}")}
+    assert all(len(made[file]) >= len(content) for file, content in damaged.items())
+
+
+@pytest.mark.long
+def test_where_nothing_can_be_kept_each_process_compiles(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    use_a_kernel(tmp_path / "file" / "folder")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from cnn.ops.cpu import gather_lists
 
@@ -40,6 +41,7 @@ for channels, outputs, batch in ((3, 13, 8), (7, 2, 21), (8, 8, 4)):
 """
 
 
+@pytest.mark.long
 def test_machines_with_narrower_vectors_compute_the_same() -> None:
     subprocess.run([sys.executable, "-c", NARROW], check=True, cwd=ROOT, timeout=300)
 

@@ -328,10 +328,18 @@ def test_of_many_resumes_at_once_one_works(forked: Fork, striped: Path, tmp_path
     assert state_of(tmp_path / "a") == "interrupted"
 
 
-def test_the_start_that_compiles_says_so_and_gives_the_same_bits_as_the_next(striped: Path, tmp_path: Path) -> None:
-    layers = SMALL_MODEL.replace(
-        "batch_norm,relu", "batch_norm,relu,{max_pool2d:{kernel_size:2}},{conv2d:{out_channels:4,kernel_size:2}}"
-    )
+LINEAR = "model.layers=[flatten,{linear:{out_features:3}}]"
+WITH_MANY_KERNELS = SMALL_MODEL.replace(
+    "batch_norm,relu", "batch_norm,relu,{max_pool2d:{kernel_size:2}},{conv2d:{out_channels:4,kernel_size:2}}"
+)
+
+
+@pytest.mark.parametrize(
+    ("layers", "files"), [(LINEAR, 3), pytest.param(WITH_MANY_KERNELS, 6, marks=pytest.mark.long)], ids=["few", "many"]
+)
+def test_the_start_that_compiles_says_so_and_gives_the_same_bits_as_the_next(
+    layers: str, files: int, striped: Path, tmp_path: Path
+) -> None:
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     shown, compiled = [], []
     for name in ("first", "second"):
@@ -340,7 +348,7 @@ def test_the_start_that_compiles_says_so_and_gives_the_same_bits_as_the_next(str
         shown.append(on_a_terminal(start))
         compiled.append({file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*.nbc")})
     assert [text.count(COMPILING_MESSAGE) for text in shown] == [1, 0]
-    assert len(compiled[0]) >= 6
+    assert len(compiled[0]) >= files
     assert compiled[0] == compiled[1]
     rows = [metrics_csv.read(tmp_path / name / "metrics.csv") for name in ("first", "second")]
     assert all(a[key] == b[key] for a, b in zip(*rows, strict=True) for key in a if key not in metrics_csv.TIMING)
