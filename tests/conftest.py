@@ -9,11 +9,13 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
+from hydra._internal.hydra import Hydra
 from hypothesis import settings
 
 from cnn import ops
 from tests.cnn import ledger
 from tests.forks import Forked
+from tools.small_runs import given_mode
 
 # Kernels compile at their first use, so no example may be timed.
 settings.register_profile("default", deadline=None, max_examples=25, derandomize=True)
@@ -28,6 +30,18 @@ def kernel_set(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
+@pytest.fixture(autouse=True)
+def composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hydra, "get_mode", given_mode)
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run's figures take longer than a small run: only tests that are marked `figures` have them drawn."""
+    if not request.node.get_closest_marker("figures"):
+        monkeypatch.setattr("runners.training.experiment._draw", lambda *arguments: None)
+
+
 @pytest.fixture
 def forked() -> Iterator[Callable[..., Forked]]:
     """Starts commands as `Forked` does, and ends what a test that failed has left running."""
@@ -40,6 +54,17 @@ def forked() -> Iterator[Callable[..., Forked]]:
     yield start
     for process in started:
         process.end()
+
+
+COMPILING = ("test_fusion.py", "test_layers.py", "test_memory.py", "test_ops.py", "test_shared_batch.py")
+"""Tests of tests/cnn that share many kernels, which one worker compiles while the other does something else."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.name in COMPILING and item.path.parent.name == "cnn":
+            item.add_marker(pytest.mark.xdist_group("kernels"))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

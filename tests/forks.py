@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 LOADED = [
     __name__,
     *(f"runners.cli.{command}" for command in ("train", "predict", "evaluate")),
-    *("runners.tasks.figures", "benchmarks.sides", "tools.faults.contents"),
+    *("runners.tasks.figures", "benchmarks.sides", "tools.faults.contents", "tests.warm"),
 ]
 
 

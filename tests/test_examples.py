@@ -3,42 +3,49 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.forks import Forked
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
 
 
-def run(name: str, *arguments: str) -> str:
+Script = Callable[..., str]
+
+
+@pytest.fixture
+def run(forked: Callable[..., Forked]) -> Script:
     """What a script prints, started from the project's root."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, f"examples/{name}.py", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+
+    def script(name: str, *arguments: str) -> str:
+        process = forked([sys.executable, f"examples/{name}.py", *arguments], ROOT)
+        out, err = process.communicate()
+        assert process.wait() == 0, err
+        return out
+
+    return script
 
 
-def test_training_reports_the_accuracy_of_each_epoch() -> None:
+def test_training_reports_the_accuracy_of_each_epoch(run: Script) -> None:
     lines = run("train_mnist", "--epochs", "2", "--examples", "320").splitlines()
     found = [re.fullmatch(r"epoch (\d)  test accuracy (\d+\.\d+)%", line) for line in lines]
     assert [match and match[1] for match in found] == ["1", "2"]
     assert all(match and float(match[2]) > 20 for match in found)  # guessing gives 10
 
 
-def test_the_gradient_of_a_picture_is_saved(tmp_path: Path) -> None:
+def test_the_gradient_of_a_picture_is_saved(run: Script, tmp_path: Path) -> None:
     out = tmp_path / "gradient.png"
     assert run("picture_gradient", "--examples", "320", "--out", str(out)).endswith(f"saved {out}\n")
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_layer_of_ones_own_is_right_and_a_mistake_is_found() -> None:
+def test_a_layer_of_ones_own_is_right_and_a_mistake_is_found(run: Script) -> None:
     right, wrong = run("own_layer").split("Forgetful")
     assert right.count("right") == 2
     assert "WRONG" not in right

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
+import io
 import json
 import struct
+import sys
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hydra._internal.hydra import Hydra
+from hydra.types import RunMode
 
+from runners.cli import train
 from runners.files import checkpoint, metrics_csv
 
 Array = np.ndarray[Any, Any]
@@ -42,6 +49,20 @@ def write_dataset(folder: Path, shape: tuple[int, ...] = (10, 10), end: str = ""
         write_idx(folder / f"{prefix}-images-idx{images.ndim}-ubyte{end}", images)
         write_idx(folder / f"{prefix}-labels-idx1-ubyte{end}", labels)
     return folder
+
+
+def given_mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> RunMode:
+    """For Hydra.get_mode, which composes the whole config to see a mode that our command always gives it."""
+    (mode,) = (text.removeprefix("hydra.mode=") for text in overrides if text.startswith("hydra.mode="))
+    return RunMode[mode]
+
+
+def warm_up() -> None:
+    """What a process does once, before it is forked: Hydra looks for its plugins, pydantic makes its validators."""
+    sys.argv[:] = ["run.py"]
+    with redirect_stderr(io.StringIO()):
+        assert train.main(["epochs=0"]) == 2
+    gc.freeze()  # else the first collection of a child copies every page
 
 
 def without_times(value: Any) -> Any:

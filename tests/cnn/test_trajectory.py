@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def shipped(name: str) -> dict[str, object]:
+    """A model of configs/, for the caller to change as it likes."""
+    return deepcopy(_resolved(name))
+
+
+@functools.cache
+def _resolved(name: str) -> dict[str, object]:
     composition.register_resolvers()
     composed = OmegaConf.create({"model": OmegaConf.load(ROOT / "configs" / "model" / f"{name}.yaml")})
     model: dict[str, object] = OmegaConf.to_container(composed, resolve=True)["model"]  # type: ignore[assignment, call-overload, index]
@@ -102,6 +110,7 @@ def exact(digits: Examples) -> Array:
     return np.array(list(peer_losses(peer.double(), "adam", 0.0003, digits)))
 
 
+@pytest.mark.xdist_group("exact")
 def test_twenty_steps_of_resnet13_with_adam(exact: Array, digits: Examples, kernel_set: str) -> None:
     """Rounding decides the sign of some of Adam's steps: single precision drifts, ours not further than torch's."""
     found = np.array(list(losses(*resnet13(torch.float32), "adam", 0.0003, digits)))
@@ -109,7 +118,7 @@ def test_twenty_steps_of_resnet13_with_adam(exact: Array, digits: Examples, kern
     assert drift[0] <= 2 * drift[1] <= 1e-2
 
 
-@pytest.mark.parametrize(("optimizer", "lr"), [("adam", 0.001), ("sgd", 0.1)])
+@pytest.mark.parametrize(("optimizer", "lr"), [("adam", 0.001), pytest.param("sgd", 0.1, marks=pytest.mark.long)])
 def test_twenty_larger_steps_of_resnet13_in_double_precision(optimizer: str, lr: float, digits: Examples) -> None:
     assert max(follow(*resnet13(torch.float64), optimizer, lr, digits)) <= 1e-9
 

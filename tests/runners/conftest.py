@@ -9,8 +9,6 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 from filelock import FileLock
-from hydra._internal.hydra import Hydra
-from hydra.types import RunMode
 
 from runners.cli import train
 from runners.data.sources.idx import Idx, Mnist, read_idx
@@ -26,24 +24,6 @@ def interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
-
-
-@pytest.fixture(autouse=True)
-def composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hydra composes a config a first time only to see its hydra.mode, which is among the overrides of each start."""
-
-    def mode(hydra: Hydra, config_name: str, overrides: list[str]) -> RunMode:
-        (given,) = (text for text in overrides if text.startswith("hydra.mode="))
-        return RunMode[given.removeprefix("hydra.mode=")]
-
-    monkeypatch.setattr(Hydra, "get_mode", mode)
-
-
-@pytest.fixture(autouse=True)
-def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run's figures take longer than a small run: only tests that are marked `figures` have them drawn."""
-    if not request.node.get_closest_marker("figures"):
-        monkeypatch.setattr("runners.training.experiment._draw", lambda *arguments: None)
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_models(name: str) -> None:
     """Two batches of training, validation and test."""
     clips = ["data=moving_mnist", "model.classes=8"] if name == "conv3d" else []
-    assert train.main([f"model={name}", "model.width=3", "debug=fast", "batch_size=8", *clips]) == 0
+    assert train.main([f"model={name}", "model.width=3", "debug=fast", "batch_size=8", "threads=1", *clips]) == 0
 
 
 def files(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -56,7 +56,7 @@ def test_data(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     classes = files(name, tmp_path / "here", monkeypatch)
     typed = [f"data.path={tmp_path / 'here'}", "data.val_examples=20"] if (tmp_path / "here").exists() else []
     layers = f"model.layers=[flatten,{{linear:{{out_features:{classes}}}}}]"
-    assert train.main([f"data={name}", *typed, layers, "debug=fast"]) == 0
+    assert train.main([f"data={name}", *typed, layers, "debug=fast", "threads=1"]) == 0
 
 
 @pytest.mark.parametrize("name", SOURCES)

@@ -20,7 +20,9 @@ from cnn.ops.cpu import conv as direct
 from cnn.ops.cpu.kernels import norm as norm_kernels
 from cnn.ops.cpu.kernels import window as window_kernels
 from runners.config import overrides
+from runners.errors import DebugFailed
 from runners.files import metrics_csv
+from runners.training import debug
 from tests.runners.conftest import Run
 from tests.runners.training.broken_layers import WRONG_FORMULAS, mistakes
 
@@ -78,17 +80,26 @@ def undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", [*LAYERS, *GRAPHS])
 def test_a_broken_copy_of_every_layer_is_caught_and_named(
-    kind: str, run: Run, capsys: pytest.CaptureFixture[str]
+    kind: str, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = [f"model.layers={layers_with(kind)}", "debug=gradcheck", "threads=1", "kernels=reference"]
+    """The command composes the config and checks the sound layer; the broken ones are checked with the same config."""
+    configs: list[Any] = []
+    report_on = debug.run
+
+    def kept(config: Any, mode: str) -> str:
+        configs.append(config)
+        return report_on(config, mode)
+
+    monkeypatch.setattr(debug, "run", kept)
+    network = [f"model.layers={layers_with(kind)}", "debug=gradcheck", "kernels=reference"]
     assert run(*network) == 0, capsys.readouterr().out
     registry: dict[str, Any] = LAYERS if kind in LAYERS else GRAPHS
     sound = registry[kind]
     for broken in mistakes(kind):
         registry[kind] = broken(sound)
-        capsys.readouterr()
-        assert run(*network) == 1
-        report = capsys.readouterr().out
+        with pytest.raises(DebugFailed) as failed:
+            report_on(configs[0], "gradcheck")
+        report = str(failed.value)
         (verdict,) = [line for line in report.splitlines() if line.startswith("wrong: ")]
         names = verdict.removeprefix("wrong: ").split(", ")
         assert "tested" in names, report
