@@ -9,9 +9,9 @@ from cnn.text import printable as printable
 from cnn.text import short as short
 
 
-def shell_argument(key: str, path: Path) -> str:
-    """`key=path`, quoted for a shell."""
-    return shlex.quote(f"{key}={path}")
+def shell_argument(key: str, value: Path | str) -> str:
+    """`key=value`, quoted for a shell."""
+    return shlex.quote(f"{key}={value}")
 
 
 class InputError(Exception):

@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cnn import ConfigError, ops
-from runners.errors import DebugFailed, InputError, RunFailed, printable, shell_argument
+from runners.errors import DebugFailed, InputError, RunFailed, printable
 from runners.signals import Interrupted, raise_on_sigint
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
@@ -36,7 +36,7 @@ def report_error(error: BaseException, place: str = "") -> int:
     if isinstance(error, KeyboardInterrupt):
         error = Interrupted(signal.SIGINT)
     if isinstance(error, Interrupted):
-        how = f"; continue with python run.py {shell_argument('resume', error.run)}" if error.run else ""
+        how = f"; continue with {error.resume}" if error.resume else ""
         how = f"; the run is done, see {error.done / 'summary.json'}" if error.done else how
         print(f"interrupted by {error.name}{how}", file=sys.stderr)
         return error.exit_code

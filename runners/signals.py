@@ -27,8 +27,8 @@ class Interrupted(BaseException):
     def __init__(self, signal_number: int) -> None:
         self.name = signal.Signals(signal_number).name
         self.exit_code = 128 + signal_number
-        self.run: Path | None = None
-        """The run that was stopped and can be resumed."""
+        self.resume: str | None = None
+        """The command that resumes the run that was stopped."""
         self.done: Path | None = None
         """The run that finished before it could be stopped."""
         super().__init__(self.name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import math
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,10 +27,10 @@ from runners.files.metrics_csv import Row
 from runners.files.run_directory import RunDirectory, new_name
 from runners.files.status import now
 from runners.signals import Interrupted, SignalWatch, watch_signals
-from runners.tasks.divergence import Diverged, fault_in_evaluation
+from runners.tasks.divergence import Diverged
 from runners.tasks.task import Task
 from runners.training import setup, snapshot
-from runners.training.loop import Loop, evaluate
+from runners.training.loop import Loop, evaluate, metrics_of
 from runners.training.progress import Progress
 from runners.training.recorder import Console, Listener, Recorder, RunFiles
 from runners.training.result import Result
@@ -112,11 +111,7 @@ def _test(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) -
         graph.load_state(checkpoint.tensors(best.networks[name].weights))
     batches = setup.batches(config, dataset, "test")
     outputs, sums = evaluate(task, batches, watch.check)
-    test = sums.means("test") | {
-        f"test/{name}": value for name, value in task.set_metrics(outputs, int(progress.best["epoch"])).items()
-    }
-    if not all(map(math.isfinite, test.values())):
-        raise Diverged.at(fault_in_evaluation(task, batches.in_order()), "in the test")
+    test = metrics_of(task, "test", outputs, sums, int(progress.best["epoch"]), batches)
     summary = _summary(experiment, test)
     directory.write_json("summary.json", summary)
     directory.status("done")
@@ -125,9 +120,7 @@ def _test(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) -
     except Exception as error:  # the run is done, with or without figures
         log.exception("the figures could not be drawn")
         print(f"warning: the figures could not be drawn: {error}", file=sys.stderr)
-    metric = task.metric(task.monitor).name
-    reached = (f"{progress.best.get(task.monitor, math.nan):.4f}", f"{test.get(f'test/{metric}', math.nan):.4f}")
-    log.info("best val %s %s, test %s %s", metric, reached[0], metric, reached[1])
+    log.info("epoch %d is the best: %s; test: %s", progress.best["epoch"], _values(progress.best), _values(test))
     return summary
 
 
@@ -158,6 +151,10 @@ def _summary(experiment: Experiment, test: Row) -> dict[str, Any]:
         "seconds": sum(row["seconds"] for row in progress.rows),
         "images_per_second": progress.images_per_second,
     }
+
+
+def _values(row: Row) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in row.items() if "/" in name)
 
 
 def _log_summary(task: Task, examples: int) -> None:
@@ -203,7 +200,7 @@ def _recorded(directory: RunDirectory, experiment: Experiment) -> Iterator[None]
         log.warning("interrupted by %s; the state is saved in checkpoints/last.pkl", signal.name)
         with suppress(OSError):
             directory.status("interrupted", reason=signal.name)
-        signal.run = directory.path
+        signal.resume = _resume_command(directory, config)
         raise
     except Exception as error:
         foreseen = isinstance(error, Diverged)
@@ -214,12 +211,21 @@ def _recorded(directory: RunDirectory, experiment: Experiment) -> Iterator[None]
             directory.status("failed", reason=reason, diverged=foreseen)
         where = "" if foreseen or not handler else f" (traceback in {directory.path / 'run.log'})"
         if isinstance(error, OSError) and directory.checkpoint("last").exists():
-            where += f"; continue from the last save with python run.py {shell_argument('resume', directory.path)}"
+            where += f"; continue from the last save with {_resume_command(directory, config)}"
         raise RunFailed(f"the run failed: {reason}{where}") from error
     finally:
         if handler:
             root.removeHandler(handler)
             handler.close()
+
+
+def _resume_command(directory: RunDirectory, config: Config) -> str:
+    """The command line that resumes a run; files of the user's own are named again."""
+    files = config.settings.extensions
+    given = [shell_argument("resume", directory.path)]
+    if files:
+        given.append(shell_argument("extensions", files if isinstance(files, str) else f"[{','.join(files)}]"))
+    return " ".join(["python run.py", *given])
 
 
 def versions() -> dict[str, str]:

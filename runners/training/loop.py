@@ -90,11 +90,7 @@ class Loop:
         start = time.perf_counter() - progress.seconds
         row = self._train()
         outputs, sums = evaluate(task, self.val_batches, self._save_and_stop_on_signal)
-        row |= sums.reduce(self.world.reduce).means("val")
-        row |= {f"val/{name}": value for name, value in task.set_metrics(outputs, progress.epoch + 1).items()}
-        if not all(math.isfinite(value) for name, value in row.items() if name.startswith("val/")):
-            fault = fault_in_evaluation(task, self.val_batches.in_order())
-            raise Diverged.at(fault, f"in the validation after epoch {progress.epoch + 1}")
+        row |= metrics_of(task, "val", outputs, sums.reduce(self.world.reduce), progress.epoch + 1, self.val_batches)
         for trained in task.trained.values():
             if "val/loss" in row:
                 trained.schedule.observe(row["val/loss"])
@@ -151,6 +147,19 @@ class Loop:
         signal = self.world.agree(self.signals.received)
         if signal is not None:
             raise Interrupted(signal)
+
+
+def metrics_of(task: Task, split: str, outputs: Tensor, sums: Sums, epoch: int, batches: Batches) -> Row:
+    """The columns of a split after an epoch, from what `evaluate` gives for its batches. Raises Diverged."""
+    when = {"val": f"in the validation after epoch {epoch}", "test": f"in the test, with the weights of epoch {epoch}"}
+    means = sums.means(split)
+    if not all(map(math.isfinite, means.values())):
+        raise Diverged.at(fault_in_evaluation(task, batches.in_order()), when[split])
+    of_set = {f"{split}/{name}": value for name, value in task.set_metrics(outputs, epoch).items()}
+    for name, value in of_set.items():
+        if not math.isfinite(value):
+            raise Diverged.at(name, when[split])
+    return means | of_set
 
 
 def in_groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:

@@ -27,7 +27,7 @@ class Result:
             biased = f"the test {self.task.metric(self.task.monitor).name} is optimistic"
             lines.append(f"note: the best weights were chosen on test examples, so {biased}")
         lines += [
-            f"{self._test()}, with the weights of epoch {summary['best']['epoch']} ({self._best()}, the best)",
+            f"{self._test()}, with the weights of epoch {summary['best']['epoch']} ({self._best()}, {self._why()})",
             f"{summary['parameters']:,} parameters, {summary['steps']:,} steps in {summary['seconds']:.1f} s, "
             f"{summary['images_per_second']:,.0f} images/s in training",
             f"run directory {self.directory}",
@@ -43,6 +43,9 @@ class Result:
         column = self.task.monitor
         metric, value = self.task.metric(column), self.summary["best"].get(column)
         return f"{column.partition('/')[0]} {metric.name} {'not measured' if value is None else metric.show(value)}"
+
+    def _why(self) -> str:
+        return "the best" if self.task.monitor in self.summary["best"] else "so the last"
 
     def _test(self, *, only_monitored: bool = False) -> str:
         """The test metrics: `test accuracy 98.47%, loss 0.0512`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,23 +13,14 @@ from pathlib import Path
 import pytest
 
 from runners.cli import evaluate, predict, train
-from runners.config import extensions
 from runners.files import checkpoint
 from runners.tasks.registry import TASKS
+from tests.runners.config.own_files import FILES, LAYER, TASK, forget
 from tests.runners.conftest import Run
 from tests.runners.outcomes import stop_at, stop_at_step_of
 from tools.small_runs import outcome
 
 Capture = pytest.CaptureFixture[str]
-FILES = Path(__file__).parent / "extensions"
-LAYERS_OF_ONE = (
-    "model.layers=[{conv2d:{out_channels:4,kernel_size:3}},batch_norm,relu,flatten,{linear:{out_features:1}}]"
-)
-TASK = [f"extensions=[{FILES / 'brightness.py'}]", "task.name=brightness", "task.scale=2.0", "loss=l2", LAYERS_OF_ONE]
-LAYER = [
-    f"extensions={FILES / 'scale.py'}",
-    "model.layers=[{scale:{power:2}},{conv2d:{out_channels:4,kernel_size:3}},scale,flatten,{linear:{out_features:3}}]",
-]
 
 
 @pytest.fixture(autouse=True)
@@ -36,13 +28,6 @@ def forgotten() -> Iterator[None]:
     """What a test has registered isn't there in the next one."""
     yield
     forget()
-
-
-def forget() -> None:
-    extensions._loaded.clear()
-    for base, kind in extensions._owners:
-        dict(extensions.REGISTRIES)[base].pop(kind, None)
-    extensions._owners.clear()
 
 
 @pytest.mark.parametrize("own", [TASK, LAYER], ids=["task", "layer"])
@@ -58,6 +43,8 @@ def test_a_file_of_ones_own_is_trained_and_resumed_to_the_same_bits(
             else:
                 stop_at(step, patch)
             assert run(f"run_dir={name}", "epochs=3", *own) == 143
+        command = f"continue with python run.py resume={name} {shlex.quote(own[0])}"
+        assert command in capsys.readouterr().err
         forget()
         assert train.main([f"resume={name}"]) == 2
         assert f"add {own[0]}" in capsys.readouterr().err

@@ -169,7 +169,7 @@ def test_a_loss_in_the_test_that_is_no_number(run: Run, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("runners.training.experiment.evaluate", evaluate)  # the loop's own is that of validation
     assert run("run_dir=a") == 1
-    assert "the sum over the batches isn't finite in the test" in capsys.readouterr().err
+    assert "the sum over the batches isn't finite in the test, with the weights of epoch 1" in capsys.readouterr().err
     assert not Path("a/summary.json").exists()
 
 
