@@ -18,7 +18,7 @@ from cnn import Mode, Sequential, build_model
 from cnn.losses import CrossEntropy
 from cnn.optimizers import Adam
 from cnn.schedules import Constant, RunLength
-from runners.config import composition, overrides
+from runners.config import composition, folders
 from runners.data.batches import Batch
 from runners.tasks.classification import Classification
 from runners.tasks.sums import Sums
@@ -42,7 +42,7 @@ class Case:
 
     def network(self) -> Sequential:
         composition.register_resolvers()
-        config = OmegaConf.create({"model": OmegaConf.load(overrides.CONFIGS / "model" / f"{self.model}.yaml")})
+        config = OmegaConf.create({"model": OmegaConf.load(folders.CONFIGS / "model" / f"{self.model}.yaml")})
         if self.width is not None:
             config.model.width = self.width
         plain: Any = OmegaConf.to_container(config, resolve=True)

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 
 from cnn.text import printable as printable
 from cnn.text import short as short
+
+
+def program(name: str) -> str:
+    """How the user starts `train`, `predict` or `evaluate`: from a checkout, or as it was installed."""
+    if Path(sys.argv[0]).name.startswith("cnn-"):
+        return f"cnn-{name}"
+    return {"train": "python run.py", "predict": "python predict.py", "evaluate": "python -m runners.evaluate"}[name]
 
 
 def shell_argument(key: str, value: Path | str) -> str:

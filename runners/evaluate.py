@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from runners.cli.evaluate import main
-from runners.exit_codes import guarded
+from runners.cli.commands import evaluate
 
 if __name__ == "__main__":
-    sys.exit(guarded(main, sys.argv[1:]))
+    evaluate()

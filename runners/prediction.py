@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from runners.errors import CheckpointError, ImageError, printable
+from runners.errors import CheckpointError, ImageError, printable, program
 from runners.files import checkpoint
 from runners.files.checkpoint import Checkpoint
 from runners.pictures.digits import prepare_digit
@@ -82,11 +82,11 @@ class Predictor:
         predictor = cls(saved_task(content), content)
         if not predictor.task.names_classes:
             problem = f"its task, {predictor.task.kind}, has no classes"
-            raise CheckpointError(f"{run}: {problem}; python -m runners.evaluate {run} tests it on its own data")
+            raise CheckpointError(f"{run}: {problem}; {program('evaluate')} {run} tests it on its own data")
         if len(predictor.input_shape) != 3 or predictor.input_shape[0] not in (1, 3):
             shape = list(predictor.input_shape)
             problem = f"its network takes {shape}, pictures are [1 or 3 channels, height, width]"
-            raise CheckpointError(f"{run}: {problem}; python -m runners.evaluate {run} tests it on its own data")
+            raise CheckpointError(f"{run}: {problem}; {program('evaluate')} {run} tests it on its own data")
         return predictor
 
     def prepare(self, picture: Image.Image) -> Prepared:

@@ -19,7 +19,7 @@ from cnn.losses import LOSSES
 from cnn.optimizers import OPTIMIZERS
 from cnn.schedules import SCHEDULES
 from runners.cli import train
-from runners.config import extensions, overrides
+from runners.config import extensions, folders, overrides
 from runners.config.overrides import Command
 from runners.data.augmentation import Augmentation
 from runners.data.sources import SOURCES
@@ -101,7 +101,7 @@ def test_every_amount_of_augmentation_and_every_dataset_is_listed() -> None:
     cells = " ".join(row[0] for row in rows(text))
     missing = [
         name
-        for name in (*inspect.signature(Augmentation).parameters, *overrides.choices("augment"), *SOURCES)
+        for name in (*inspect.signature(Augmentation).parameters, *folders.choices("augment"), *SOURCES)
         if f"`{name}`" not in cells
     ]
     assert missing == []
@@ -196,4 +196,4 @@ def test_files_of_ones_own_train_and_resume(own: list[str], tmp_path: Path, monk
 
 def test_choices_exist() -> None:
     for group, names in re.findall(r"\b(model|optimizer|data|loss|schedule|augment|experiment)=(\w+)", EVERYTHING):
-        assert names in ("mine", "NAME") or names in overrides.choices(group), f"{group}={names}"
+        assert names in ("mine", "NAME") or names in folders.choices(group), f"{group}={names}"

@@ -11,16 +11,14 @@ from collections.abc import Sequence
 
 from cnn import ConfigError
 from runners.config import extensions
-from runners.errors import InputError
+from runners.errors import InputError, program
 from runners.exit_codes import DONE, report_error
 from runners.training.evaluation import evaluate
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print an evaluation and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m runners.evaluate", description="Evaluate a saved run on a dataset."
-    )
+    parser = argparse.ArgumentParser(prog=program("evaluate"), description="Evaluate a saved run on a dataset.")
     parser.add_argument("run", help="a run directory, or a checkpoint in it")
     parser.add_argument("data", nargs="*", default=[], metavar="data.KEY=VALUE", help="another: data=idx data.path=D")
     parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which weights (default best)")

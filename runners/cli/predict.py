@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from cnn import ConfigError
 from runners.config import extensions
-from runners.errors import ImageError, InputError
+from runners.errors import ImageError, InputError, program
 from runners.exit_codes import BAD_INPUT, DONE, report_error
 from runners.pictures.reading import find_pictures, without_warnings
 from runners.prediction import Predictor
@@ -19,7 +19,7 @@ from runners.prediction import Predictor
 
 def main(arguments: Sequence[str]) -> int:
     """Classify pictures and return the exit code."""
-    parser = argparse.ArgumentParser(prog="predict.py", description="Classify pictures with a trained network.")
+    parser = argparse.ArgumentParser(prog=program("predict"), description="Classify pictures with a trained network.")
     parser.add_argument("run", help="a run directory, or a checkpoint in it")
     parser.add_argument("images", nargs="+", help="pictures, or folders of pictures")
     parser.add_argument("--top", type=_count, default=3, metavar="K", help="show the K most likely classes (default 3)")

@@ -13,8 +13,9 @@ import hydra
 
 from cnn import ConfigError
 from runners.cli import resume
-from runners.config import overrides, yaml_files
+from runners.config import folders, overrides, yaml_files
 from runners.config.overrides import Command
+from runners.errors import program
 from runners.exit_codes import report_error
 from runners.files.run_directory import new_name
 from runners.signals import raising_signals
@@ -27,8 +28,8 @@ def main(arguments: Sequence[str]) -> int:
     if any(resume.RESUME_ARGUMENT.match(argument) for argument in arguments):
         return resume.main(arguments)
     command = overrides.prepare(arguments)
-    folders = [overrides.CONFIGS, *command.folders]
-    bombs = yaml_files.alias_bombs(folders)
+    searched = [folders.CONFIGS, *command.folders]
+    bombs = yaml_files.alias_bombs(searched)
     if bombs or (command.faults and (command.sweeping or command.showing)):
         return report_error(ConfigError([*command.faults, *bombs]))
     jobs = Jobs(command)
@@ -36,11 +37,11 @@ def main(arguments: Sequence[str]) -> int:
     try:
         with raising_signals(), tempfile.TemporaryDirectory() as scratch, _sweep_directory(command) as jobs.sweep_dir:
             sys.argv[1:] = [*command.flags, *_hydra_settings(jobs.sweep_dir, scratch), *command.overrides]
-            hydra.main(version_base="1.3", config_path=str(overrides.CONFIGS), config_name="config")(jobs.run)()
+            hydra.main(version_base="1.3", config_path=str(folders.CONFIGS), config_name="config")(jobs.run)()
     except SystemExit:  # --help
         raise
     except BaseException as error:
-        jobs.report_failure(error, folders)
+        jobs.report_failure(error, searched)
     print("".join(f"{report}\n" for report in jobs.reports()), end="")
     return jobs.exit_code
 
@@ -52,8 +53,9 @@ def _sweep_directory(command: Command) -> AbstractContextManager[Path | None]:
 
 
 def _hydra_settings(sweep_dir: Path | None, scratch: str) -> list[str]:
-    """The overrides that set the directory of a sweep. Hydra's own files go to a temporary directory."""
-    if sweep_dir is None:
-        return ["hydra.mode=RUN"]
+    """The overrides that set the program's name and the directory of a sweep. Hydra's own files are temporary."""
     quoted = overrides.quoted
-    return ["hydra.mode=MULTIRUN", f"hydra.sweep.dir={quoted(scratch)}", f"++sweep_dir={quoted(str(sweep_dir))}"]
+    named = f"hydra.help.app_name={quoted(program('train'))}"
+    if sweep_dir is None:
+        return [named, "hydra.mode=RUN"]
+    return [named, "hydra.mode=MULTIRUN", f"hydra.sweep.dir={quoted(scratch)}", f"++sweep_dir={quoted(str(sweep_dir))}"]

@@ -21,8 +21,8 @@ from hydra.errors import HydraException
 
 from cnn.faults import ConfigError, Fault
 from cnn.text import closest, nearest, show
+from runners.config.folders import CONFIGS, OWN_CONFIGS, choices, groups
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 KEY = r"[A-Za-z_]\w*(?:\.\w+)*"
 OVERRIDE = re.compile(rf"(?P<prefix>\+{{0,2}})(?P<key>{KEY}|hydra/\w+)=(?P<value>.*)", re.ASCII | re.DOTALL)
 HYDRA_KEY = re.compile(r"hydra\b")
@@ -96,11 +96,14 @@ def prepare(arguments: Sequence[str]) -> Command:
         command.faults.append(Fault("--resolve", "is only allowed with --cfg job"))
     elif options.resolve:
         command.flags.append("--resolve")
-    if options.config_dir is not None and Path(options.config_dir).is_dir():
-        command.flags += ["--config-dir", options.config_dir]
-        command.folders.append(Path(options.config_dir))
-    elif options.config_dir is not None:
-        command.faults.append(Fault("--config-dir", f"there is no directory {options.config_dir}"))
+    folder = options.config_dir
+    if folder is None and OWN_CONFIGS.is_dir() and not OWN_CONFIGS.samefile(CONFIGS):
+        folder = str(OWN_CONFIGS)
+    if folder is not None and Path(folder).is_dir():
+        command.flags += ["--config-dir", folder]
+        command.folders.append(Path(folder))
+    elif folder is not None:
+        command.faults.append(Fault("--config-dir", f"there is no directory {folder}"))
     unknown = [argument for argument in rest if argument.startswith("-")]
     hints = {flag: f"{nearest(flag, FLAGS)}; settings are given as key=value" for flag in unknown}
     hints |= {flag: "give resume=RUN" for flag in unknown if flag.partition("=")[0] == "--resume"}
@@ -276,13 +279,3 @@ def quoted(text: str, also: str = "") -> str:
 
 def _refuse(place: str, problem: str) -> NoReturn:
     raise ConfigError([Fault(place, problem)])
-
-
-def groups() -> list[str]:
-    """The config groups: data, model, optimizer, ..."""
-    return sorted(folder.name for folder in CONFIGS.iterdir() if folder.is_dir())
-
-
-def choices(group: str, folders: Sequence[Path] = ()) -> list[str]:
-    """The choices of a group, in the project's configs and in other folders."""
-    return sorted({file.stem for folder in (CONFIGS, *folders) for file in (folder / group).glob("*.yaml")})

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from cnn.faults import ConfigError, Fault
 from cnn.text import nearest, show
-from runners.config import overrides
+from runners.config import folders, overrides
 
 Refuse = Callable[[str], str | None]
 
@@ -46,7 +46,7 @@ def _change(config: dict[str, Any], override: overrides.ParsedOverride, refuse: 
         raise ConfigError([Fault(key, problem)])
     if override.sweeps:
         raise ConfigError([Fault(key, f"{override.text} is more than one value, give one")])
-    if key in overrides.groups():
+    if key in folders.groups():
         config[key] = chosen(key, override.text)
     else:
         _put(config, key, override.parsed.value())
@@ -54,10 +54,10 @@ def _change(config: dict[str, Any], override: overrides.ParsedOverride, refuse: 
 
 def chosen(group: str, name: str) -> dict[str, Any]:
     """The section that `group=NAME` stands for. Raises ConfigError if there is no such choice."""
-    known = overrides.choices(group)
+    known = folders.choices(group)
     if name not in known:
         raise ConfigError([Fault(group, f"unknown {show(name)}, {nearest(name, known)}")])
-    with initialize_config_dir(str(overrides.CONFIGS), version_base="1.3"):
+    with initialize_config_dir(str(folders.CONFIGS), version_base="1.3"):
         composed = compose("config", [f"{group}={name}"])
     content = OmegaConf.to_container(composed[group], resolve=False)
     assert isinstance(content, dict)

@@ -21,7 +21,7 @@ from cnn.schedules import RunLength
 from cnn.summary import summarise, table
 from runners.config.schema import Config
 from runners.data import Dataset
-from runners.errors import RunFailed, shell_argument
+from runners.errors import RunFailed, program, shell_argument
 from runners.files import checkpoint, metrics_csv
 from runners.files.metrics_csv import Row
 from runners.files.run_directory import RunDirectory, new_name
@@ -225,7 +225,7 @@ def _resume_command(directory: RunDirectory, config: Config) -> str:
     given = [shell_argument("resume", directory.path)]
     if files:
         given.append(shell_argument("extensions", files if isinstance(files, str) else f"[{','.join(files)}]"))
-    return " ".join(["python run.py", *given])
+    return " ".join([program("train"), *given])
 
 
 def versions() -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runners.cli import train
-from runners.config import overrides
+from runners.config import folders
 from tests.runners.conftest import Run, faults
 
 SEVERAL = "is more than one value, add -m to sweep"
@@ -218,8 +218,8 @@ def test_the_projects_own_configs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     configs = tmp_path_factory.mktemp("project") / "configs"
-    shutil.copytree(overrides.CONFIGS, configs)
-    monkeypatch.setattr(overrides, "CONFIGS", configs)
+    shutil.copytree(folders.CONFIGS, configs)
+    monkeypatch.setattr(folders, "CONFIGS", configs)
     file = configs / "config.yaml"
     file.write_text(file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
     monkeypatch.setattr("sys.argv", ["run.py"])

@@ -14,7 +14,7 @@ from cnn.losses import LOSSES
 from cnn.optimizers import OPTIMIZERS
 from cnn.schedules import SCHEDULES
 from runners.cli import train
-from runners.config import overrides, schema
+from runners.config import folders, schema
 from runners.data.sources import SOURCES, cifar10
 from runners.tasks.registry import TASKS
 from runners.training import debug
@@ -30,7 +30,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.figures
-@pytest.mark.parametrize("name", overrides.choices("model"))
+@pytest.mark.parametrize("name", folders.choices("model"))
 def test_models(name: str) -> None:
     """Two batches of training, validation and test."""
     clips = ["data=moving_mnist", "model.classes=8"] if name == "conv3d" else []
@@ -51,7 +51,7 @@ def files(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 @pytest.mark.figures
-@pytest.mark.parametrize("name", overrides.choices("data"))
+@pytest.mark.parametrize("name", folders.choices("data"))
 def test_data(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     classes = files(name, tmp_path / "here", monkeypatch)
     typed = [f"data.path={tmp_path / 'here'}", "data.val_examples=20"] if (tmp_path / "here").exists() else []
@@ -62,12 +62,12 @@ def test_data(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_config_of_data_lists_every_argument(name: str) -> None:
     constructor: Any = SOURCES[name]
-    listed = yaml.safe_load((overrides.CONFIGS / "data" / f"{name}.yaml").read_text(encoding="utf-8"))
+    listed = yaml.safe_load((folders.CONFIGS / "data" / f"{name}.yaml").read_text(encoding="utf-8"))
     assert list(listed) == ["name", *model_of(constructor).model_fields]
 
 
 @pytest.mark.figures
-@pytest.mark.parametrize("name", overrides.choices("experiment"))
+@pytest.mark.parametrize("name", folders.choices("experiment"))
 def test_experiments(name: str) -> None:
     assert train.main([f"experiment={name}", "debug=fast", "batch_size=8"]) == 0
     (summary,) = Path("outputs").rglob("summary.json")
@@ -79,7 +79,7 @@ def test_experiments(name: str) -> None:
     [
         f"{group}={name}"
         for group in ("augment", "optimizer", "loss", "schedule", "task")
-        for name in overrides.choices(group)
+        for name in folders.choices(group)
     ],
 )
 def test_choices(choice: str, run: Run) -> None:
@@ -91,16 +91,26 @@ ARGUMENTS: dict[str, Any] = {"optimizer": OPTIMIZERS, "loss": LOSSES, "schedule"
 
 @pytest.mark.parametrize(("group", "name"), [(group, name) for group in ARGUMENTS for name in ARGUMENTS[group]])
 def test_a_config_lists_every_argument_with_its_default(group: str, name: str) -> None:
-    listed = yaml.safe_load((overrides.CONFIGS / group / f"{name}.yaml").read_text(encoding="utf-8"))
+    listed = yaml.safe_load((folders.CONFIGS / group / f"{name}.yaml").read_text(encoding="utf-8"))
     defaults = {key: field.default for key, field in model_of(ARGUMENTS[group][name]).model_fields.items()}
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
     assert listed == {"name": name, **plain}
 
 
 def test_every_group_and_name_is_known_to_the_schema() -> None:
-    assert set(overrides.groups()) == {*schema.sections(["model"]), "experiment", "debug"}
-    assert set(overrides.choices("debug")) == {*debug.REPORTS, "fast"}
+    assert set(folders.groups()) == {*schema.sections(["model"]), "experiment", "debug"}
+    assert set(folders.choices("debug")) == {*debug.REPORTS, "fast"}
     registries: dict[str, Any] = {"data": SOURCES, "optimizer": OPTIMIZERS, "loss": LOSSES}
     registries |= {"schedule": SCHEDULES, "task": TASKS}
     for group, registry in registries.items():
-        assert set(overrides.choices(group)) == set(registry)
+        assert set(folders.choices(group)) == set(registry)
+
+
+def test_configs_in_the_working_directory_are_choices(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("configs/optimizer").mkdir(parents=True)
+    Path("configs/optimizer/mine.yaml").write_text("{name: sgd, lr: 0.25}")
+    assert run("optimizer=mine", "--cfg", "job") == 0
+    assert "lr: 0.25" in capsys.readouterr().out
+    Path("other").mkdir()
+    assert run("optimizer=mine", "--config-dir", "other") == 2
+    assert "optimizer: unknown 'mine'" in capsys.readouterr().err

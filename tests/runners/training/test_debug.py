@@ -19,7 +19,7 @@ from cnn.layers.activation import ReLU
 from cnn.ops.cpu import conv as direct
 from cnn.ops.cpu.kernels import norm as norm_kernels
 from cnn.ops.cpu.kernels import window as window_kernels
-from runners.config import overrides
+from runners.config import folders
 from runners.errors import DebugFailed
 from runners.files import metrics_csv
 from runners.training import debug
@@ -168,7 +168,7 @@ def test_a_broken_fast_path_is_caught(
     assert f"wrong: {wrong}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("model", [name for name in overrides.choices("model") if name != "conv3d"])
+@pytest.mark.parametrize("model", [name for name in folders.choices("model") if name != "conv3d"])
 def test_the_gradients_of_every_model_pass(model: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(f"model={model}", "data=mnist", "model.width=4", "debug=gradcheck", "threads=1") == 0
     assert "all gradients agree" in capsys.readouterr().out
