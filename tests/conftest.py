@@ -13,6 +13,7 @@ from hydra._internal.hydra import Hydra
 from hypothesis import settings
 
 from cnn import ops
+from cnn.ops import memory
 from tests.cnn import ledger
 from tests.forks import Forked
 from tools.small_runs import given_mode
@@ -40,6 +41,13 @@ def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """A run's figures take longer than a small run: only tests that are marked `figures` have them drawn."""
     if not request.node.get_closest_marker("figures"):
         monkeypatch.setattr("runners.training.experiment._draw", lambda *arguments: None)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def idle_memory_given_back() -> Iterator[None]:
+    """Tests draw tensors of thousands of sizes, and what is kept of each would fill two gigabytes."""
+    yield
+    memory.empty_cache()
 
 
 @pytest.fixture

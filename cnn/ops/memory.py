@@ -43,6 +43,10 @@ class Pool:
         self._leases[key] = weakref.ref(lease, lambda _: self._release(key, memory))
         return torch.from_numpy(lease)
 
+    def clear(self) -> None:
+        """Free all idle memory."""
+        self._free, self.idle = {}, 0
+
     def _release(self, key: int, memory: np.ndarray) -> None:
         del self._leases[key]
         if not self._make_room(memory.nbytes):
@@ -70,6 +74,11 @@ def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
 
 
 _POOL = Pool()
+
+
+def empty_cache() -> None:
+    """Free the memory that is kept for later: up to 2 GiB, if tensors had many different sizes."""
+    _POOL.clear()
 
 
 def empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:

@@ -72,7 +72,10 @@ def test_idle_memory_is_bounded() -> None:
     assert 0 < pool.idle <= 10_000
     kept = pool.empty((8500,), torch.uint8)
     assert pool.idle <= 10_000 - 8500  # the size used last was kept for the longest
+    pool.clear()
+    assert pool.idle == 0
     del kept
+    assert pool.idle == 8500  # what was in use comes back as before
 
 
 @pytest.mark.parametrize(

@@ -357,6 +357,13 @@ def test_the_start_that_compiles_says_so_and_gives_the_same_bits_as_the_next(
         assert np.array_equal(weights, second.networks["model"].weights[name])
 
 
+@pytest.mark.parametrize("start", [["run.py"], ["predict.py"], ["-m", "runners.evaluate"]], ids=" ".join)
+def test_without_the_packages_a_command_says_how_to_get_them(start: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-S", *start], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"error: \w+ is not installed for \S+: use .venv/bin/python, .*\n", done.stderr)
+
+
 def test_predict_and_evaluate_as_processes(run: Run, tmp_path: Path) -> None:
     assert run("run_dir=a", "epochs=1") == 0
     done = subprocess.run(PREDICT, cwd=tmp_path, capture_output=True, text=True)
