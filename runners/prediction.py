@@ -12,7 +12,7 @@ from torch import Tensor
 
 from runners.errors import CheckpointError, ImageError, printable, program
 from runners.files import checkpoint
-from runners.files.checkpoint import Checkpoint
+from runners.files.content import Checkpoint
 from runners.pictures.digits import prepare_digit
 from runners.pictures.reading import Prepared, prepare_plain, read_picture
 from runners.tasks.registry import saved_task

@@ -8,7 +8,7 @@ from cnn.losses import LOSSES
 from runners.data import Description
 from runners.errors import CheckpointError
 from runners.files import checkpoint
-from runners.files.checkpoint import Checkpoint
+from runners.files.content import Checkpoint
 from runners.tasks.classification import Classification
 from runners.tasks.task import Task
 

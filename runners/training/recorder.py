@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from cnn.schedules import RunLength
 from runners.files import checkpoint, metrics_csv
-from runners.files.checkpoint import Checkpoint
+from runners.files.content import Checkpoint
 from runners.files.metrics_csv import Row
 from runners.files.run_directory import RunDirectory
 from runners.tasks.task import Task

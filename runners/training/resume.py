@@ -18,7 +18,7 @@ from runners.config.schema import Config
 from runners.data import Dataset
 from runners.errors import CheckpointError, DataError, RunDirectoryError, printable, shell_argument, short
 from runners.files import atomic, checkpoint
-from runners.files.checkpoint import Checkpoint
+from runners.files.content import Checkpoint
 from runners.files.run_directory import RunDirectory
 from runners.files.status import now
 from runners.signals import watch_signals

@@ -14,7 +14,8 @@ from runners.config import extensions
 from runners.config.schema import Config, of_network
 from runners.data import Dataset
 from runners.errors import CheckpointError
-from runners.files.checkpoint import Checkpoint, SavedData, SavedNetwork, SavedProgress, arrays, tensors
+from runners.files.checkpoint import arrays, tensors
+from runners.files.content import Checkpoint, SavedData, SavedNetwork, SavedProgress
 from runners.files.metrics_csv import Row
 from runners.tasks.divergence import Diverged
 from runners.tasks.sums import Sums

@@ -135,10 +135,11 @@ def _child(train: Callable[[list[str]], int], job: dict[str, Any]) -> None:
 def _tell_saves(told: int) -> None:
     """Each checkpoint that is saved leaves a line, once it is."""
     from runners.files import checkpoint
+    from runners.files.content import Checkpoint
 
     save = checkpoint.save
 
-    def saved(file: Path, content: checkpoint.Checkpoint) -> None:
+    def saved(file: Path, content: Checkpoint) -> None:
         save(file, content)
         os.write(told, f"{file.stem} {content.step}\n".encode())
 

@@ -29,6 +29,7 @@ import pytest
 from runners.cli import train
 from runners.exit_codes import COMPILING_MESSAGE
 from runners.files import checkpoint, metrics_csv
+from runners.files.content import Checkpoint
 from runners.files.status import state as state_of
 from runners.tasks.classification import Classification
 from tests.forks import Forked
@@ -163,7 +164,7 @@ def test_a_signal_that_a_callback_of_compiled_code_swallows_is_raised_once_more(
 def test_a_signal_before_the_first_step_is_heeded_when_that_begins(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     sound = checkpoint.save
 
-    def save(file: Path, content: checkpoint.Checkpoint) -> None:
+    def save(file: Path, content: Checkpoint) -> None:
         sound(file, content)
         os.kill(os.getpid(), signal.SIGINT)
 

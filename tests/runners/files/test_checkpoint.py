@@ -24,6 +24,7 @@ from runners.cli import evaluate, predict
 from runners.config import schema
 from runners.errors import CheckpointError
 from runners.files import checkpoint, plain_pickle, safe_unpickler
+from runners.files.content import Checkpoint
 from runners.tasks.registry import saved_task
 from runners.training import snapshot
 from runners.training.progress import Progress
@@ -351,7 +352,7 @@ def test_rows_that_no_epoch_ends_with_are_refused(change: dict[str, float], tmp_
             assert _restored(checkpoint.load(tmp_path / "x.pkl")).rows == [row]
 
 
-def _restored(content: checkpoint.Checkpoint) -> Progress:
+def _restored(content: Checkpoint) -> Progress:
     """What a resume makes of a checkpoint."""
     network = build_model(content.networks["model"].model, (1, 2, 2))
     config = schema.parse(yaml.safe_load(CONFIG))
@@ -390,7 +391,7 @@ def test_models_as_deep_as_they_are_allowed_are_saved_and_read(depth: int, tmp_p
         layers = [{"concat": {"branches": [layers]}}]
     model = {"layers": [*layers, "flatten", {"linear": {"out_features": 2}}]}
     content = usable_but(model=model, config={"epochs": 1, "model": model})
-    checkpoint.save(tmp_path / "x.pkl", checkpoint.Checkpoint(**content))
+    checkpoint.save(tmp_path / "x.pkl", Checkpoint(**content))
     checkpoint.rebuild(checkpoint.load(tmp_path / "x.pkl"))
 
 
@@ -472,7 +473,7 @@ def test_a_broken_last_gives_way_to_previous(tmp_path: Path, caplog: pytest.LogC
     folder = tmp_path / "checkpoints"
     folder.mkdir()
     for step in (1, 2, 3):
-        checkpoint.save(folder / "last.pkl", checkpoint.Checkpoint(**usable() | {"step": step}))
+        checkpoint.save(folder / "last.pkl", Checkpoint(**usable() | {"step": step}))
     assert sorted(file.name for file in folder.iterdir()) == ["last.pkl", "previous.pkl"]
     assert checkpoint.load_run(tmp_path, "last").step == 3
     assert caplog.messages == []

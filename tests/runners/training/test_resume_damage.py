@@ -15,6 +15,7 @@ import yaml
 from runners.cli import train
 from runners.files import checkpoint, metrics_csv, plain_pickle
 from runners.files import status as status_file
+from runners.files.content import Checkpoint
 from runners.files.status import state as state_of
 from tests.runners.conftest import Run
 from tests.runners.outcomes import status, stop_at
@@ -60,7 +61,7 @@ def test_a_broken_last_gives_way_to_previous(
     spared: list[int] = []
     sound = checkpoint.save
 
-    def look(file: Path, content: checkpoint.Checkpoint) -> None:
+    def look(file: Path, content: Checkpoint) -> None:
         if not spared:  # the first save must not put what is broken in the place of what is whole
             spared.append(checkpoint.load(LAST).step)
         sound(file, content)
