@@ -121,6 +121,17 @@ class Checkpoint(BaseModel):
 
     _file: Path | None = None
 
+    @model_validator(mode="after")
+    def _check_consistency(self) -> Checkpoint:
+        rows, begun = self.progress.rows, self.progress.steps
+        for name, told, counted in (
+            ("epoch", self.epoch, len(rows)),
+            ("step", self.step, begun + (int(rows[-1]["step"]) if rows else 0)),
+        ):
+            if told != counted:
+                raise ValueError(f"{name}: it is {told}, but its progress is that of {name} {counted}")
+        return self
+
     @property
     def place(self) -> str:
         """The file that it was read from."""

@@ -244,8 +244,8 @@ def usable() -> dict[str, Any]:
             "fingerprint": "",
         },
         "config": {"epochs": 1, "model": model},
-        "epoch": 1,
-        "step": 10,
+        "epoch": 0,
+        "step": 0,
         "progress": {"rows": [], "steps": 0, "examples": 0, "sums": {}, "seconds": 0.0},
     }
 
@@ -320,7 +320,11 @@ def test_a_usable_checkpoint_is_rebuilt(tmp_path: Path) -> None:
         {"config": {"model": {}, "epochs": 1, "data": "x"}},
         {"config": {"model": {}, "epochs": 1, "more": [{"x": np.zeros(2)}]}},
         {"config": {"model": {}, "epochs": 1, "loss": "mse"}},
+        {"config": {"model": {}, "epochs": 1, "loss": {"name": "l2"}}},
+        {"config": {"model": {}, "epochs": 1, "task": {"name": "regression"}}},
         {"epoch": -1},
+        {"epoch": 1},
+        {"step": 10},
         {"more": 1},
         *({key: None} for key in ("weights", "model", "input_shape", "mean", "class_names", "config", "optimizer")),
     ],
@@ -344,7 +348,8 @@ def test_rows_that_no_epoch_ends_with_are_refused(change: dict[str, float], tmp_
     row = dict.fromkeys([*COLUMNS, "step_seconds"], 1.0)
     for changed in ({}, change):
         rows = {"rows": [{name: value for name, value in (row | changed).items() if value is not None}]}
-        plain_pickle.write(tmp_path / "x.pkl", usable_but(progress=usable()["progress"] | rows))
+        content = usable_but(epoch=1, step=1, progress=usable()["progress"] | rows)
+        plain_pickle.write(tmp_path / "x.pkl", content)
         if changed:
             with pytest.raises(CheckpointError, match="row 1 "):
                 _restored(checkpoint.load(tmp_path / "x.pkl"))
@@ -469,11 +474,16 @@ def test_a_disk_that_lies_is_found_out(file: Path, monkeypatch: pytest.MonkeyPat
 plain_pickle_seal = plain_pickle.seal
 
 
+def after(step: int) -> dict[str, Any]:
+    """The content of a usable checkpoint that was saved after this step of the first epoch."""
+    return usable_but(step=step, progress=usable()["progress"] | {"steps": step, "examples": step})
+
+
 def test_a_broken_last_gives_way_to_previous(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path / "checkpoints"
     folder.mkdir()
     for step in (1, 2, 3):
-        checkpoint.save(folder / "last.pkl", Checkpoint(**usable() | {"step": step}))
+        checkpoint.save(folder / "last.pkl", Checkpoint(**after(step)))
     assert sorted(file.name for file in folder.iterdir()) == ["last.pkl", "previous.pkl"]
     assert checkpoint.load_run(tmp_path, "last").step == 3
     assert caplog.messages == []
