@@ -36,8 +36,9 @@ class Loss:
         """Raise ConfigError if an argument, which is the fault's place, doesn't fit this number of outputs."""
 
     def share(self, labels: Tensor) -> Tensor | int:
-        """The weight of a batch with these classes [N] in the mean over several batches."""
-        return len(labels)
+        """The weight of a batch with these classes [*S, N] in the mean over several batches, which is what `forward`
+        divides the batch's sum by. Where it is 0 there is no mean, and `forward` gives the sum."""
+        return labels.numel()
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
         raise NotImplementedError
@@ -55,8 +56,9 @@ class CrossEntropy(Loss):
     Forward:  L = sum over n, c of q_nc (log sum over k of exp(z_nk) - z_nc) / W,   W = sum over n of w_(t_n)
     Backward: dz_nc = (Q_n softmax(z_n)_c - q_nc) / W,   Q_n = sum over c of q_nc
 
-    Computed from z - max z: no overflow, no log 0. If all targets have weight 0 there is no mean: L and dz are then 0,
-    and the batch has no effect (torch gives NaN).
+    Computed from z - max z: no overflow, no log 0. If all targets have weight 0 there is no mean (torch gives NaN or
+    infinity): L and dz are then the sums, with W = 1. Without label smoothing these are 0. With it, the other classes
+    have a part in them, which counts in the mean over several batches.
 
     Shapes: logits z [K, *S, N], target [*S, N] of integers in [0, K), weight [K].
     Source: Goodfellow, Bengio & Courville 2016, "Deep Learning", section 6.2.2.3; label smoothing: Szegedy et al. 2016,
@@ -78,7 +80,7 @@ class CrossEntropy(Loss):
 
     def share(self, labels: Tensor) -> Tensor | int:
         if self.weight is None:
-            return len(labels)
+            return labels.numel()
         return torch.tensor(self.weight, dtype=torch.float64, device=labels.device)[labels].sum()
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:

@@ -14,7 +14,7 @@ def cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     """The weighted mean of the negative log-likelihood of the targets under softmax(logits), and its gradient.
 
-    See `cnn.losses.CrossEntropy` for the formulas.
+    See `cnn.losses.CrossEntropy` for the formulas. If all targets have weight 0, these are sums instead.
     logits [K, L], target [L], weight [K] -> value [], dlogits [K, L]. Raises IndexError for unknown classes.
     """
     check_shape(target, logits.shape[1:], "target")

@@ -63,7 +63,8 @@ class Classification(Task):
     def train_step(self, batches: Sequence[Batch], step: Step, sums: Sums) -> None:
         """Forward, loss and backward of each batch, then one step of the optimizer.
 
-        As losses are means, each batch's gradient is weighted by its share of the whole.
+        As losses are means, each batch's gradient is weighted by its share of the whole. Where the whole has no weight
+        there is no mean, and the step has no gradient.
         """
         trained = self.trained["model"]
         trained.graph.flat.grad.zero_()
@@ -74,7 +75,7 @@ class Classification(Task):
             loss, loss_cache = self.loss.forward(y, self._target(batch.targets, y))
             dy = self.loss.backward(loss_cache)
             if whole is not None:
-                dy *= share / whole
+                dy *= _divisor(share) / whole
             self.scored.backward(dy, cache, need_dx=False)
             self._add(sums, batch, loss, share, y.argmax(0))
         trained.update(step, sums.total("loss"))
@@ -132,7 +133,7 @@ class Classification(Task):
         return self.graphs[name].without_last(self.loss.contains), self.loss, self._target(targets, like)
 
     def _add(self, sums: Sums, batch: Batch, loss: Tensor, share: Tensor | int, predicted: Tensor) -> None:
-        sums.add("loss", loss * share, share)
+        sums.add("loss", loss * _divisor(share), share)
         sums.add("accuracy", (predicted == batch.targets).sum(), len(batch))
 
     def _target(self, classes: Tensor, y: Tensor) -> Tensor:
@@ -140,18 +141,23 @@ class Classification(Task):
 
 
 def _whole(shares: Sequence[Tensor | int], step: Step) -> Tensor | int | None:
-    """The sum of the shares of all batches and processes; None if there is only one batch.
+    """The sum of the shares of all batches and processes; None if there is only one batch, and it surely has a mean.
 
-    If no class in these batches has a weight, the sum is 0, and 1 replaces it.
+    If no class in these batches has a weight, the sum is 0, and infinity replaces it.
     """
     reduce = step.mode.reduce
-    if len(shares) == 1 and reduce is None:
+    if len(shares) == 1 and reduce is None and not isinstance(shares[0], Tensor):
         return None
     whole = sum(shares)
     if reduce is not None:
         whole = torch.as_tensor(whole, dtype=torch.float64).clone()
         reduce(whole)
-    return whole.masked_fill(whole == 0, 1) if isinstance(whole, Tensor) else whole
+    return whole.masked_fill(whole == 0, torch.inf) if isinstance(whole, Tensor) else whole
+
+
+def _divisor(share: Tensor | int) -> Tensor | int:
+    """What a loss divides a batch's sum by: its share, or 1 if that is 0."""
+    return share.masked_fill(share == 0, 1) if isinstance(share, Tensor) else share
 
 
 def one_hot(classes: Tensor, like: Tensor) -> Tensor:

@@ -20,6 +20,6 @@ def cross_entropy(
     if label_smoothing:
         value = value + (spread * (log_total - shifted)).sum()
     norm = wanted.sum()
-    norm = norm.masked_fill(norm == 0, torch.inf)
+    norm = norm.masked_fill(norm == 0, 1)
     gradient = exponentials.div_(total).mul_(hit + spread.sum()).sub_(spread)
     return value / norm, gradient.scatter_add_(0, target[None], -hit[None]).div_(norm)

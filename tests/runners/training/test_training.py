@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cnn import Cache, Layer, Mode, Sequential, build_model
 from cnn.layers import LAYERS
@@ -18,6 +18,7 @@ from cnn.losses import LOSSES, CrossEntropy
 from cnn.schedules import Cosine, RunLength
 from runners.data.batches import Batch
 from runners.files import checkpoint, metrics_csv
+from runners.tasks.sums import Sums
 from runners.training import evaluation
 from tests.classifier import classifier, train_step
 from tests.runners.conftest import Run
@@ -210,6 +211,40 @@ def test_accumulated_batches_with_class_weights_are_one_large_batch() -> None:
         found.append((net.flat.grad.clone(), means["train/loss"]))
     assert torch.allclose(found[0][0], found[1][0], rtol=1e-9, atol=1e-12)
     assert found[0][1] == pytest.approx(found[1][1], rel=1e-9)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_classes_without_weight_count_in_a_group_as_in_one_large_batch(smoothing: float, kernel_set: str) -> None:
+    """A batch may have only such classes: with label smoothing it still has a part in the sums. Checked by torch."""
+    weight = [0.0, 1.0, 2.0, 0.0]
+    whole = examples(6)
+    whole = Batch(whole.x, torch.tensor([0, 0, 1, 3, 2, 0]))
+    cuts = [slice(0, 2), slice(2, 3), slice(3, 4), slice(4, 6)]
+    parts = [Batch(whole.x[..., cut].contiguous(), whole.targets[cut]) for cut in cuts]
+    net = network()
+    logits = net.forward(whole.x, Mode(train=False))[0].T.requires_grad_()
+    expected = nn.CrossEntropyLoss(torch.tensor(weight).double(), label_smoothing=smoothing)(logits, whole.targets)
+    expected.backward()
+    assert logits.grad is not None
+    net.backward(logits.grad.T.contiguous(), net.forward(whole.x, Mode(train=True))[1])
+    for batches in ([whole], parts):
+        task, sums = classifier(network(), CrossEntropy(weight, smoothing)), Sums()
+        means = train_step(task, batches)
+        assert torch.allclose(task.graphs["model"].flat.grad, net.flat.grad, rtol=1e-9, atol=1e-12)
+        assert means["train/loss"] == pytest.approx(expected.item(), rel=1e-9)
+        for batch in batches:
+            task.graphs["model"].load_state(network().state())
+            task.evaluate(batch, sums)
+        assert sums.means("val")["val/loss"] == pytest.approx(expected.item(), rel=1e-9)
+
+
+def test_a_step_without_any_weight_changes_nothing(kernel_set: str) -> None:
+    whole = Batch(examples(4).x, torch.tensor([0, 3, 3, 0]))
+    parts = [Batch(whole.x[..., cut].contiguous(), whole.targets[cut]) for cut in (slice(0, 3), slice(3, 4))]
+    for batches in ([whole], parts):
+        task = classifier(network(), CrossEntropy([0.0, 1.0, 2.0, 0.0], label_smoothing=0.2))
+        assert train_step(task, batches)["train/loss"] == 0
+        assert not task.graphs["model"].flat.grad.any()
 
 
 @pytest.mark.parametrize(("loss", "last"), [("bce_with_logits", []), ("l2", []), ("cross_entropy", ["softmax"])])

@@ -84,7 +84,7 @@ def part(whole: Batch, world: World) -> Batch:
     return Batch(whole.x[..., here].contiguous(), whole.targets[here])
 
 
-LOSS_ARGUMENTS: dict[str, dict[str, Any]] = {"cross_entropy": {"weight": [1.0, 0.2, 3.0]}}
+LOSS_ARGUMENTS: dict[str, dict[str, Any]] = {"cross_entropy": {"weight": [1.0, 0.2, 3.0], "label_smoothing": 0.1}}
 
 
 def made(loss: str, optimizer: Any) -> Classification:
@@ -115,6 +115,19 @@ def test_two_threads_follow_one_on_the_whole_batch(loss: str, accumulate: int, k
         for name, tensor in state.items():  # running means and variances too
             assert torch.allclose(its_state[name], tensor, rtol=1e-10, atol=1e-12), name
         assert its_means == pytest.approx(means, rel=1e-10)
+
+
+def test_a_process_whose_examples_have_no_weight_has_its_part_in_the_smoothing() -> None:
+    def train(world: World) -> Tensor:
+        task = made("cross_entropy", SGD(0.1))
+        task.loss = LOSSES["cross_entropy"](weight=[0.0, 1.0, 2.0], label_smoothing=0.3)
+        whole = Batch(batch(6, 1).x, torch.tensor([0, 0, 1, 2, 0, 1]))
+        task.train_step([part(whole, world)], Step(0, LENGTH, Mode(train=True, reduce=world.reduce)), Sums())
+        return task.graphs["model"].flat.data
+
+    expected = train(Alone())
+    for found in together(2, train):
+        assert (found - expected).abs().max() / expected.abs().max() < 1e-10
 
 
 def test_where_one_meets_an_infinity_all_stop_and_change_nothing() -> None:

@@ -25,7 +25,7 @@ def cross_entropy(logits, target, weight, label_smoothing, gradient):
             strays += 1
     if strays:
         return 0.0, strays
-    share = 0.0 if norm == 0 else 1 / norm
+    share = 1.0 if norm == 0 else 1 / norm
     spread = label_smoothing / K
     losses = np.zeros((L + COLUMNS - 1) // COLUMNS)
     for part in prange(losses.size):
