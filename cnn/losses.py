@@ -98,9 +98,9 @@ class BCEWithLogits(Loss):
     """The binary cross entropy of targets and the sigmoid of the logits, for each value separately, as
     `torch.nn.BCEWithLogitsLoss`.
 
-    Forward:  L = mean of (1 - t) z + a log(1 + exp(-z)),   a = 1 + (pos_weight - 1) t,
-              log(1 + exp(-z)) = log(1 + exp(-|z|)) + max(-z, 0), so that nothing overflows
-    Backward: dz = ((1 - t) - a / (1 + exp(z))) / M for M values; without weights (sigmoid(z) - t) / M
+    Forward:  L = mean of a r(z) + (1 - t) r(-z),   a = pos_weight * t,
+              r(z) = log(1 + exp(-z)) = log(1 + exp(-|z|)) + max(-z, 0), so that nothing overflows or cancels
+    Backward: dz = ((1 - t) sigmoid(z) - a sigmoid(-z)) / M for M values; without weights (sigmoid(z) - t) / M
 
     Shapes: logits z and t [K, *S, N], t in [0, 1]; pos_weight [K], the weight of a class's positive targets.
     Source: Goodfellow, Bengio & Courville 2016, "Deep Learning", section 6.2.2.2.
@@ -118,17 +118,17 @@ class BCEWithLogits(Loss):
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
         _check_shape(prediction, target)
-        factor = self._factor(target)
-        value = ((1 - target) * prediction + factor * minus_log_sigmoid(prediction)).mean()
-        return value, Cache((prediction, target, factor))
+        positive = target if self.pos_weight is None else _per_class(self.pos_weight, target) * target
+        value = (positive * minus_log_sigmoid(prediction) + (1 - target) * minus_log_sigmoid(-prediction)).mean()
+        return value, Cache((prediction, target, positive))
 
     def backward(self, cache: Cache) -> Tensor:
-        prediction, target, factor = cache.take()
-        gradient: Tensor = (1 - target) - factor / (1 + torch.exp(prediction))
+        prediction, target, positive = cache.take()
+        odds = torch.exp(prediction)
+        complement = 1 / (1 + odds)
+        sigmoid = torch.where(prediction < 0, odds * complement, 1 - complement)  # far below 0, 1 - complement is 0
+        gradient: Tensor = (1 - target) * sigmoid - positive / (1 + odds)
         return gradient.div_(gradient.numel())
-
-    def _factor(self, target: Tensor) -> Tensor | float:
-        return 1.0 if self.pos_weight is None else 1 + (_per_class(self.pos_weight, target) - 1) * target
 
 
 def minus_log_sigmoid(z: Tensor) -> Tensor:

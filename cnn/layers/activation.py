@@ -88,13 +88,14 @@ class ELU(Activation):
     """Approach -alpha smoothly below zero.
 
     Forward:  y = x where x > 0, else alpha * (exp(x) - 1)
-    Backward: dx = dy where x > 0, else dy * (y + alpha), which is dy * alpha * exp(x)
+    Backward: dx = dy where x > 0, else dy * alpha * exp(x)
 
     Shapes: x, y [C, *S, N]. Source: Clevert, Unterthiner & Hochreiter 2016, "Fast and accurate deep network learning by
     exponential linear units (ELUs)", eq. 16.
     """
 
     kind = "elu"
+    keeps = "x"
 
     def __init__(self, alpha: PositiveFloat = 1.0) -> None:
         self.alpha = alpha
@@ -102,8 +103,8 @@ class ELU(Activation):
     def function(self, x: Tensor, /) -> Tensor:
         return torch.where(x > 0, x, self.alpha * torch.expm1(x))
 
-    def gradient(self, dy: Tensor, y: Tensor, /) -> Tensor:
-        return torch.where(y > 0, dy, dy * (y + self.alpha))
+    def gradient(self, dy: Tensor, x: Tensor, /) -> Tensor:
+        return torch.where(x > 0, dy, dy * (self.alpha * torch.exp(x)))
 
 
 class Sigmoid(Activation):
@@ -171,6 +172,7 @@ class GELU(Activation):
     Backward: dx = dy * (P + x * P'),  P' = exp(-x^2 / 2) / sqrt(2 pi);
               with `approximate: tanh`, P' = (1 - tanh^2 u) / 2 * sqrt(2 / pi) * (1 + 3 * 0.044715 x^2)
 
+    Below zero, where these sums and differences cancel, from 1 + erf z = erfc(-z) and 1 + tanh u = 2 sigmoid(2 u).
     Shapes: x, y [C, *S, N]. Source: Hendrycks & Gimpel 2016, "Gaussian error linear units (GELUs)", section 2.
     """
 
@@ -190,17 +192,22 @@ class GELU(Activation):
 
     def _probability(self, x: Tensor) -> Tensor:
         """P."""
-        return (1 + (torch.erf(x / math.sqrt(2)) if self.approximate == "none" else self._bent(x))) / 2
+        if self.approximate == "none":
+            return torch.where(x < 0, torch.erfc(x / -math.sqrt(2)), 1 + torch.erf(x / math.sqrt(2))) / 2
+        u = self._argument(x)
+        return torch.where(x < 0, logistic(2 * u), (1 + hyperbolic_tangent(u)) / 2)
 
     def _density(self, x: Tensor) -> Tensor:
         """P', the derivative of P."""
         if self.approximate == "none":
             return torch.exp(x.square() / -2) / math.sqrt(2 * math.pi)
-        return (1 - self._bent(x).square()) / 2 * self.SCALE * (1 + 3 * self.CUBIC * x.square())
+        u = self._argument(x)
+        slope = torch.where(x < 0, 2 * logistic(2 * u) * logistic(-2 * u), (1 - hyperbolic_tangent(u).square()) / 2)
+        return slope * self.SCALE * (1 + 3 * self.CUBIC * x.square())
 
-    def _bent(self, x: Tensor) -> Tensor:
-        """tanh u."""
-        return hyperbolic_tangent(self.SCALE * (x + self.CUBIC * x**3))
+    def _argument(self, x: Tensor) -> Tensor:
+        """u."""
+        return self.SCALE * (x + self.CUBIC * x**3)
 
 
 class Softmax(Activation):

@@ -230,6 +230,41 @@ def test_activations_at_the_ends(entry: Entry) -> None:
     assert max(compare(network, sequence([entry], (3,)), x, Mode(train=True)).values()) <= 1e-6
 
 
+def elu(x: float) -> tuple[float, float]:
+    return math.expm1(x), math.exp(x)
+
+
+def gelu(x: float) -> tuple[float, float]:
+    probability = math.erfc(-x / math.sqrt(2)) / 2
+    return x * probability, probability + x * math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+
+
+def gelu_by_tanh(x: float) -> tuple[float, float]:
+    u, slope = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3), math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)
+    probability = 1 / (1 + math.exp(-2 * u))
+    return x * probability, probability + x * 2 * probability * (1 - probability) * slope
+
+
+@pytest.mark.parametrize(
+    ("entry", "exact", "start", "end"),
+    [
+        ("elu", elu, -80, -3),
+        ({"gelu": {"approximate": "none"}}, gelu, -11, -3),
+        ({"gelu": {"approximate": "tanh"}}, gelu_by_tanh, -9, -3),
+    ],
+)
+def test_the_tails_of_activations_far_below_zero(entry: Entry, exact: Any, start: float, end: float) -> None:
+    """Tiny values and gradients have the digits of float32, instead of being rounded away next to a 1."""
+    x = torch.linspace(start, end, 50)[None]
+    y, cache = (network := build_model({"layers": [entry]}, (1,))).forward(x, Mode(train=True))
+    dy = normal((1, 50), 1).float()
+    dx = network.backward(dy, cache)
+    values, slopes = torch.tensor([exact(value) for value in x[0].tolist()], dtype=torch.float64).T
+    assert torch.allclose(y[0].double(), values, rtol=1e-4, atol=0)
+    assert dx is not None
+    assert torch.allclose(dx[0].double(), slopes * dy[0], rtol=1e-4, atol=0)
+
+
 @pytest.mark.parametrize("kind", ["dropout", "dropout2d"])
 def test_dropout_drops_its_share_and_keeps_the_mean(kind: str) -> None:
     x = torch.ones(50, 4, 4, 100)

@@ -124,6 +124,23 @@ def test_bce_of_huge_logits_is_finite() -> None:
     assert loss.backward(cache).flatten().tolist() == pytest.approx([0.0, -1 / 3, 1 / 3])
 
 
+@pytest.mark.parametrize("pos_weight", [None, [3.0]])
+def test_bce_keeps_the_tails_of_both_targets(pos_weight: list[float] | None) -> None:
+    """A loss of 1e-8 isn't rounded away next to the logit, in value and gradient, on either side."""
+    loss = LOSSES["bce_with_logits"](**({"pos_weight": pos_weight} if pos_weight else {}))
+    weight = pos_weight[0] if pos_weight else 1.0
+    for z in [1.0, 5.0, 17.0, 18.0, 30.0, 80.0]:
+        for target, factor, sign in ((0.0, 1.0, -1.0), (1.0, weight, 1.0)):
+            value, cache = loss.forward(torch.tensor([[sign * z]]), torch.tensor([[target]]))
+            gradient = loss.backward(cache)
+            logit = torch.tensor(-z, dtype=torch.float64, requires_grad=True)
+            expected = factor * nn.functional.softplus(logit, threshold=100)
+            expected.backward()
+            assert logit.grad is not None
+            assert value.item() == pytest.approx(expected.item(), rel=1e-6)
+            assert gradient.item() == pytest.approx(-sign * logit.grad.item(), rel=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["l1", "l2", "huber", "bce_with_logits"])
 def test_other_shapes_are_refused(kind: str) -> None:
     with pytest.raises(ValueError, match=r"the prediction is \[3, 2\], the target \[3, 1\]"):
