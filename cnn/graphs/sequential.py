@@ -15,6 +15,18 @@ from cnn.text import yaml
 
 Times = Annotated[int, Field(ge=1, le=1000)]
 
+KEEPING_RANGES = {
+    *("identity", "flatten", "reshape", "upsample", "dropout", "dropout2d", "global_avg_pool"),
+    *(f"{pool}_pool{axes}d" for pool in ("max", "avg") for axes in (1, 2, 3)),
+}
+"""Kinds of layers whose outputs are their inputs or means of them (of dropout, but for a scale)."""
+
+RESHAPING = {"identity", "flatten", "reshape"}
+"""Kinds of layers that change no value."""
+
+ELEMENTWISE = {"sigmoid"}
+"""Kinds of activations that a loss may contain and that commute with any change of shape."""
+
 
 class Sequential(Graph):
     """Layers one after another: y = f_k(...f_2(f_1(x))), and backward dx = f_1'(f_2'(...f_k'(dy))).
@@ -60,15 +72,30 @@ class Sequential(Graph):
         return gradient if need_dx else None
 
     def without_last(self, kind: str | None) -> Sequential:
-        """The same layers, without the last one if it is of this kind, also inside a sequence at the end."""
-        *earlier, (name, last) = self.layers.items()
-        rest = dict(earlier)
-        if isinstance(last, Sequential):
-            rest[name] = last.without_last(kind)
-        elif last.kind != kind:
-            rest[name] = last
+        """The same layers, without the last one if it is of this kind, also inside a sequence at the end.
+
+        Layers that only reshape may follow it, if it then is the same function of their output. The graph has to be
+        built.
+        """
+        channels = self.output_shape(self.input_shape)[0]
+        for path, layer, shape in reversed([*self.walk(self.input_shape)]):
+            if layer.kind == kind:
+                same = layer.kind in ELEMENTWISE or shape[0] == channels  # a softmax runs over the channels
+                return self._without(path) if same else self
+            if layer.kind not in RESHAPING and not isinstance(layer, Sequential):
+                break
+        return self
+
+    def _without(self, path: str) -> Sequential:
+        """The same layers, without the one with this dotted path, which leads through sequences only."""
+        name, _, inner = path.partition(".")
+        rest = dict(self.layers)
+        last = rest.pop(name)
+        if inner and isinstance(last, Sequential):
+            rest[name] = last._without(inner)
         shortened = Sequential(rest)
         shortened.place = self.place
+        shortened.input_shape = self.input_shape
         return shortened
 
     @staticmethod
@@ -76,6 +103,19 @@ class Sequential(Graph):
         """Layers before this index need no gradient."""
         trained = (i for i, layer in enumerate(layers) if need_dparams and any(layer.named_parameters()))
         return next(trained, len(layers))
+
+
+def origins(layer: Layer) -> list[Layer]:
+    """The layers that computed a layer's outputs, up to layers after them that keep the range of values.
+
+    In a sequence this is the last one, in other graphs the last one of each branch.
+    """
+    if not isinstance(layer, Graph):
+        return [] if layer.kind in KEEPING_RANGES else [layer]
+    parts = [origins(inner) for inner in layer.layers.values()]
+    if isinstance(layer, Sequential):
+        return next((part for part in reversed(parts) if part), [])
+    return [found for part in parts for found in part]
 
 
 class Repeat(Sequential):

@@ -11,6 +11,7 @@ from torch import Tensor
 from cnn import Graph, Sequential
 from cnn.faults import ConfigError, Fault
 from cnn.graphs.fusion import fuse
+from cnn.graphs.sequential import origins
 from cnn.layers.activation import Softmax
 from cnn.layers.conv import Conv
 from cnn.losses import Loss, minus_log_sigmoid
@@ -32,7 +33,8 @@ class Classification(Task):
     """Training steps and evaluation of a classifier.
 
     Some losses take logits. If a network ends in the activation that its loss already contains, that layer is left out
-    in training and evaluation. Other losses compare the outputs with one-hot targets.
+    in training and evaluation; where that isn't possible, a warning says so. Other losses compare the outputs with
+    one-hot targets.
     """
 
     kind = "classification"
@@ -55,6 +57,19 @@ class Classification(Task):
                 wanted = f"but the data have {data.classes} classes: give [{data.classes}]"
                 faults.append(Fault("model.layers", f"the last, {last}, gives {list(given)}, {wanted}"))
         return faults
+
+    def warnings(self) -> list[str]:
+        """Activations at the end whose output a loss takes as logits, and squashes again."""
+        contained = self.loss.contains
+        if contained is None:
+            return []
+        squashing = {contained, "softmax", "sigmoid", *(["log_softmax"] if contained == "sigmoid" else [])}
+        return [
+            f"model.{layer.place or 'layers'}: its outputs are the logits of the loss {self.loss.kind}, which applies "
+            f"{contained} to them: leave this {layer.kind} out"
+            for layer in origins(self.scored)
+            if layer.kind in squashing
+        ]
 
     def build(self, graphs: Mapping[str, Sequential], loss: Loss) -> None:
         super().build(graphs, loss)

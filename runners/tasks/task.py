@@ -136,6 +136,10 @@ class Task:
         """
         return []
 
+    def warnings(self) -> list[str]:
+        """What is probably a mistake in networks and loss, although it can be trained; reported as training starts."""
+        return []
+
     def build(self, graphs: Mapping[str, Sequential], loss: Loss) -> None:
         """Set the networks and the loss. Called again on a copy with watched layers."""
         self.graphs = graphs

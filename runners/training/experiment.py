@@ -94,6 +94,10 @@ def _train(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) 
     recorder = Recorder(files, listeners(task, plan.length))
     train, val = (setup.batches(config, dataset, split) for split in ("train", "val"))
     _log_summary(task, len(dataset.train))
+    for warning in task.warnings():
+        log.warning("warning: %s", warning)
+        with suppress(OSError):
+            print(f"warning: {warning}", file=sys.stderr)
     Loop(task, plan, progress, train, val, recorder, watch).run()
 
 

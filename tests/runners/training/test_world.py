@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cnn import Mode, build_model
-from cnn.losses import LOSSES
+from cnn.losses import LOSSES, CrossEntropy
 from cnn.optimizers import SGD, Adam
 from cnn.schedules import Cosine, RunLength
 from runners.data.batches import Batch, Batches
@@ -120,7 +120,7 @@ def test_two_threads_follow_one_on_the_whole_batch(loss: str, accumulate: int, k
 def test_a_process_whose_examples_have_no_weight_has_its_part_in_the_smoothing() -> None:
     def train(world: World) -> Tensor:
         task = made("cross_entropy", SGD(0.1))
-        task.loss = LOSSES["cross_entropy"](weight=[0.0, 1.0, 2.0], label_smoothing=0.3)
+        task.loss = CrossEntropy(weight=[0.0, 1.0, 2.0], label_smoothing=0.3)
         whole = Batch(batch(6, 1).x, torch.tensor([0, 0, 1, 2, 0, 1]))
         task.train_step([part(whole, world)], Step(0, LENGTH, Mode(train=True, reduce=world.reduce)), Sums())
         return task.graphs["model"].flat.data
