@@ -144,7 +144,7 @@ class ExampleNorm(Layer):
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
         grouped = x.reshape(self.groups, -1, x.shape[-1])  # [G, M, N]
-        mean = grouped.mean(1, keepdim=True)
+        mean = ops.mean_of(grouped, 1)
         centred = grouped - mean
         rstd = (centred.square().mean(1, keepdim=True) + self.eps).rsqrt()
         xhat = centred.mul_(rstd).view(x.shape)

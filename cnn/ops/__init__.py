@@ -24,6 +24,7 @@ from cnn.ops.norm import (
 from cnn.ops.optimizer import adam
 from cnn.ops.padding import continued, continued_backward
 from cnn.ops.pool import max_pool, max_pool_backward, window_sum, window_sum_backward
+from cnn.ops.reference.norm import mean_of
 from cnn.ops.threads import set_threads
 from cnn.ops.values import Gradients, PoolReLU, Reduce, Route, Running
 from cnn.ops.window import Window
@@ -57,6 +58,7 @@ __all__ = [
     "kernels",
     "max_pool",
     "max_pool_backward",
+    "mean_of",
     "norm_pool_relu",
     "norm_pool_relu_backward",
     "pool_relu_backward",

@@ -8,11 +8,20 @@ from torch import Tensor
 from cnn.ops.values import Gradients, Running
 
 
+def mean_of(x: Tensor, axis: int) -> Tensor:
+    """The mean along an axis, which has one place then, without the rounding errors of a sum of large numbers.
+
+    The mean of what is left of x when an approximate mean is subtracted is small, and so is its error.
+    """
+    mean = x.mean(axis, keepdim=True)
+    return mean + (x - mean).mean(axis, keepdim=True)
+
+
 def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, running: Running, *, training: bool) -> tuple[Tensor, Tensor]:
     rows = x.flatten(1)  # [C, L]
     mean, var = running.mean, running.var
     if training:
-        mean = rows.mean(1)
+        mean = mean_of(rows, 1)[:, 0]
         var = (rows - mean[:, None]).square().mean(1)
         running.mean.lerp_(mean, running.momentum)
         running.var.lerp_(var * (rows.shape[1] / (rows.shape[1] - 1)), running.momentum)
