@@ -56,6 +56,11 @@ class Parameter(Tensors):
         self.decay = decay
         self.numel = math.prod(shape)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies of the views, for copy and pickle, which would take the whole of the flat vectors with each."""
+        views = ("data", "grad")
+        return {name: value.clone() if name in views else value for name, value in vars(self).items()}
+
 
 class Buffer(Tensors):
     """A tensor that is part of a layer's state but not trained, such as a running mean."""

@@ -60,7 +60,7 @@ class CrossEntropy(Loss):
     infinity): L and dz are then the sums, with W = 1. Without label smoothing these are 0. With it, the other classes
     have a part in them, which counts in the mean over several batches.
 
-    Shapes: logits z [K, *S, N], target [*S, N] of integers in [0, K), weight [K].
+    Shapes: logits z [K, *S, N], target [*S, N] of integers in [0, K) of any integer type, weight [K].
     Source: Goodfellow, Bengio & Courville 2016, "Deep Learning", section 6.2.2.3; label smoothing: Szegedy et al. 2016,
     "Rethinking the Inception architecture for computer vision", section 7.
     """
@@ -81,11 +81,12 @@ class CrossEntropy(Loss):
     def share(self, labels: Tensor) -> Tensor | int:
         if self.weight is None:
             return labels.numel()
-        return torch.tensor(self.weight, dtype=torch.float64, device=labels.device)[labels].sum()
+        return torch.tensor(self.weight, dtype=torch.float64, device=labels.device)[_classes(labels)].sum()
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
         weight = None if self.weight is None else _per_class(self.weight, prediction).flatten()
-        value, gradient = ops.cross_entropy(prediction.flatten(1), target.flatten(), weight, self.label_smoothing)
+        logits, classes = prediction.detach().flatten(1), _classes(target).flatten()
+        value, gradient = ops.cross_entropy(logits, classes, weight, self.label_smoothing)
         return value, Cache((gradient.view(prediction.shape),))
 
     def backward(self, cache: Cache) -> Tensor:
@@ -117,7 +118,7 @@ class BCEWithLogits(Loss):
         _check_length("pos_weight", self.pos_weight, count)
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
-        _check_shape(prediction, target)
+        prediction, target = _alike(prediction, target)
         positive = target if self.pos_weight is None else _per_class(self.pos_weight, target) * target
         value = (positive * minus_log_sigmoid(prediction) + (1 - target) * minus_log_sigmoid(-prediction)).mean()
         return value, Cache((prediction, target, positive))
@@ -210,13 +211,22 @@ class Huber(Loss):
 
 
 def _difference(prediction: Tensor, target: Tensor) -> Tensor:
-    _check_shape(prediction, target)
+    prediction, target = _alike(prediction, target)
     return prediction - target
 
 
-def _check_shape(prediction: Tensor, target: Tensor) -> None:
+def _alike(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the prediction's dtype, outside of autograd. Raises ValueError if their shapes differ."""
     if prediction.shape != target.shape:
         raise ValueError(f"the prediction is {list(prediction.shape)}, the target {list(target.shape)}")
+    return prediction.detach(), target.detach().to(prediction.dtype)
+
+
+def _classes(target: Tensor) -> Tensor:
+    """Classes as int64. Raises ValueError for anything but integers."""
+    if target.is_floating_point() or target.dtype == torch.bool:
+        raise ValueError(f"the targets are {target.dtype}, but classes are integers, such as torch.int64")
+    return target.to(torch.int64)
 
 
 def _check_length(argument: str, values: Sequence[float] | None, count: int) -> None:

@@ -2,6 +2,7 @@
 
 step(flat, lr)        changes flat.data [P] in place, leaves flat.grad [P] as it is
 
+Without a schedule, lr is the optimizer's own.
 Weight decay applies to `flat.data[:flat.decayed]`, the weights; with `decay_all` also to biases and norms. Temporary
 vectors come from the pool, so a step allocates nothing. Explained in docs/optimizers.md.
 """
@@ -40,8 +41,9 @@ class Optimizer:
         self.steps = 0
         self.kept: dict[str, Tensor] = {}
 
-    def step(self, flat: FlatParameters, lr: float) -> None:
-        """Move `flat.data` against `flat.grad`."""
+    def step(self, flat: FlatParameters, lr: float | None = None) -> None:
+        """Move `flat.data` against `flat.grad`, at the rate of a schedule or else at the optimizer's own."""
+        lr = self.lr if lr is None else lr
         if not self.kept:
             self.kept = {name: torch.full_like(flat.data, start) for name, start in self.vectors.items()}
         self.steps += 1

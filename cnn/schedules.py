@@ -6,7 +6,7 @@ Formulas use t, the elapsed steps or whole epochs, in the schedule's unit, and T
 rate first rises linearly, lr(0) (step + 1) / (W + 1) for step < W, as torch's `LinearLR` with start_factor 1 / (W + 1);
 then t starts at 0, and T is what remains, as in torch's `SequentialLR`.
 Source of warm-up: Goyal et al. 2017, "Accurate, large minibatch SGD: training ImageNet in 1 hour", section 2.2.
-docs/optimizers.md compares all schedules.
+A run that ends in its warm-up gets a part of that rise. docs/optimizers.md compares all schedules.
 """
 
 from __future__ import annotations
@@ -173,6 +173,8 @@ class Cosine(Schedule):
         self.unit = unit
 
     def at(self, lr: float, elapsed: int, total: float) -> float:
+        if total <= 0:  # the run ends in its warm-up
+            return lr
         return self.min_lr + (lr - self.min_lr) * (1 + math.cos(math.pi * elapsed / total)) / 2
 
 
@@ -204,6 +206,8 @@ class OneCycle(Schedule):
 
     def at(self, lr: float, elapsed: int, total: float) -> float:
         low = lr / self.div_factor
+        if total <= 0:  # the run ends in its warm-up
+            return low
         top = self.pct_start * total - 1
         if top > 0 and elapsed <= top:
             return self._between(low, lr, elapsed / top)

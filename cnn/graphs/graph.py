@@ -33,7 +33,7 @@ class FlatParameters:
     """
 
     def __init__(self, parameters: list[Parameter], dtype: torch.dtype, device: torch.device | str) -> None:
-        ordered = sorted(parameters, key=lambda parameter: not parameter.decay)
+        ordered = self.parameters = sorted(parameters, key=lambda parameter: not parameter.decay)
         self.decayed = sum(parameter.numel for parameter in ordered if parameter.decay)
         self.data = torch.zeros(sum(parameter.numel for parameter in ordered), dtype=dtype, device=device)
         self.grad = torch.zeros_like(self.data)
@@ -43,6 +43,20 @@ class FlatParameters:
             parameter.data = self.data[piece].view(parameter.shape)
             parameter.grad = self.grad[piece].view(parameter.shape)
             start = piece.stop
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles hold the parameters' values once, and their views are made again."""
+        return _with_values, (self.parameters, self.data.dtype, self.data.device)
+
+
+def _with_values(parameters: list[Parameter], dtype: torch.dtype, device: torch.device) -> FlatParameters:
+    """Flat vectors with the values that the parameters have on their own."""
+    values = [(parameter.data, parameter.grad) for parameter in parameters]
+    flat = FlatParameters(parameters, dtype, device)
+    for parameter, (data, grad) in zip(parameters, values, strict=True):
+        parameter.data.copy_(data)
+        parameter.grad.copy_(grad)
+    return flat
 
 
 class Graph(Layer):
@@ -129,6 +143,22 @@ class Graph(Layer):
             parameter.data.copy_(parameter.initializer(parameter.shape, generator))
         for _, buffer in self.named_buffers():
             buffer.data = torch.full(buffer.shape, buffer.fill, dtype=dtype, device=device)
+
+    def entered(self, tensor: Tensor) -> Tensor:
+        """The input of a network, [*input_shape, N], outside of autograd; of graphs in a network as it is.
+
+        Raises ValueError for another shape or dtype.
+        """
+        own = vars(self)
+        if "flat" not in own or "input_shape" not in own:
+            return tensor
+        if tensor.shape[:-1] != self.input_shape or not tensor.dim():
+            wanted = ", ".join(map(str, (*self.input_shape, "N")))
+            raise ValueError(f"x is {list(tensor.shape)}, but this network takes [{wanted}]: the N examples are last")
+        weights = self.flat.data
+        if tensor.dtype != weights.dtype and len(weights):
+            raise ValueError(f"the weights are {weights.dtype}, x is {tensor.dtype}: use one dtype")
+        return tensor.detach()
 
     def state(self) -> dict[str, Tensor]:
         """The state of the network: parameters and buffers by dotted name (views, no copies)."""

@@ -56,6 +56,7 @@ class Sequential(Graph):
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
         caches = []
+        x = self.entered(x)
         for layer in self.layers.values():
             x, cache = layer.forward(x, mode)
             caches.append(cache)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -33,10 +35,11 @@ class Weighted(Layer):
     def _declare(self, shape: Shape, outputs: int, fan_in: float, fan_out: float) -> dict[str, Parameter | Buffer]:
         """A weight of this shape, and a bias for the outputs if the layer has one."""
 
-        def draw(shape: Shape, generator: torch.Generator) -> Tensor:
-            return initializers.weights(self.init, shape, generator, fan_in=fan_in, fan_out=fan_out, gain=self.gain)
-
+        draw = partial(self._draw, fan_in=fan_in, fan_out=fan_out)  # which can be pickled
         declared: dict[str, Parameter | Buffer] = {"weight": Parameter(shape, draw, decay=True)}
         if self.has_bias:
             declared["bias"] = Parameter((outputs,), initializers.zeros, decay=False)
         return declared
+
+    def _draw(self, shape: Shape, generator: torch.Generator, *, fan_in: float, fan_out: float) -> Tensor:
+        return initializers.weights(self.init, shape, generator, fan_in=fan_in, fan_out=fan_out, gain=self.gain)
