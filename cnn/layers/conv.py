@@ -33,7 +33,7 @@ class Conv(Weighted):
 
     With `groups` G, c runs over the C / G channels of o's group. Outside x there are zeros, or x is extended according
     to `padding_mode`: mirrored without the border (reflect), with the border repeated (replicate), or wrapped around
-    (circular). `padding: same` preserves the size.
+    (circular). `padding: same` preserves the size, `padding: valid` is none.
     Shapes: x [C, *S, N], weight [O, C / G, *K], bias [O],
             y [O, *So, N] with So = (S + 2 padding - dilation (K - 1) - 1) // stride + 1.
     Sizes, strides, dilations and paddings are one number, or one per axis.
@@ -48,7 +48,7 @@ class Conv(Weighted):
         out_channels: Positive,
         kernel_size: PositivePerAxis,
         stride: PositivePerAxis = 1,
-        padding: NonNegativePerAxis | Literal["same"] = 0,
+        padding: NonNegativePerAxis | Literal["same", "valid"] = 0,
         dilation: PositivePerAxis = 1,
         groups: Positive = 1,
         bias: bool = True,

@@ -17,19 +17,19 @@ def make_window(
     axes: int,
     kernel_size: PerAxis,
     stride: PerAxis | None = None,
-    padding: PerAxis | Literal["same"] = 0,
+    padding: PerAxis | Literal["same", "valid"] = 0,
     dilation: PerAxis = 1,
 ) -> Window:
     """A window over `axes` spatial axes. One number applies to every axis; the stride defaults to the kernel's size.
 
     `padding: same` preserves the input's size; if that takes an odd number of places, the extra one is at the end, as
-    in PyTorch. Raises ConfigError for a wrong number of values, and for `same` with strides.
+    in PyTorch. `valid` is no padding. Raises ConfigError for a wrong number of values, and for `same` with strides.
     """
     given: dict[str, PerAxis] = {"kernel_size": kernel_size, "dilation": dilation}
     if stride is not None:
         given["stride"] = stride
     if padding != "same":
-        given["padding"] = padding
+        given["padding"] = 0 if padding == "valid" else padding
     sizes = per_axis(axes, **given)
     kernel, dilations = sizes["kernel_size"], sizes["dilation"]
     steps = sizes.get("stride", kernel)

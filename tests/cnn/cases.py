@@ -70,11 +70,11 @@ def spread(value: Any, axes: int) -> list[int]:
 def convolutions(draw: st.DrawFn, axes: int) -> Case:
     groups = draw(st.sampled_from([1, 1, 2, 3]))
     kernel, dilation = draw(per_axis(axes, 1, 3)), draw(per_axis(axes, 1, 2))
-    same = draw(st.integers(0, 4)) == 0
-    padding = "same" if same else draw(per_axis(axes, 0, 2))
+    named = draw(st.sampled_from(["same", "valid", None, None, None, None]))
+    padding = named or draw(per_axis(axes, 0, 2))
     mode = draw(st.sampled_from(["zeros", "zeros", "reflect", "replicate", "circular"]))
     spans = [d * (k - 1) + 1 for k, d in zip(spread(kernel, axes), spread(dilation, axes), strict=True)]
-    reach = [span // 2 for span in spans] if padding == "same" else spread(padding, axes)
+    reach = [span // 2 for span in spans] if named == "same" else spread(0 if named else padding, axes)
     border = {"reflect": 1}.get(mode, 0)
     smallest = [
         max(1, s - 2 * r, *([] if mode == "zeros" else [r + border])) for s, r in zip(spans, reach, strict=True)
@@ -83,7 +83,7 @@ def convolutions(draw: st.DrawFn, axes: int) -> Case:
     arguments = {
         "out_channels": groups * draw(st.integers(1, 2)),
         "kernel_size": kernel,
-        "stride": 1 if same else draw(per_axis(axes, 1, 3)),
+        "stride": 1 if named == "same" else draw(per_axis(axes, 1, 3)),
         "padding": padding,
         "dilation": dilation,
         "groups": groups,

@@ -127,3 +127,15 @@ def test_a_last_layer_is_left_out_where_it_stands() -> None:
     layers = ["flatten", {"repeat": {"times": 2, "layers": [{"linear": {"out_features": 3}}, "softmax"]}}]
     shortened = build_model({"layers": layers}, (2, 2)).without_last("softmax")
     assert [path for path, layer in shortened.named_layers() if layer.kind == "softmax"] == ["repeat_1.1.softmax_1"]
+
+
+@pytest.mark.parametrize("more", [{}, {"stride": 2}, {"dilation": 2, "padding_mode": "reflect"}])
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_valid_padding_is_none(axes: int, more: dict[str, Any]) -> None:
+    x = torch.randn(2, *(7,) * axes, 3, generator=torch.Generator().manual_seed(0))
+    ys = []
+    for padding in ("valid", 0):
+        layer = {f"conv{axes}d": {"out_channels": 4, "kernel_size": 3, "padding": padding, **more}}
+        network = build_model({"layers": [layer]}, tuple(x.shape[:-1]))
+        ys.append(network.forward(x, Mode(train=False))[0])
+    assert torch.equal(*ys)
