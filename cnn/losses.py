@@ -36,8 +36,10 @@ class Loss:
         """Raise ConfigError if an argument, which is the fault's place, doesn't fit this number of outputs."""
 
     def share(self, labels: Tensor) -> Tensor | int:
-        """The weight of a batch with these classes [*S, N] in the mean over several batches, which is what `forward`
-        divides the batch's sum by. Where it is 0 there is no mean, and `forward` gives the sum."""
+        """The weight of a batch with these classes [*S, N] in the mean over several batches.
+
+        `forward` divides the batch's sum by it. Where it is 0 there is no mean, and `forward` gives the sum.
+        """
         return labels.numel()
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:

@@ -135,6 +135,8 @@ class Graph(Layer):
 
         Only the root of a graph is bound. A parameter that is used several times is there once.
         """
+        for _, layer in self.named_layers():
+            vars(layer).pop("flat", None)  # of a graph that was a root before it became part of this one
         self.propagate_gain(gain=1.0)
         parameters = [parameter for _, parameter in self.named_parameters()]
         self.flat = FlatParameters(parameters, dtype, device)

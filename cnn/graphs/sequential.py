@@ -113,10 +113,9 @@ def origins(layer: Layer) -> list[Layer]:
     """
     if not isinstance(layer, Graph):
         return [] if layer.kind in KEEPING_RANGES else [layer]
-    parts = [origins(inner) for inner in layer.layers.values()]
     if isinstance(layer, Sequential):
-        return next((part for part in reversed(parts) if part), [])
-    return [found for part in parts for found in part]
+        return next((found for inner in reversed(layer.layers.values()) if (found := origins(inner))), [])
+    return [found for branch in layer.layers.values() for found in origins(branch)]
 
 
 class Repeat(Sequential):

@@ -20,4 +20,11 @@ def cross_entropy(
     check_shape(target, logits.shape[1:], "target")
     if weight is not None:
         check_shape(weight, logits.shape[:1], "weight")
-    return choose(reference.cross_entropy, logits)(logits, target, weight, label_smoothing)
+    try:
+        return choose(reference.cross_entropy, logits)(logits, target, weight, label_smoothing)
+    except (IndexError, RuntimeError):
+        classes = len(logits)
+        strays = int(((target < 0) | (target >= classes)).sum())
+        if strays:
+            raise IndexError(f"{strays} targets are not among the classes 0 to {classes - 1}") from None
+        raise

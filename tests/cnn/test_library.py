@@ -100,6 +100,24 @@ def test_classes_that_are_no_integers_are_refused(dtype: torch.dtype) -> None:
         CrossEntropy().forward(torch.zeros(3, 2), torch.zeros(2, dtype=dtype))
 
 
+@pytest.mark.parametrize("label", [-1, 3, 255])
+@pytest.mark.parametrize("count", [5, 10_000])  # small and large batches are computed in different ways
+def test_classes_that_there_are_not_are_counted(label: int, count: int, kernel_set: str) -> None:
+    labels = torch.zeros(count, dtype=torch.int64)
+    labels[1:3] = label
+    with pytest.raises(IndexError, match=r"^2 targets are not among the classes 0 to 2$"):
+        CrossEntropy().forward(torch.zeros(3, count), labels)
+
+
+def test_a_network_that_becomes_a_part_of_another_is_no_root_any_more() -> None:
+    inner = build_model({"layers": [{"linear": {"out_features": 3}}]}, (5,))
+    outer = Sequential([inner])
+    outer.build((5,))
+    outer.bind(dtype=torch.float64)
+    assert not hasattr(inner, "flat")
+    assert outer.forward(normal((5, 2), 0), Mode(train=False))[0].shape == (3, 2)
+
+
 @pytest.mark.parametrize("kind", [kind for kind, loss in LOSSES.items() if loss.targets == "values"])
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float64])
 def test_values_of_any_type_are_compared_in_the_predictions(kind: str, dtype: torch.dtype) -> None:
