@@ -13,7 +13,7 @@ import hydra
 
 from cnn import ConfigError
 from runners.cli import resume
-from runners.config import folders, overrides, yaml_files
+from runners.config import folders, hydra_settings, overrides, yaml_files
 from runners.config.overrides import Command
 from runners.errors import program
 from runners.exit_codes import report_error
@@ -32,6 +32,9 @@ def main(arguments: Sequence[str]) -> int:
     bombs = yaml_files.alias_bombs(searched)
     if bombs or (command.faults and (command.sweeping or command.showing)):
         return report_error(ConfigError([*command.faults, *bombs]))
+    unused = hydra_settings.find_faults(command)
+    if unused:
+        return report_error(ConfigError([*command.faults, *unused]))
     jobs = Jobs(command)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them and exiting
     try:

@@ -116,6 +116,8 @@ def _run(composed: DictConfig, command: Command, overrides: Sequence[str], numbe
     raw, unresolved = composition.resolve(composed, overrides)
     places = {fault.place for fault in command.faults}  # of overrides that weren't passed on
     known = [*command.faults, *(fault for fault in unresolved if fault.place not in places)]
+    if number is not None and raw.get("run_dir") is not None:  # set by a sweeper: elsewhere it is refused before
+        known.append(Fault("run_dir", "a sweep creates a directory for each job, give sweep_dir instead"))
     try:
         extensions.load(raw.get("extensions"))
         raw = extensions.without_defaults(raw, overrides) if raw.get("extensions") else raw

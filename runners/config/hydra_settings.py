@@ -1,0 +1,110 @@
+"""What config files may set for Hydra: its sweeper and launcher.
+
+Hydra composes configs and sweeps. With its other settings it would write files, change the working directory or sweep
+unasked, so a file that sets one of them is refused before Hydra reads it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from cnn.faults import Fault
+from cnn.text import short
+from runners.config import folders, overrides
+from runners.config.composition import COMPOSITION_ERRORS
+from runners.config.overrides import Command
+from runners.config.saved import flat
+
+OBEYED = ("launcher", "sweeper")
+FILLED_IN = ("overrides", "runtime", "job.override_dirname", "job.id", "job.num")
+"""Set by Hydra itself."""
+INSTEAD = {
+    "run": "give run_dir=DIRECTORY",
+    "sweep": "give sweep_dir=DIRECTORY on the command line",
+    "mode": "give -m on the command line",
+    "output_subdir": "a run saves its config in its own directory",
+    "job": "a run stays in the directory in which it was started",
+}
+MENTION = re.compile(r"hydra|run_dir|sweep_dir")
+
+
+def find_faults(command: Command) -> list[Fault]:
+    """Faults for what the files chosen by a command set for Hydra, or as a directory, and what has no effect."""
+    files = [file for folder in (folders.CONFIGS, *command.folders) for file in _mentioning(folder)]
+    if not files and not command.sweeping:  # composing takes a while
+        return []
+    more = [overrides.quoted(f"file://{folder.absolute()}") for folder in command.folders]
+    search = f"hydra.searchpath=[{','.join(more)}]"
+    found: dict[str, Fault] = {}
+    with initialize_config_dir(str(folders.CONFIGS), version_base="1.3"):
+        for choices in _choices(command):
+            try:
+                plain = compose("config", [search], return_hydra_config=True)
+                composed = compose("config", [search, *choices], return_hydra_config=True)
+            except COMPOSITION_ERRORS:  # reported with all other faults when the run composes it
+                continue
+            for fault in (*_settings(plain, composed, files), *_directories(composed, command.sweeping)):
+                found[fault.place] = fault
+    return list(found.values())
+
+
+def _mentioning(folder: Path) -> Iterator[Path]:
+    """The files, other than the project's main one, that may set something for Hydra."""
+    for file in sorted(folder.rglob("*.yaml")):
+        if file != folders.CONFIGS / "config.yaml" and MENTION.search(file.read_text("utf-8", errors="replace")):
+            yield file
+
+
+def _choices(command: Command) -> Iterator[list[str]]:
+    """The overrides of a command, so that each choice of each group is in one of these lists; no list sweeps."""
+    given = [(text, overrides.read(text)) for text in command.overrides]
+    fixed = [text for text, override in given if not override.sweeps]
+    swept = {
+        override.key: override.values(command.folders)
+        for _, override in given
+        if override.sweeps and override.key in folders.groups()
+    }
+    first = {key: values[0] for key, values in swept.items()}
+    yield [*fixed, *(f"{key}={name}" for key, name in first.items())]
+    for key, values in swept.items():
+        for name in values[1:]:
+            yield [*fixed, *(f"{other}={value}" for other, value in (first | {key: name}).items())]
+
+
+def _settings(plain: DictConfig, composed: DictConfig, files: Sequence[Path]) -> Iterator[Fault]:
+    """A fault for each of Hydra's settings, except for sweeper and launcher, that differs from the project's own."""
+    chosen = [*composed.hydra.runtime.choices.items()]
+    used = [file for file in files if (file.parent.name, file.stem) in chosen]
+    where = f" ({short(', '.join(map(str, used)))})" if used else ""
+    before, after = (_flat(config.hydra) for config in (plain, composed))
+    changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    for section in dict.fromkeys(key.partition(".")[0] for key in changed):
+        keys = [key for key in changed if key.partition(".")[0] == section]
+        place = f"hydra.{keys[0] if len(keys) == 1 else section}"
+        hint = INSTEAD.get(section, "remove it")
+        yield Fault(place, f"only hydra.launcher and hydra.sweeper can be set in a file{where}; {hint}")
+
+
+def _flat(settings: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(settings, resolve=False)
+    assert isinstance(plain, Mapping)
+    filled = (*OBEYED, *FILLED_IN)
+    return {
+        key: value
+        for key, value in flat({str(key): value for key, value in plain.items()}).items()
+        if not any(key == name or key.startswith(f"{name}.") for name in filled)
+    }
+
+
+def _directories(composed: DictConfig, sweeping: bool) -> Iterator[Fault]:
+    """A fault for a directory in a file that the command doesn't use."""
+    if composed.get("sweep_dir") is not None:
+        yield Fault("sweep_dir", "has no effect in a file, give it on the command line: -m sweep_dir=DIRECTORY")
+    if sweeping and composed.get("run_dir") is not None:
+        yield Fault("run_dir", "a sweep creates a directory for each job, give sweep_dir instead")

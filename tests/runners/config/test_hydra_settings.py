@@ -1,0 +1,80 @@
+"""A `hydra:` section in a file of one's own: what isn't obeyed is refused, by name, before anything is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.runners.conftest import Run, faults
+
+IN_FILE = "only hydra.launcher and hydra.sweeper can be set in a file (FILE)"
+NO_RUN_DIR = "run_dir: a sweep creates a directory for each job, give sweep_dir instead"
+
+REFUSED = {
+    "hydra: {run: {dir: deep/x}, job: {chdir: true}}": [
+        f"hydra.run.dir: {IN_FILE}; give run_dir=DIRECTORY",
+        f"hydra.job.chdir: {IN_FILE}; a run stays in the directory in which it was started",
+    ],
+    "hydra: {output_subdir: .hydra}": [f"hydra.output_subdir: {IN_FILE}"],
+    "hydra: {mode: MULTIRUN}": [f"hydra.mode: {IN_FILE}; give -m on the command line"],
+    "hydra: {sweep: {dir: x, subdir: y}}": [f"hydra.sweep: {IN_FILE}; give sweep_dir=DIRECTORY"],
+    "hydra: {job_logging: {handlers: {f: {class: logging.FileHandler, filename: x.log}}}}": ["hydra.job_logging: "],
+    "hydra: {callbacks: {x: {_target_: os.mkdir}}}": ["hydra.callbacks.x._target_: "],
+    "hydra: {verbose: true}": [f"hydra.verbose: {IN_FILE}; remove it"],
+    "sweep_dir: x": ["sweep_dir: has no effect in a file, give it on the command line: -m sweep_dir=DIRECTORY"],
+}
+
+
+@pytest.fixture
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder of configs, in which experiments can be put."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "experiment").mkdir()
+    (folder / "experiment" / "sound.yaml").write_text("# @package _global_\nepochs: 1\n")
+    return folder
+
+
+def experiment(own: Path, content: str, name: str = "mine") -> Path:
+    file = own / "experiment" / f"{name}.yaml"
+    file.write_text(f"# @package _global_\n{content}\n")
+    return file
+
+
+@pytest.mark.usefixtures("closed")
+@pytest.mark.parametrize("sweep", [[], ["-m"], ["-m", "sound"]], ids=["run", "sweep", "one of several"])
+@pytest.mark.parametrize("content", REFUSED)
+def test_a_file_that_sets_what_is_not_obeyed(
+    content: str, sweep: list[str], run: Run, own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = experiment(own, content)
+    choice = ",".join([*sweep[1:], "mine"])
+    assert run(*sweep[:1], f"experiment={choice}", "--config-dir", str(own)) == 2
+    expected = [text.replace("FILE", str(file)) for text in REFUSED[content]]
+    assert [fault[: len(text)] for fault, text in zip(faults(capsys), expected, strict=True)] == expected
+
+
+@pytest.mark.usefixtures("closed")
+def test_a_directory_for_one_run_in_a_sweep(run: Run, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    experiment(own, "run_dir: x")
+    assert run("-m", "experiment=sound,mine", "--config-dir", str(own)) == 2
+    assert faults(capsys) == [NO_RUN_DIR]
+    experiment(own, "hydra: {sweeper: {params: {run_dir: 'x,y'}}}")
+    assert run("-m", "experiment=mine", "--config-dir", str(own), "debug=summary") == 2
+    assert [f"error: job {n}: {NO_RUN_DIR}" for n in (0, 1)] == capsys.readouterr().err.splitlines()
+
+
+def test_what_is_obeyed(run: Run, own: Path) -> None:
+    experiment(own, "run_dir: x\nhydra: {output_subdir: null}")
+    assert run("experiment=mine", "--config-dir", str(own), "epochs=1") == 0
+    assert [path.name for path in Path().iterdir()] == ["x"]
+    experiment(own, "hydra: {sweeper: {params: {seed: '1,2'}}}")
+    assert run("-m", "experiment=mine", "--config-dir", str(own), "epochs=1", "sweep_dir=swept") == 0
+    assert sorted(path.name for path in Path("swept").iterdir()) == ["0", "1"]
+
+
+@pytest.mark.usefixtures("closed")
+def test_faults_on_the_command_line_are_reported_too(run: Run, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    experiment(own, "hydra: {mode: MULTIRUN}")
+    assert run("experiment=mine", "--config-dir", str(own), "seed=[1") == 2
+    assert [fault.split(":")[0] for fault in faults(capsys)] == ["seed", "hydra.mode"]
