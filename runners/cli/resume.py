@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
         result = resume(path, changes, may_change=may_change)
     except BaseException as error:
         return report_error(error)
-    print(result.as_text() if result else f"{run}: already finished; give a larger epochs=N to train further")
+    print(result.as_text())
     return DONE
 
 

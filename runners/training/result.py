@@ -11,6 +11,21 @@ from runners.tasks.task import Task
 
 
 @dataclass(frozen=True)
+class NothingLeft:
+    """A finished run that a resume leaves as it is: its directory, and the patience that stopped it, if one did."""
+
+    directory: Path
+    patience: int | None
+
+    def as_text(self) -> str:
+        """Why no epochs are left to train, and what gives it more."""
+        if self.patience is None:
+            return f"{self.directory}: already finished; give a larger epochs=N to train further"
+        more = "give a larger patience=N, or patience=null, to train further"
+        return f"{self.directory}: already finished, patience={self.patience} has run out; {more}"
+
+
+@dataclass(frozen=True)
 class Result:
     """A finished run: its directory, the content of its summary.json, and its task, which has the metrics."""
 

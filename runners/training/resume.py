@@ -26,7 +26,7 @@ from runners.training import setup, snapshot
 from runners.training.experiment import Experiment, carry_out, versions
 from runners.training.loop import Plan
 from runners.training.progress import Progress
-from runners.training.result import Result
+from runners.training.result import NothingLeft, Result
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ BETWEEN_EPOCHS = ("batch_size", "accumulate", "seed", "data")
 """Keys that determine the examples and the noise of an epoch's steps."""
 
 
-def resume(path: Path, overrides: Sequence[str] = (), *, may_change: bool = False) -> Result | None:
-    """Resume a run, with overrides of its config. Returns None if it is already finished.
+def resume(path: Path, overrides: Sequence[str] = (), *, may_change: bool = False) -> Result | NothingLeft:
+    """Resume a run, with overrides of its config. A finished run with no epochs left to train isn't changed.
 
     Raises ConfigError or InputError, and leaves the run unchanged, if it can't be resumed, or if an override changes
     what the run computes and `may_change` is false.
@@ -55,8 +55,10 @@ def resume(path: Path, overrides: Sequence[str] = (), *, may_change: bool = Fals
         if files and saved.config.get("extensions") not in (files, *files):
             raw["extensions"] = files  # they may be elsewhere now
         changed = _changed(saved.config, raw)
-        if directory.saved_status("state", "") == "done" and not changed:
-            return None
+        done = directory.saved_status("state", "") == "done"
+        if done and not changed:
+            stopped_early = saved.epoch < saved.config["epochs"]
+            return NothingLeft(path, saved.config.get("patience") if stopped_early else None)
         config = setup.prepare(raw, begins=False)
         result_changes = _result_changes(changed, saved, config)
         if not may_change:
@@ -68,8 +70,8 @@ def resume(path: Path, overrides: Sequence[str] = (), *, may_change: bool = Fals
         plan = setup.plan_training(config, dataset)
         other_data = dataset.fingerprint != saved.data.fingerprint
         _check_position(progress, plan, [*changed, *(["data"] if other_data else [])])
-        if directory.saved_status("state", "") == "done" and plan.is_done(progress):
-            return None
+        if done and plan.is_done(progress):
+            return NothingLeft(path, plan.patience if plan.length.epochs > progress.epoch else None)
         _warn_of_versions(directory, config)
         same_course = not result_changes and not other_data
         try:

@@ -194,6 +194,31 @@ def test_a_finished_run_says_so(run: Run, capsys: pytest.CaptureFixture[str]) ->
         assert everything(Path("a")) == before
 
 
+def test_a_run_that_patience_stopped_says_so_and_trains_on_with_more(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    little = ["optimizer=sgd", "optimizer.lr=1e-9", "schedule=constant"]
+    assert run("run_dir=a", "epochs=5", "patience=1", *little) == 0
+    assert run("run_dir=whole", "epochs=5", "patience=3", *little) == 0
+    before = everything(Path("a"))
+    capsys.readouterr()
+    for typed, patience in (([], 1), (["epochs=40"], 1), (["checkpoint.every_steps=2"], 1), (["epochs=3"], 1)):
+        assert resume("resume=a", *typed) == 0
+        how = "give a larger patience=N, or patience=null, to train further"
+        assert capsys.readouterr().out == f"a: already finished, patience={patience} has run out; {how}\n"
+        assert everything(Path("a")) == before
+    assert resume("resume=a", "patience=3") == 0
+    ours, expected = outcome("a"), outcome("whole")
+    assert len(ours["rows"]) == 4
+    for part in (ours, expected):
+        del part["best"]["config"]  # it was saved with the patience of its time
+    assert ours == expected
+    assert resume("resume=a", "patience=null", "epochs=6") == 0
+    assert len(metrics_csv.read(Path("a/metrics.csv"))) == 6
+    assert resume("resume=a", "patience=null") == 0
+    assert capsys.readouterr().out.endswith("a: already finished; give a larger epochs=N to train further\n")
+
+
 def test_auto_takes_the_latest_that_is_not_finished(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
