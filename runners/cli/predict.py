@@ -13,6 +13,7 @@ from cnn import ConfigError
 from runners.config import extensions
 from runners.errors import ImageError, InputError, program
 from runners.exit_codes import BAD_INPUT, DONE, report_error
+from runners.files.paths import user_path
 from runners.pictures.reading import find_pictures, without_warnings
 from runners.prediction import Predictor
 
@@ -66,9 +67,10 @@ def _expand(given: str) -> list[str]:
     """The pictures that an argument stands for, and paths that can't be read, which are reported in their turn."""
     if not given:
         return [given]  # Path("") would be the working directory
+    path = user_path(given)
     unlisted: list[Path] = []  # includes a path that isn't a folder but a picture
-    found = find_pictures(Path(given), unlisted)
-    return [str(path) for path in sorted([*found, *unlisted]) or [Path(given)]]
+    found = find_pictures(path, unlisted)
+    return [str(path) for path in sorted([*found, *unlisted]) or [path]]
 
 
 def _count(text: str) -> int:

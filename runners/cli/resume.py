@@ -13,6 +13,7 @@ from runners.config.overrides import given_twice
 from runners.errors import RunDirectoryError
 from runners.exit_codes import DONE, report_error
 from runners.files import checkpoint
+from runners.files.paths import user_path
 from runners.files.status import read_status, state
 from runners.training.resume import resume
 
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     """Resume a run; returns the exit code."""
     try:
         run, changes, may_change = parse_arguments(arguments)
-        path = latest_unfinished() if run == "auto" else Path(run)
+        path = latest_unfinished() if run == "auto" else user_path(run)
         if run == "auto":
             print(f"resuming {path}", flush=True)
         result = resume(path, changes, may_change=may_change)

@@ -26,6 +26,7 @@ from cnn.text import show
 from runners.config import overrides
 from runners.data import Source
 from runners.data.sources import SOURCES
+from runners.files.paths import user_path
 from runners.tasks.registry import TASKS
 from runners.tasks.task import Task
 
@@ -52,9 +53,9 @@ def load(files: object) -> None:
     Raises ConfigError if a file doesn't exist, can't be imported, or uses a name that is already taken.
     """
     for file in [files] if isinstance(files, str) else files if isinstance(files, Sequence) else ():
-        if not isinstance(file, str) or not Path(file).is_file():
+        if not isinstance(file, str) or not user_path(file).is_file():
             raise ConfigError([Fault("extensions", f"there is no file {show(file)}")])
-        path = Path(file).resolve()
+        path = user_path(file).resolve()
         source = path.read_bytes()
         if _loaded.get(path) != source:
             for kind, base, class_ in _classes(_imported(path, file), path):
@@ -115,7 +116,7 @@ def _fault(class_: type, problem: str) -> ConfigError:
 def digests(files: object) -> list[str]:
     """The SHA-256 of each file that was imported, sorted: what a run was computed with."""
     given = [files] if isinstance(files, str) else files if isinstance(files, Sequence) else ()
-    return sorted(hashlib.sha256(_loaded[Path(str(file)).resolve()]).hexdigest() for file in given)
+    return sorted(hashlib.sha256(_loaded[user_path(str(file)).resolve()]).hexdigest() for file in given)
 
 
 def without_defaults(raw: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any]:

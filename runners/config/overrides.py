@@ -22,6 +22,7 @@ from hydra.errors import HydraException
 from cnn.faults import ConfigError, Fault
 from cnn.text import closest, nearest, show
 from runners.config.folders import CONFIGS, OWN_CONFIGS, choices, groups
+from runners.files.paths import user_path
 
 KEY = r"[A-Za-z_]\w*(?:\.\w+)*"
 OVERRIDE = re.compile(rf"(?P<prefix>\+{{0,2}})(?P<key>{KEY}|hydra/\w+)=(?P<value>.*)", re.ASCII | re.DOTALL)
@@ -36,6 +37,8 @@ NEW_DIRECTORIES = ("run_dir", "sweep_dir")
 OTHER_THAN_TEXT = re.compile(r"[+-]?[\d._]+(e[+-]?\d+)?|[+-]?(inf|nan)|true|false", re.ASCII | re.IGNORECASE)
 """Text that Hydra's grammar parses as a number or a boolean."""
 PATHS = (*NEW_DIRECTORIES, "init_from", "data.path")
+IN_HOME = re.compile(r"(^|(?<=[\[, ]))~[^],\"']*")
+"""A path below a home directory, alone or in a list, without quotes."""
 MAX_JOBS = 10_000
 
 
@@ -96,14 +99,12 @@ def prepare(arguments: Sequence[str]) -> Command:
         command.faults.append(Fault("--resolve", "is only allowed with --cfg job"))
     elif options.resolve:
         command.flags.append("--resolve")
-    folder = options.config_dir
-    if folder is None and OWN_CONFIGS.is_dir() and not OWN_CONFIGS.samefile(CONFIGS):
-        folder = str(OWN_CONFIGS)
-    if folder is not None and Path(folder).is_dir():
-        command.flags += ["--config-dir", folder]
-        command.folders.append(Path(folder))
-    elif folder is not None:
-        command.faults.append(Fault("--config-dir", f"there is no directory {folder}"))
+    folder = OWN_CONFIGS if options.config_dir is None else user_path(options.config_dir)
+    if folder.is_dir() and not folder.samefile(CONFIGS):
+        command.flags += ["--config-dir", str(folder)]
+        command.folders.append(folder)
+    elif options.config_dir is not None and not folder.is_dir():
+        command.faults.append(Fault("--config-dir", f"there is no directory {options.config_dir}"))
     unknown = [argument for argument in rest if argument.startswith("-")]
     hints = {flag: f"{nearest(flag, FLAGS)}; settings are given as key=value" for flag in unknown}
     hints |= {flag: "give resume=RUN" for flag in unknown if flag.partition("=")[0] == "--resume"}
@@ -241,11 +242,11 @@ def _misplaced(override: ParsedOverride, command: Command) -> Iterator[Fault]:
     elif key == "sweep_dir" and not command.sweeping:
         yield Fault(key, "is only used by a sweep (-m), give run_dir instead")
     elif isinstance(value, str) and value and "${" not in value:
-        problem = _why_not(Path(value))
+        problem = _why_not(user_path(value))
         if problem:
             yield Fault(key, problem)
         elif command.sweeping:
-            command.sweep_dir = Path(value)
+            command.sweep_dir = user_path(value)
     elif command.sweeping:  # run_dir is checked with the rest of the config
         yield Fault(key, f"{show(value)} is not allowed, give a text")
 
@@ -266,6 +267,8 @@ def _why_not(path: Path) -> str | None:
 
 def _for_hydra(key: str, text: str) -> str:
     """A value in Hydra's grammar. Paths are taken literally, with spaces, `=` and letters of all alphabets."""
+    if key == "extensions":
+        return IN_HOME.sub(r'"\g<0>"', text)
     if key not in PATHS or text in ("", "null") or text[0] in "\"'$":
         return text
     return quoted(text, also="" if key in NEW_DIRECTORIES else ",")

@@ -19,6 +19,7 @@ from cnn.text import show
 from runners.errors import CheckpointError, short
 from runners.files import plain_pickle, version_1
 from runners.files.content import Checkpoint, SavedConfig, SavedNetwork
+from runners.files.paths import user_path
 
 log = logging.getLogger(__name__)
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
@@ -81,7 +82,7 @@ def load_last(run: str | Path) -> tuple[Checkpoint, Path]:
     try:
         return _whole(locate(run, "last"))
     except CheckpointError as error:
-        spare = Path(run) / "checkpoints" / PREVIOUS
+        spare = user_path(run) / "checkpoints" / PREVIOUS
         if not spare.is_file():
             raise
         try:
@@ -102,7 +103,7 @@ def locate(run: str | Path, which: str = "best") -> Path:
     """The file of a checkpoint, given a run directory or the file itself. Raises CheckpointError if there is none."""
     if not str(run):
         raise CheckpointError("the run's name is empty, give a run directory or a checkpoint")
-    path = Path(run)
+    path = user_path(run)
     file = path / "checkpoints" / f"{which}.pkl"
     try:
         if path.is_file():

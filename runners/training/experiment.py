@@ -24,6 +24,7 @@ from runners.data import Dataset
 from runners.errors import RunFailed, program, shell_argument
 from runners.files import checkpoint, metrics_csv
 from runners.files.metrics_csv import Row
+from runners.files.paths import user_path
 from runners.files.run_directory import RunDirectory, new_name
 from runners.files.status import now
 from runners.signals import Interrupted, SignalWatch, watch_signals
@@ -175,7 +176,7 @@ def _path(config: Config, sweep_job: int | None) -> Path:
     settings = config.settings
     if sweep_job is not None and settings.sweep_dir:
         return Path(settings.sweep_dir) / str(sweep_job)
-    return Path(settings.run_dir or f"outputs/{new_name()}")
+    return user_path(settings.run_dir or f"outputs/{new_name()}")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from cnn.arguments import NonNegative, Positive, Text
 from runners.data.dataset import Examples, Source, ValSplit, reading
 from runners.data.download import Remote, cache_folder, fetch, verify
 from runners.errors import DataError
+from runners.files.paths import user_path
 
 ARCHIVE = Remote(
     "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
@@ -48,7 +49,7 @@ class Cifar10(Source):
         split_seed: NonNegative = 0,
     ) -> None:
         super().__init__(num_examples, val_examples, val_split, split_seed)
-        self.path = Path(path) if path else cache_folder("cifar10")
+        self.path = user_path(path) if path else cache_folder("cifar10")
 
     def read(self) -> tuple[Examples, Examples]:
         archive = self.path / ARCHIVE.name

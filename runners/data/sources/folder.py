@@ -19,6 +19,7 @@ from cnn.arguments import NonNegative, Positive, Text
 from cnn.ops.threads import available_threads
 from runners.data.dataset import MAX_BYTES, Examples, Source, ValSplit, reading
 from runners.errors import DataError, ImageError
+from runners.files.paths import user_path
 from runners.pictures.reading import FORMATS, find_pictures, prepare_plain, read_picture, without_warnings
 from runners.signals import raising_signals
 
@@ -54,7 +55,7 @@ class Folder(Source):
         test_share: Share = 0.2,
     ) -> None:
         super().__init__(num_examples, val_examples, val_split, split_seed)
-        self.path = Path(path)
+        self.path = user_path(path)
         height, width = (size, size) if isinstance(size, int) else size
         self.shape = self.known_shape = (channels, height, width)
         self.test_share = test_share

@@ -19,6 +19,7 @@ from cnn.faults import ConfigError, Fault
 from cnn.text import show
 from runners.data.dataset import MAX_BYTES, Examples, Preparation, Source, ValSplit, reading
 from runners.errors import DataError
+from runners.files.paths import user_path
 
 UNSIGNED_BYTE = 0x08
 GZIP = b"\x1f\x8b"
@@ -46,7 +47,7 @@ class Idx(Source):
         class_names: ClassNames | None = None,
     ) -> None:
         super().__init__(num_examples, val_examples, val_split, split_seed)
-        self.path = Path(path)
+        self.path = user_path(path)
         self.preparation = preparation
         self.class_names = class_names
         if class_names and len(set(class_names)) < len(class_names):
