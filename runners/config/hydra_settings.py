@@ -14,10 +14,10 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from cnn.faults import Fault
+from cnn.faults import ConfigError, Fault
 from cnn.text import short
 from runners.config import folders, overrides
-from runners.config.composition import COMPOSITION_ERRORS
+from runners.config.composition import COMPOSITION_ERRORS, from_hydra
 from runners.config.overrides import Command
 from runners.config.saved import flat
 
@@ -36,7 +36,7 @@ MENTION = re.compile(r"hydra|run_dir|sweep_dir")
 
 def find_faults(command: Command) -> list[Fault]:
     """Faults for what the files chosen by a command set for Hydra, or as a directory, and what has no effect."""
-    files = [file for folder in (folders.CONFIGS, *command.folders) for file in _mentioning(folder)]
+    files = _mentioning(command)
     if not files and not command.sweeping:  # composing takes a while
         return []
     more = [overrides.quoted(f"file://{folder.absolute()}") for folder in command.folders]
@@ -54,17 +54,36 @@ def find_faults(command: Command) -> list[Fault]:
     return list(found.values())
 
 
-def _mentioning(folder: Path) -> Iterator[Path]:
+def failure(error: Exception, command: Command) -> ConfigError | None:
+    """An exception that Hydra raised before the first job of a sweep, as faults of its sweeper and launcher.
+
+    None if neither the command nor a file that it chooses sets anything for these.
+    """
+    given = [overrides.read(text.lstrip("+")) for text in command.overrides]
+    keys = [override.key for override in given if override.key.startswith("hydra")]
+    chosen = [(override.key, name) for override in given for name in override.values(command.folders)]
+    places = keys or [str(file) for file in _mentioning(command) if (file.parent.name, file.stem) in chosen]
+    if not places:
+        return None
+    if any(key.startswith("hydra.sweeper.params") for key in keys):
+        problem = "can't be set for this sweeper, give the values as overrides, such as seed=1,2"
+        return ConfigError([Fault("hydra.sweeper.params", problem)])
+    faults = from_hydra(error, [folders.CONFIGS, *command.folders]).faults
+    where, why = ", ".join(places), "refused by Hydra's sweeper or launcher"
+    return ConfigError(fault if fault.place else Fault(where, f"{why}: {short(fault.problem)}") for fault in faults)
+
+
+def _mentioning(command: Command) -> list[Path]:
     """The files, other than the project's main one, that may set something for Hydra."""
-    for file in sorted(folder.rglob("*.yaml")):
-        if file != folders.CONFIGS / "config.yaml" and MENTION.search(file.read_text("utf-8", errors="replace")):
-            yield file
+    files = [file for folder in (folders.CONFIGS, *command.folders) for file in sorted(folder.rglob("*.yaml"))]
+    own = folders.CONFIGS / "config.yaml"
+    return [file for file in files if file != own and MENTION.search(file.read_text("utf-8", errors="replace"))]
 
 
 def _choices(command: Command) -> Iterator[list[str]]:
     """The overrides of a command, so that each choice of each group is in one of these lists; no list sweeps."""
     given = [(text, overrides.read(text)) for text in command.overrides]
-    fixed = [text for text, override in given if not override.sweeps]
+    fixed = [text for text, override in given if not override.sweeps and not override.key.startswith("hydra.")]
     swept = {
         override.key: override.values(command.folders)
         for _, override in given

@@ -201,6 +201,10 @@ def _faults(override: ParsedOverride, command: Command, given: Collection[str]) 
     key, text = override.key, override.text
     if HYDRA_KEY.match(key) and not (SWEEP_KEY.match(key) and command.sweeping):
         yield Fault(key, "only hydra/launcher, hydra/sweeper and their keys can be set, for a sweep (-m)")
+    elif setting := re.fullmatch(r"hydra\.(launcher|sweeper)(\._target_)?", key):
+        yield Fault(key, f"can't be set, choose one with hydra/{setting[1]}=NAME")
+    elif HYDRA_KEY.match(key) and override.sweeps:
+        yield Fault(key, f"{text} is more than one value, but a sweep has one launcher and one sweeper: give one")
     elif override.sweeps and not command.sweeping:
         listed = re.fullmatch(r"[\w.,-]+", text) and key not in groups() and key not in PATHS
         hint = f", or give [{text}] for a list" if listed else ""

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cnn import ConfigError
 from cnn.faults import Fault
-from runners.config import composition, extensions, schema
+from runners.config import composition, extensions, hydra_settings, schema
 from runners.config.overrides import Command
 from runners.errors import DebugFailed, InputError, RunFailed
 from runners.exit_codes import BAD_INPUT, DONE, FAILED, report_error
@@ -79,6 +79,9 @@ class Jobs:
         """Report an error that Hydra raised: a job's, if not yet reported, or one from composing the config."""
         if error is self.reported:
             return
+        setting_up = self.sweep_dir and not (self.codes or self.texts or isinstance(error, ConfigError | InputError))
+        if setting_up and isinstance(error, Exception) and (found := hydra_settings.failure(error, self.command)):
+            error = found
         if isinstance(error, composition.COMPOSITION_ERRORS) and not isinstance(error, ConfigError):
             error = ConfigError([*self.command.faults, *composition.from_hydra(error, folders).faults])
         self.codes.append(report_error(error))

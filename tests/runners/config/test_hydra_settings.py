@@ -64,6 +64,42 @@ def test_a_directory_for_one_run_in_a_sweep(run: Run, own: Path, capsys: pytest.
     assert [f"error: job {n}: {NO_RUN_DIR}" for n in (0, 1)] == capsys.readouterr().err.splitlines()
 
 
+REFUSED_BY_HYDRA = "refused by Hydra's sweeper or launcher: "
+NO_PARAMS = "hydra.sweeper.params: can't be set for this sweeper, give the values as overrides, such as seed=1,2"
+TYPED = {
+    "hydra.sweeper.params={seed:[1,2]}": NO_PARAMS,
+    "hydra.sweeper.params={seed:'1,2'}": NO_PARAMS,
+    "hydra.sweeper.params.seed='1,2'": NO_PARAMS,
+    "hydra.sweeper.params=seed": NO_PARAMS,
+    "hydra.sweeper=basic": "hydra.sweeper: can't be set, choose one with hydra/sweeper=NAME",
+    "hydra.launcher=null": "hydra.launcher: can't be set, choose one with hydra/launcher=NAME",
+    "hydra.launcher._target_=os.system": "hydra.launcher._target_: can't be set, choose one with hydra/launcher=NAME",
+    "hydra/launcher=null": f"hydra/launcher: {REFUSED_BY_HYDRA}",
+    "hydra/sweeper=basic,basic": "hydra/sweeper: basic,basic is more than one value",
+    "hydra.sweeper.max_batch_size=0": f"hydra.sweeper.max_batch_size: {REFUSED_BY_HYDRA}",
+    "hydra.sweeper.max_batch_size=x": "hydra.sweeper.max_batch_size: can't be set: Value 'x'",
+    "hydra.sweeper.max_batch_size=1,2": "hydra.sweeper.max_batch_size: 1,2 is more than one value",
+    "hydra.launcher.foo=1": f"hydra.launcher.foo: {REFUSED_BY_HYDRA}",
+}
+
+
+@pytest.mark.usefixtures("closed")
+@pytest.mark.parametrize("typed", TYPED)
+def test_a_setting_of_a_sweep_on_the_command_line(typed: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("-m", "epochs=1,2", typed) == 2
+    (told,) = faults(capsys)
+    assert told.startswith(TYPED[typed])
+
+
+@pytest.mark.usefixtures("closed")
+@pytest.mark.parametrize("content", ["launcher: null", "sweeper: {params: [1]}", "sweeper: {params: {nokey: '1,2'}}"])
+def test_a_setting_of_a_sweep_in_a_file(content: str, run: Run, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = experiment(own, f"hydra:\n  {content}")
+    assert run("-m", "experiment=mine", "--config-dir", str(own)) == 2
+    (told,) = faults(capsys)
+    assert told.startswith(f"{file}: {REFUSED_BY_HYDRA}")
+
+
 def test_what_is_obeyed(run: Run, own: Path) -> None:
     experiment(own, "run_dir: x\nhydra: {output_subdir: null}")
     assert run("experiment=mine", "--config-dir", str(own), "epochs=1") == 0
