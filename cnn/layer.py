@@ -171,6 +171,12 @@ class Layer:
     place: str = ""
     """The place in the config, such as `layers.3.conv2d`; empty for layers that aren't in one."""
 
+    frozen: bool = False
+    """Whether training leaves the layer as it is: a graph runs it in evaluation mode, without gradients of parameters.
+
+    `Graph.freeze` sets it.
+    """
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "__init__" in vars(cls):
@@ -230,6 +236,10 @@ class Layer:
         Weights are drawn with the gain that follows them. Layers without weights and nonlinearity pass it on.
         """
         return gain
+
+    def is_trained(self) -> bool:
+        """Whether the layer has parameters that aren't frozen."""
+        return not self.frozen and any(self.named_parameters())
 
     def flops(self, input_shape: Shape) -> int:
         """Floating-point operations of a forward pass per example; a multiply-add counts as two."""

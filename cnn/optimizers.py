@@ -20,7 +20,7 @@ from torch import Tensor
 from cnn import ops
 from cnn.arguments import Fraction, NonNegativeFloat, PositiveFloat
 from cnn.faults import ConfigError, Fault
-from cnn.graphs.graph import FlatParameters
+from cnn.graphs.graph import FlatVectors
 
 Betas = Annotated[Sequence[Fraction], Field(min_length=2, max_length=2)]
 
@@ -41,7 +41,7 @@ class Optimizer:
         self.steps = 0
         self.kept: dict[str, Tensor] = {}
 
-    def step(self, flat: FlatParameters, lr: float | None = None) -> None:
+    def step(self, flat: FlatVectors, lr: float | None = None) -> None:
         """Move `flat.data` against `flat.grad`, at the rate of a schedule or else at the optimizer's own."""
         lr = self.lr if lr is None else lr
         if not self.kept:
@@ -53,7 +53,7 @@ class Optimizer:
         """The rule itself, after weight decay."""
         raise NotImplementedError
 
-    def _decay(self, flat: FlatParameters, lr: float) -> Tensor:
+    def _decay(self, flat: FlatVectors, lr: float) -> Tensor:
         """The gradient with that of an L2 penalty, g + weight_decay * p; `flat.grad` itself without weight decay."""
         if not self.weight_decay:
             return flat.grad
@@ -62,7 +62,7 @@ class Optimizer:
         gradient[: len(decayed)].add_(decayed, alpha=self.weight_decay)
         return gradient
 
-    def _decayed(self, flat: FlatParameters) -> Tensor:
+    def _decayed(self, flat: FlatVectors) -> Tensor:
         return flat.data if self.decay_all else flat.data[: flat.decayed]
 
     def state(self) -> dict[str, Tensor | int]:
@@ -171,7 +171,7 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(lr, betas, eps, weight_decay, decay_all)
 
-    def _decay(self, flat: FlatParameters, lr: float) -> Tensor:
+    def _decay(self, flat: FlatVectors, lr: float) -> Tensor:
         self._decayed(flat).mul_(1 - lr * self.weight_decay)
         return flat.grad
 

@@ -19,7 +19,7 @@ class Row:
     """A layer: its dotted name, its output's shape, its own parameters, and its cost per example.
 
     `flops`: floating-point operations of a forward pass. `cache_bytes`: what training keeps for the backward pass; a
-    tensor that several layers keep counts for the first one.
+    tensor that several layers keep counts for the first one. `frozen`: training leaves the parameters as they are.
     """
 
     name: str
@@ -27,6 +27,7 @@ class Row:
     parameters: int
     flops: int
     cache_bytes: int
+    frozen: bool = False
 
 
 def summarise(network: Graph) -> list[Row]:
@@ -42,8 +43,11 @@ def summarise(network: Graph) -> list[Row]:
     return list(_rows("", network, network.input_shape, cache, _Counted()))
 
 
-def _rows(path: str, layer: Layer, input_shape: Shape, cache: Cache, counted: _Counted) -> Iterator[Row]:
+def _rows(
+    path: str, layer: Layer, input_shape: Shape, cache: Cache, counted: _Counted, frozen: bool = False
+) -> Iterator[Row]:
     inner_flops = 0
+    frozen = frozen or layer.frozen
     if isinstance(layer, Graph):
         shapes: dict[str, Shape] = {}
 
@@ -54,7 +58,7 @@ def _rows(path: str, layer: Layer, input_shape: Shape, cache: Cache, counted: _C
         layer.trace(input_shape, note)
         for (name, child), inner_cache in zip(layer.children().items(), cache.inner(), strict=True):
             inner_flops += child.flops(shapes[name])
-            yield from _rows(f"{path}.{name}" if path else name, child, shapes[name], inner_cache, counted)
+            yield from _rows(f"{path}.{name}" if path else name, child, shapes[name], inner_cache, counted, frozen)
     own_flops = layer.flops(input_shape) - inner_flops
     if not isinstance(layer, Graph) or own_flops:
         yield Row(
@@ -63,6 +67,7 @@ def _rows(path: str, layer: Layer, input_shape: Shape, cache: Cache, counted: _C
             counted.parameters_of(layer),
             own_flops,
             counted.bytes_of(cache) // EXAMPLES,
+            frozen,
         )
 
 
@@ -85,19 +90,26 @@ class _Counted:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows and their totals as a text table."""
+    """The rows and their totals as a text table. Frozen layers are marked, and what is trained is counted as well."""
     parameters, flops, cache_bytes = (
         sum(getattr(row, key) for row in rows) for key in ("parameters", "flops", "cache_bytes")
     )
     cells = [("layer", "output", "parameters", "FLOPs", "cache")]
     cells += [
-        (row.name, str(list(row.output_shape)), f"{row.parameters:,}", f"{row.flops:,}", _size(row.cache_bytes))
+        (_marked(row), str(list(row.output_shape)), f"{row.parameters:,}", f"{row.flops:,}", _size(row.cache_bytes))
         for row in rows
     ]
     cells.append(("total per example", "", f"{parameters:,}", f"{flops:,}", _size(cache_bytes)))
+    if any(row.frozen for row in rows):
+        trained = sum(row.parameters for row in rows if not row.frozen)
+        cells.append(("trained", "", f"{trained:,}", "", ""))
     lines = columns(cells, "<<>")
-    rule = "-" * len(lines[0])
-    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+    rule, last = "-" * len(lines[0]), len(rows) + 1
+    return "\n".join([lines[0], rule, *lines[1:last], rule, *lines[last:]])
+
+
+def _marked(row: Row) -> str:
+    return f"{row.name} (frozen)" if row.frozen else row.name
 
 
 def _size(nbytes: int) -> str:

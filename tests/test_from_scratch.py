@@ -81,7 +81,7 @@ STANDARD = set(
 )
 FILES_AND_PROCESSES = set(
     """
-    argparse concurrent csv datetime errno filelock gzip hashlib http io json logging pathlib pickle pickletools
+    argparse concurrent csv datetime errno filelock fnmatch gzip hashlib http io json logging pathlib pickle pickletools
     platform secrets shlex shutil signal stat struct sys tarfile tempfile threading time traceback urllib
     warnings zlib
     """.split()

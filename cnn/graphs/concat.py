@@ -10,7 +10,7 @@ from pydantic import Field, WithJsonSchema
 from torch import Tensor
 
 from cnn import ops
-from cnn.graphs.graph import Graph, Layers, Visit, add, inside
+from cnn.graphs.graph import Graph, Layers, Visit, add, inside, mode_of
 from cnn.graphs.sequential import Sequential
 from cnn.layer import Cache, Mode, Shape, ShapeError
 
@@ -52,7 +52,7 @@ class Concat(Graph):
         return gains[0]
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        parts = [layer.forward(x, mode) for layer in self.layers.values()]
+        parts = [layer.forward(x, mode_of(layer, mode)) for layer in self.layers.values()]
         values = [part[0] for part in parts]
         channels = [value.shape[0] for value in values]
         y = torch.cat(values, out=ops.empty((sum(channels), *values[0].shape[1:]), like=x))
@@ -62,7 +62,8 @@ class Concat(Graph):
         channels, *caches = cache.take()
         dx: Tensor | None = None
         for layer, piece, inner_cache in zip(self.layers.values(), _split(dy, channels), caches, strict=True):
-            gradient = layer.backward(piece, inner_cache, need_dx=need_dx, need_dparams=need_dparams)
+            trained = need_dparams and not layer.frozen
+            gradient = layer.backward(piece, inner_cache, need_dx=need_dx, need_dparams=trained)
             if gradient is not None:
                 dx = gradient if dx is None else add(dx, gradient)
         return dx

@@ -72,6 +72,7 @@ class NormPoolReLU(Sequential):
         super().__init__(layers)
         (self.norm,) = (layer for layer in layers.values() if isinstance(layer, BatchNorm))
         self.pool = next((layer for layer in layers.values() if isinstance(layer, MaxPool)), None)
+        self.frozen = self.norm.frozen  # the others compute the same in both modes
         self.rectify = any(isinstance(layer, ReLU) for layer in layers.values())
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:

@@ -6,7 +6,8 @@ How gradients pass through graphs is derived in docs/graphs.md.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -14,7 +15,7 @@ from pydantic import WithJsonSchema
 from torch import Tensor
 
 from cnn import ops
-from cnn.layer import Layer, Parameter, Shape, ShapeError
+from cnn.layer import Layer, Mode, Parameter, Shape, ShapeError
 
 Layers = Annotated[Mapping[str, Layer] | Sequence[Layer], WithJsonSchema({"description": "a list of layers"})]
 """Layers by name, or layers to be named after their kind; a list in configs."""
@@ -26,17 +27,37 @@ Visit = Callable[[str, Layer, Shape], Shape]
 """Takes a layer's name, the layer and its input's shape, and returns its output's shape."""
 
 
-class FlatParameters:
+@dataclass
+class FlatVectors:
+    """What an optimizer changes: values `data` and their gradients `grad`, the first `decayed` with weight decay."""
+
+    data: Tensor
+    grad: Tensor
+    decayed: int
+
+
+class FlatParameters(FlatVectors):
     """All parameters of a network in one vector `data`, their gradients in another, `grad`, in the same order.
 
-    Parameters with weight decay come first, so that `data[:decayed]` is exactly these.
+    Parameters with weight decay come first, frozen ones last: `trained` is the part of both vectors without these.
     """
 
-    def __init__(self, parameters: list[Parameter], dtype: torch.dtype, device: torch.device | str) -> None:
-        ordered = self.parameters = sorted(parameters, key=lambda parameter: not parameter.decay)
-        self.decayed = sum(parameter.numel for parameter in ordered if parameter.decay)
-        self.data = torch.zeros(sum(parameter.numel for parameter in ordered), dtype=dtype, device=device)
-        self.grad = torch.zeros_like(self.data)
+    def __init__(
+        self,
+        parameters: Sequence[Parameter],
+        dtype: torch.dtype,
+        device: torch.device | str,
+        frozen: Collection[Parameter] = (),
+    ) -> None:
+        self.frozen = set(frozen)
+        trained = [parameter for parameter in parameters if parameter not in self.frozen]
+        decayed = [parameter for parameter in trained if parameter.decay]
+        others = [parameter for parameter in trained if not parameter.decay]
+        ordered = self.parameters = [*decayed, *others, *(each for each in parameters if each in self.frozen)]
+        data = torch.zeros(_count(ordered), dtype=dtype, device=device)
+        super().__init__(data, torch.zeros_like(data), _count(decayed))
+        count = _count(trained)
+        self.trained = FlatVectors(self.data[:count], self.grad[:count], self.decayed)
         start = 0
         for parameter in ordered:
             piece = slice(start, start + parameter.numel)
@@ -46,13 +67,19 @@ class FlatParameters:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles hold the parameters' values once, and their views are made again."""
-        return _with_values, (self.parameters, self.data.dtype, self.data.device)
+        return _with_values, (self.parameters, self.data.dtype, self.data.device, [*self.frozen])
 
 
-def _with_values(parameters: list[Parameter], dtype: torch.dtype, device: torch.device) -> FlatParameters:
+def _count(parameters: Sequence[Parameter]) -> int:
+    return sum(parameter.numel for parameter in parameters)
+
+
+def _with_values(
+    parameters: list[Parameter], dtype: torch.dtype, device: torch.device, frozen: Collection[Parameter]
+) -> FlatParameters:
     """Flat vectors with the values that the parameters have on their own."""
     values = [(parameter.data, parameter.grad) for parameter in parameters]
-    flat = FlatParameters(parameters, dtype, device)
+    flat = FlatParameters(parameters, dtype, device, frozen)
     for parameter, (data, grad) in zip(parameters, values, strict=True):
         parameter.data.copy_(data)
         parameter.grad.copy_(grad)
@@ -162,26 +189,51 @@ class Graph(Layer):
             raise ValueError(f"the weights are {weights.dtype}, x is {tensor.dtype}: use one dtype")
         return tensor.detach()
 
+    def is_trained(self) -> bool:
+        return not self.frozen and any(layer.is_trained() for layer in self.children().values())
+
+    def freeze(self, names: Collection[str]) -> None:
+        """Freeze the layers with these dotted names: training leaves their parameters and buffers as they are.
+
+        Only the root of a graph is frozen, after `bind` and before it is fused. A layer that is used several times is
+        frozen in all of its uses.
+        """
+        for name, layer in self.named_layers():
+            layer.frozen = layer.frozen or name in names
+        layers = [layer for _, layer in self.named_layers() if layer.frozen]
+        frozen = {parameter for layer in layers for _, parameter in layer.named_parameters()}
+        parameters = [parameter for _, parameter in self.named_parameters()]
+        self.flat = _with_values(parameters, self.flat.data.dtype, self.flat.data.device, frozen)
+
     def state(self) -> dict[str, Tensor]:
         """The state of the network: parameters and buffers by dotted name (views, no copies)."""
         tensors = {name: parameter.data for name, parameter in self.named_parameters()}
         return tensors | {name: buffer.data for name, buffer in self.named_buffers()}
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Copy saved tensors into the network. Raises ValueError and changes nothing if names or shapes differ."""
+    def mismatches(self, state: Mapping[str, Tensor]) -> dict[str, str]:
+        """What of a saved state doesn't fit this network, by name: why it can't be loaded."""
         own = self.state()
-        faults = [f"{name} is missing" for name in own if name not in state]
-        faults += [f"{name} is unknown" for name in state if name not in own]
-        faults += [
-            f"{name} has shape {list(state[name].shape)}, wanted {list(tensor.shape)}"
+        faults = {name: f"{name} is missing" for name in own if name not in state}
+        faults |= {name: f"{name} is unknown" for name in state if name not in own}
+        return faults | {
+            name: f"{name} has shape {list(state[name].shape)}, wanted {list(tensor.shape)}"
             for name, tensor in own.items()
             if name in state and state[name].shape != tensor.shape
-        ]
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Copy saved tensors into the network. Raises ValueError and changes nothing if names or shapes differ."""
+        faults = [*self.mismatches(state).values()]
         if faults:
             more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
             raise ValueError("the saved weights don't fit this network: " + "; ".join(faults[:3]) + more)
-        for name, tensor in own.items():
+        for name, tensor in self.state().items():
             tensor.copy_(state[name])
+
+
+def mode_of(layer: Layer, mode: Mode) -> Mode:
+    """The mode in which a graph runs one of its layers: evaluation, if it is frozen."""
+    return replace(mode, train=False) if layer.frozen and mode.train else mode
 
 
 def inside(name: str, visit: Visit, layer: Layer, shape: Shape) -> Shape:

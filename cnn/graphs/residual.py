@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from cnn.graphs.graph import Graph, Layers, Visit, add, inside
+from cnn.graphs.graph import Graph, Layers, Visit, add, inside, mode_of
 from cnn.graphs.sequential import Sequential
 from cnn.layer import Cache, Layer, Mode, Shape, ShapeError
 from cnn.layers.conv import Conv1d, Conv2d, Conv3d
@@ -65,13 +65,13 @@ class Residual(Graph):
         return super().flops(input_shape) + Layer.flops(self, input_shape)
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        parts = [layer.forward(x, mode) for layer in self.layers.values()]
+        parts = [layer.forward(x, mode_of(layer, mode)) for layer in self.layers.values()]
         values = [part[0] for part in parts]
         return add(values[0], values[1] if len(values) > 1 else x), mode.keep(*(part[1] for part in parts))
 
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         gradients = [
-            layer.backward(dy, inner_cache, need_dx=need_dx, need_dparams=need_dparams)
+            layer.backward(dy, inner_cache, need_dx=need_dx, need_dparams=need_dparams and not layer.frozen)
             for layer, inner_cache in zip(self.layers.values(), cache.take(), strict=True)
         ]
         if not need_dx:

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from cnn.faults import ConfigError, Fault
-from cnn.graphs.graph import MAX_LAYERS, Graph, Layers, Visit, inside
+from cnn.graphs.graph import MAX_LAYERS, Graph, Layers, Visit, inside, mode_of
 from cnn.layer import Cache, Layer, Mode, Shape
 from cnn.text import yaml
 
@@ -58,18 +58,19 @@ class Sequential(Graph):
         caches = []
         x = self.entered(x)
         for layer in self.layers.values():
-            x, cache = layer.forward(x, mode)
+            x, cache = layer.forward(x, mode_of(layer, mode))
             caches.append(cache)
         return x, mode.keep(*caches)
 
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         caches = list(cache.take())
         layers = list(self.layers.values())
-        first = 0 if need_dx else self._first_with_parameters(layers, need_dparams)
+        first = 0 if need_dx else self._first_trained(layers, need_dparams)
         gradient: Any = dy
         for index in reversed(range(first, len(layers))):
-            wanted = need_dx or index > first
-            gradient = layers[index].backward(gradient, caches.pop(), need_dx=wanted, need_dparams=need_dparams)
+            layer, wanted = layers[index], need_dx or index > first
+            trained = need_dparams and not layer.frozen
+            gradient = layer.backward(gradient, caches.pop(), need_dx=wanted, need_dparams=trained)
         return gradient if need_dx else None
 
     def without_last(self, kind: str | None) -> Sequential:
@@ -95,14 +96,14 @@ class Sequential(Graph):
         if inner and isinstance(last, Sequential):
             rest[name] = last._without(inner)
         shortened = Sequential(rest)
-        shortened.place = self.place
+        shortened.place, shortened.frozen = self.place, self.frozen
         shortened.input_shape = self.input_shape
         return shortened
 
     @staticmethod
-    def _first_with_parameters(layers: list[Layer], need_dparams: bool) -> int:
+    def _first_trained(layers: list[Layer], need_dparams: bool) -> int:
         """Layers before this index need no gradient."""
-        trained = (i for i, layer in enumerate(layers) if need_dparams and any(layer.named_parameters()))
+        trained = (i for i, layer in enumerate(layers) if need_dparams and layer.is_trained())
         return next(trained, len(layers))
 
 

@@ -15,6 +15,7 @@ from cnn.faults import ConfigError, Fault
 from cnn.losses import Loss
 from cnn.optimizers import Optimizer
 from cnn.schedules import ReduceOnPlateau, RunLength, Schedule
+from runners.config import freezing
 from runners.config.settings import Settings
 from runners.data import Description
 from runners.files.checkpoint import PRECISIONS
@@ -54,6 +55,8 @@ def find_faults(parts: Parts, data: Description) -> list[Fault]:
         faults = [*task.faults(planned, parts.loss, data), *faults]
     if settings is None:
         return faults
+    if task and settings.frozen and len(planned) == len(task.networks):
+        faults += freezing.find_faults(planned, settings.frozen)
     dtype = PRECISIONS[settings.dtype]
     if data.examples:
         faults += batches(settings.batch_size, settings.accumulate, data.examples)

@@ -38,11 +38,18 @@ class Settings(BaseModel):
     run_dir: Text | None = None
     sweep_dir: Text | None = None
     init_from: Text | None = None
+    init_missing: Literal["refuse", "new"] = "refuse"
+    freeze: Text | Sequence[Text] = ()
     accumulate: Positive = 1
     clip_grad_norm: PositiveFloat | None = None
     patience: Positive | None = None
     checkpoint: Checkpoints = Checkpoints()
     extensions: Text | Sequence[Text] = ()
+
+    @property
+    def frozen(self) -> list[str]:
+        """The patterns of `freeze`."""
+        return [self.freeze] if isinstance(self.freeze, str) else list(self.freeze)
 
     def run_length(self, examples: int) -> RunLength:
         """The run's length with this many training examples."""

@@ -77,11 +77,11 @@ class Trained:
         return self.schedule(self.optimizer.lr, index, length)
 
     def update(self, step: Step, *losses: Number) -> None:
-        """Sum the gradient over all processes, clip it, and take an optimizer step.
+        """Sum the gradient over all processes, clip it, and take an optimizer step; frozen parameters are left out.
 
         Raises NotFinite, without changing weights, if the gradient or one of the losses is infinite or NaN.
         """
-        flat, reduce = self.graph.flat, step.mode.reduce
+        flat, reduce = self.graph.flat.trained, step.mode.reduce
         if reduce is not None:
             reduce(flat.grad)
         sound = finite(flat.grad, *(torch.as_tensor(loss) for loss in losses))

@@ -50,7 +50,7 @@ class Watched(Layer):
         self.name = name
         self.layer = layer
         self.report = report
-        vars(self).update(kind=layer.kind, place=layer.place)
+        vars(self).update(kind=layer.kind, place=layer.place, frozen=layer.frozen)
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         return self.layer.output_shape(input_shape)

@@ -52,13 +52,13 @@ def _task(config: Config, dtype: torch.dtype) -> tuple[Task, Description]:
     data = _description(config, task)
     assert data.input_shape
     task.build(setup.networks(config, task, data.input_shape, dtype), config.loss())
-    if config.settings.init_from:
-        setup.start_from(task.graphs, config.settings.init_from)
+    setup.start_from(task.graphs, config.settings)
     return task, data
 
 
 def _summary(config: Config) -> str:
     task, _ = _task(config, config.dtype)
+    setup.freeze(task.graphs, config.settings)
     return "\n\n".join(table(summarise(graph)) for graph in task.graphs.values())
 
 
@@ -105,7 +105,7 @@ def _overfit(config: Config) -> str:
     dataset = config.source().load()
     count = min(config.settings.batch_size, len(dataset.train))
     alone = replace(dataset, train=dataset.train.select(np.arange(count)))
-    task = setup.start(config, alone)
+    task, _ = setup.start(config, alone)
     if "loss" not in (metric.name for metric in task.metrics):
         raise ConfigError([Fault("debug", f"overfit needs a metric loss, but the task {task.kind} has none")])
     batch = next(setup.batches(config, alone, "train").in_order())

@@ -41,12 +41,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Experiment:
-    """A task, its data and config, and its progress."""
+    """A task, its data and config, its progress, and the weights that it didn't take over from another run."""
 
     config: Config
     dataset: Dataset
     task: Task
     progress: Progress
+    left_out: Sequence[str] = ()
 
 
 def run(raw: Mapping[str, Any], overrides: Sequence[str] = (), sweep_job: int | None = None) -> Result:
@@ -57,10 +58,10 @@ def run(raw: Mapping[str, Any], overrides: Sequence[str] = (), sweep_job: int | 
     config = setup.prepare(raw)
     with watch_signals() as watch:
         config, dataset = setup.load(config)
-        task = setup.start(config, dataset)
+        task, left_out = setup.start(config, dataset)
         watch.check()
         with RunDirectory.make(_path(config, sweep_job), overrides) as directory:
-            return carry_out(Experiment(config, dataset, task, Progress.of(task)), directory, watch)
+            return carry_out(Experiment(config, dataset, task, Progress.of(task), left_out), directory, watch)
 
 
 def carry_out(
@@ -94,6 +95,8 @@ def _train(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) 
     files = RunFiles(directory, columns, lambda: snapshot.take(config, task, dataset, progress))
     recorder = Recorder(files, listeners(task, plan.length))
     train, val = (setup.batches(config, dataset, split) for split in ("train", "val"))
+    for text in experiment.left_out:
+        log.info("%s %s", setup.LEFT_OUT, text)
     _log_summary(task, len(dataset.train))
     for warning in task.warnings():
         log.warning("warning: %s", warning)

@@ -30,7 +30,7 @@ from runners.training.result import NothingLeft, Result
 
 log = logging.getLogger(__name__)
 
-FIXED = ("task", "extensions", "dtype", "debug", "experiment", "run_dir", "sweep_dir", "init_from")
+FIXED = ("task", "extensions", "dtype", "debug", "experiment", "run_dir", "sweep_dir", "init_from", "init_missing")
 """Keys that a resume can't change at all."""
 HARMLESS = ("patience", "checkpoint.every_steps", "data.path", "extensions")
 """Keys that don't change what a run computes: when it ends and is saved, and where its data are (they are compared)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,13 +15,18 @@ from torch import Tensor
 from cnn import Mode, Sequential, build_model, ops
 from cnn.faults import ConfigError, Fault
 from runners.config import compatibility
+from runners.config.freezing import frozen_layers
 from runners.config.schema import Config, parse, parts_of
+from runners.config.settings import Settings
 from runners.data import Dataset, Examples
 from runners.data.batches import Batches
 from runners.errors import CheckpointError
 from runners.files import checkpoint
 from runners.tasks.task import Task
 from runners.training.loop import Plan
+
+log = logging.getLogger(__name__)
+LEFT_OUT = "not taken over from the run that init_from names:"
 
 
 def prepare(raw: Mapping[str, Any], *, begins: bool = True) -> Config:
@@ -77,19 +83,19 @@ def evaluation_batch(input_shape: tuple[int, ...]) -> int:
     return max(1, min(256, 2**22 // math.prod(input_shape)))
 
 
-def start(config: Config, dataset: Dataset) -> Task:
-    """The task of a new run. Raises ConfigError as `build` does, CheckpointError for `init_from`."""
+def start(config: Config, dataset: Dataset) -> tuple[Task, list[str]]:
+    """The task of a new run, and what `init_from` left out. Raises ConfigError as `build` does, and CheckpointError."""
     task = build(config, dataset)
-    if config.settings.init_from:
-        start_from(task.graphs, config.settings.init_from)
-    return task
+    return task, start_from(task.graphs, config.settings)
 
 
 def build(config: Config, dataset: Dataset) -> Task:
     """The task with initialised networks. Raises ConfigError if the config and the data are incompatible."""
     check_compatibility(config, dataset)
     task = config.task()
-    task.build(networks(config, task, dataset.input_shape, config.dtype), config.loss())
+    graphs = networks(config, task, dataset.input_shape, config.dtype)
+    freeze(graphs, config.settings)
+    task.build(graphs, config.loss())
     task.train_with({name: (config.optimizer(name), config.schedule(name)) for name in task.networks})
     _check_last_batch(config, task, dataset)
     return task
@@ -107,16 +113,39 @@ def networks(config: Config, task: Task, example_shape: tuple[int, ...], dtype: 
     return made
 
 
-def start_from(graphs: Mapping[str, Sequential], run: str) -> None:
-    """Load the weights of a saved run's networks. Raises CheckpointError if they can't be read or don't match."""
-    saved = _saved_weights(run)
+def freeze(graphs: Mapping[str, Sequential], settings: Settings) -> None:
+    """Freeze the layers that the config names, before a task fuses layers."""
+    for name, layers in frozen_layers(graphs, settings.frozen).items():
+        if layers:
+            graphs[name].freeze(layers)
+
+
+def start_from(graphs: Mapping[str, Sequential], settings: Settings) -> list[str]:
+    """Load the weights of the networks that `init_from` names, if any; returns what was left out, after a note on it.
+
+    Raises CheckpointError if they can't be read, or don't match and `init_missing` doesn't allow that.
+    """
+    if not settings.init_from:
+        return []
+    saved = _saved_weights(settings.init_from)
+    mismatches = {name: graph.mismatches(saved.get(name, {})) for name, graph in graphs.items()}
+    left_out = [
+        f"{name}.{text}" if len(graphs) > 1 else text for name, found in mismatches.items() for text in found.values()
+    ]
+    fitting = {
+        name: {key: values for key, values in saved.get(name, {}).items() if key not in mismatches[name]}
+        for name in graphs
+    }
+    if left_out and (settings.init_missing == "refuse" or not any(fitting.values())):
+        more = f", and {len(left_out) - 3} more" if len(left_out) > 3 else ""
+        problem = f"the saved weights don't fit this network: {'; '.join(left_out[:3])}{more}"
+        hint = "; init_missing=new takes over those that fit" if any(fitting.values()) else ""
+        raise CheckpointError(f"init_from: {checkpoint.locate(settings.init_from)}: {problem}{hint}")
     for name, graph in graphs.items():
-        try:
-            if name not in saved:
-                raise ValueError(f"it has no network {name}, but {', '.join(saved)}")
-            graph.load_state(saved[name])
-        except ValueError as error:
-            raise CheckpointError(f"init_from: {checkpoint.locate(run)}: {error}") from None
+        graph.load_state(graph.state() | fitting[name])
+    if left_out:
+        log.warning("note: %s %s", LEFT_OUT, "; ".join(left_out))
+    return left_out
 
 
 def _saved_weights(run: str) -> dict[str, dict[str, Tensor]]:

@@ -84,8 +84,11 @@ def restore(content: Checkpoint, config: Config, task: Task) -> Progress:
         for name, trained in task.trained.items():
             network = content.networks[name]
             trained.graph.load_state(tensors(network.weights))
-            vectors = _vectors(network.optimizer, trained.graph.flat.data)
-            _load((name, "optimizer"), trained.optimizer, vectors, content, config)
+            if content.config.get("freeze", []) == config.raw.get("freeze", []):
+                vectors = _vectors(network.optimizer, trained.graph.flat.trained.data)
+                _load((name, "optimizer"), trained.optimizer, vectors, content, config)
+            else:
+                log.warning("other layers are frozen than before: the optimizer starts from its initial state")
             _load((name, "schedule"), trained.schedule, network.schedule, content, config)
         task.load_state(content.task_state)
         progress.rows = [_row(row, task) for row in saved.rows]
