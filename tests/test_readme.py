@@ -59,7 +59,9 @@ def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= 140
 
 
-@pytest.mark.parametrize("text", blocks("yaml", EVERYTHING), ids=lambda text: text[:10])
+@pytest.mark.parametrize(
+    "text", [block for block in blocks("yaml", EVERYTHING) if "layers:" in block], ids=lambda text: text[:10]
+)
 def test_a_model_of_ones_own(text: str) -> None:
     composed = OmegaConf.create({"model": yaml.safe_load(text)})
     model = OmegaConf.to_container(composed, resolve=True)["model"]  # type: ignore[call-overload, index]
@@ -192,6 +194,19 @@ def test_files_of_ones_own_train_and_resume(own: list[str], tmp_path: Path, monk
         assert train.main([*own, *SMALL, "run_dir=a"]) == 0
         assert train.main(["resume=a", own[0], "epochs=2"]) == 0
     assert "ink" not in TASKS
+
+
+def test_an_experiment_of_ones_own_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment, sweep = blocks("yaml", (GUIDE / "experiments-of-your-own.md").read_text(encoding="utf-8"))
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(experiment + sweep, encoding="utf-8")
+    monkeypatch.setattr("sys.argv", ["run.py"])
+    given = ["--config-dir", str(tmp_path), "experiment=mine", "debug=summary"]
+    assert train.main(given) == 0
+    assert train.main(["-m", *given]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[:3] == ["3", "seed=1", "optimizer.lr=0.002"]
 
 
 def test_choices_exist() -> None:

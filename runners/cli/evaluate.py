@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from cnn import ConfigError
 from runners.config import extensions
+from runners.config.overrides import latest
 from runners.errors import InputError, program
 from runners.exit_codes import DONE, report_error
 from runners.training.evaluation import evaluate
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_intermixed_args(arguments)
     try:
-        _, overrides = extensions.load_from_arguments(options.data)
+        _, overrides = extensions.load_from_arguments(latest(options.data))
         evaluation = evaluate(options.run, overrides, options.checkpoint)
     except (ConfigError, InputError) as error:
         return report_error(error)

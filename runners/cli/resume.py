@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cnn.faults import ConfigError, Fault
 from cnn.text import show
-from runners.config.overrides import given_twice
+from runners.config.overrides import latest
 from runners.errors import RunDirectoryError
 from runners.exit_codes import DONE, report_error
 from runners.files import checkpoint
@@ -58,12 +58,11 @@ def latest_unfinished(outputs: Path = Path("outputs")) -> Path:
 def parse_arguments(arguments: Sequence[str]) -> tuple[str, list[str], bool]:
     """The run, the other arguments, and whether these may change what the run computes. Raises ConfigError."""
     run, overrides, may_change, faults = "", [], False, []
-    for argument in arguments:
+    for argument in latest(arguments):
         key, _, value = argument.partition("=")
         key = key.lstrip("+")
         if key == "resume":
-            faults += given_twice(key, run or value, value)
-            run = run or value
+            run = value
         elif key == "resume_changed":
             may_change = value == "true"
             if value not in ("true", "false"):

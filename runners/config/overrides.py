@@ -6,7 +6,7 @@ Even unknown keys are passed on, so that the schema can report all mistakes toge
 from __future__ import annotations
 
 import argparse
-import os
+import logging
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,10 +20,11 @@ from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 
 from cnn.faults import ConfigError, Fault
-from cnn.text import closest, nearest, show
+from cnn.text import closest, nearest, short, show
 from runners.config.folders import CONFIGS, OWN_CONFIGS, choices, groups
-from runners.files.paths import user_path
+from runners.files.paths import user_path, why_not_new
 
+log = logging.getLogger(__name__)
 KEY = r"[A-Za-z_]\w*(?:\.\w+)*"
 OVERRIDE = re.compile(rf"(?P<prefix>\+{{0,2}})(?P<key>{KEY}|hydra/\w+)=(?P<value>.*)", re.ASCII | re.DOTALL)
 HYDRA_KEY = re.compile(r"hydra\b")
@@ -39,6 +40,8 @@ OTHER_THAN_TEXT = re.compile(r"[+-]?[\d._]+(e[+-]?\d+)?|[+-]?(inf|nan)|true|fals
 PATHS = (*NEW_DIRECTORIES, "init_from", "data.path")
 IN_HOME = re.compile(r"(^|(?<=[\[, ]))~[^],\"']*")
 """A path below a home directory, alone or in a list, without quotes."""
+LITERAL = (*PATHS, "name")
+"""Keys whose value is taken as a text, even if it looks like a number."""
 MAX_JOBS = 10_000
 
 
@@ -68,6 +71,7 @@ class Command:
 
 FLAGS = ("-m", "--multirun", "--help", "--cfg", "--resolve", "--config-dir")
 """The flags of Hydra that are supported. (One of the others would unpickle a file.)"""
+ONE_CONFIG = "not supported, give experiment=NAME; --config-dir FOLDER adds the experiments in FOLDER/experiment"
 
 
 class _Flags(argparse.ArgumentParser):
@@ -80,6 +84,8 @@ class _Flags(argparse.ArgumentParser):
         self.add_argument("-c", "--cfg", choices=["job"])
         self.add_argument("--resolve", action="store_true")
         self.add_argument("-cd", "--config-dir")
+        self.add_argument("-cn", "--config-name")
+        self.add_argument("-cp", "--config-path")
 
     def error(self, message: str) -> NoReturn:
         _refuse("", message)
@@ -105,11 +111,13 @@ def prepare(arguments: Sequence[str]) -> Command:
         command.folders.append(folder)
     elif options.config_dir is not None and not folder.is_dir():
         command.faults.append(Fault("--config-dir", f"there is no directory {options.config_dir}"))
+    chosen = {"--config-name": options.config_name, "--config-path": options.config_path}
+    command.faults += [Fault(flag, ONE_CONFIG) for flag, value in chosen.items() if value is not None]
     unknown = [argument for argument in rest if argument.startswith("-")]
     hints = {flag: f"{nearest(flag, FLAGS)}; settings are given as key=value" for flag in unknown}
     hints |= {flag: "give resume=RUN" for flag in unknown if flag.partition("=")[0] == "--resume"}
     command.faults += [Fault(flag, f"unknown, {hints[flag]}") for flag in unknown]
-    _add_overrides(command, [argument for argument in rest if argument not in unknown])
+    _add_overrides(command, latest([argument for argument in rest if argument not in unknown]))
     return command
 
 
@@ -143,14 +151,21 @@ def _read_all(arguments: Sequence[str], command: Command) -> dict[str, ParsedOve
             command.faults += error.faults
             command.unchecked += [fault.place for fault in error.faults if fault.place in groups()]
             continue
-        first = given.setdefault(override.key, override)
-        command.faults += given_twice(override.key, first.text, override.text)
+        given[override.key] = override
     return given
 
 
-def given_twice(key: str, first: str, text: str) -> list[Fault]:
-    """A fault if a key is given again with a different value."""
-    return [Fault(key, f"given twice, as {first} and as {text}: give it once")] if first != text else []
+def latest(arguments: Sequence[str]) -> list[str]:
+    """The arguments without those whose key is given again later; a note is logged if the values differ."""
+    kept: dict[str, str] = {}
+    for argument in arguments:
+        match = OVERRIDE.fullmatch(argument)
+        key = match["key"] if match else f"={len(kept)}"  # no key begins with "="
+        before, now = kept.pop(key, argument).partition("=")[2], argument.partition("=")[2]
+        if before != now:
+            log.warning("note: %s is given as %s and again as %s: the last one counts", key, short(before), short(now))
+        kept[key] = argument
+    return [*kept.values()]
 
 
 def _add_overrides(command: Command, arguments: Sequence[str]) -> None:
@@ -246,7 +261,7 @@ def _misplaced(override: ParsedOverride, command: Command) -> Iterator[Fault]:
     elif key == "sweep_dir" and not command.sweeping:
         yield Fault(key, "is only used by a sweep (-m), give run_dir instead")
     elif isinstance(value, str) and value and "${" not in value:
-        problem = _why_not(user_path(value))
+        problem = why_not_new(user_path(value))
         if problem:
             yield Fault(key, problem)
         elif command.sweeping:
@@ -255,25 +270,11 @@ def _misplaced(override: ParsedOverride, command: Command) -> Iterator[Fault]:
         yield Fault(key, f"{show(value)} is not allowed, give a text")
 
 
-def _why_not(path: Path) -> str | None:
-    """Why a directory can't be created here, as far as that can be checked without trying."""
-    if os.path.lexists(path):
-        return f"{path} already exists, choose another or remove it"
-    above = path.absolute().parent
-    while not os.path.lexists(above):
-        above = above.parent
-    if not above.is_dir():
-        return f"{path} can't be created: {above} is not a directory"
-    if not os.access(above, os.W_OK | os.X_OK):
-        return f"{path} can't be created: {above} is not writable"
-    return None
-
-
 def _for_hydra(key: str, text: str) -> str:
-    """A value in Hydra's grammar. Paths are taken literally, with spaces, `=` and letters of all alphabets."""
+    """A value in Hydra's grammar. Paths and names are taken literally, with spaces, `=` and all alphabets."""
     if key == "extensions":
         return IN_HOME.sub(r'"\g<0>"', text)
-    if key not in PATHS or text in ("", "null") or text[0] in "\"'$":
+    if key not in LITERAL or text in ("", "null") or text[0] in "\"'$":
         return text
     return quoted(text, also="" if key in NEW_DIRECTORIES else ",")
 

@@ -23,13 +23,9 @@ def with_overrides(saved: Mapping[str, Any], arguments: Sequence[str], refuse: R
     """
     config = deepcopy(dict(saved))
     found: dict[str, Sequence[Fault]] = {}
-    given: dict[str, str] = {}
     for argument in sorted(arguments, key=lambda text: "." in text.partition("=")[0]):  # groups before keys in them
         try:
             override = overrides.read(argument)
-            first = given.setdefault(override.key, override.text)
-            if twice := overrides.given_twice(override.key, first, override.text):
-                raise ConfigError(twice)
             _change(config, override, refuse)
         except ConfigError as error:
             found[argument] = error.faults

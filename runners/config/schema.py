@@ -95,6 +95,7 @@ RESUME_KEYS = {
     "resume": "is not part of a config, give resume=RUN on the command line",
     "resume_changed": "is only allowed with resume=RUN",
 }
+WITHOUT_PACKAGE = "its keys belong to the top of the config, begin its file with the line '# @package _global_'"
 SECTIONS = ("data", "augment", "optimizer", "loss", "schedule", "task")
 NETWORK_SECTIONS = ("optimizer", "schedule")
 """The sections that each network may have its own version of."""
@@ -181,10 +182,12 @@ def parts_of(config: Config) -> Parts:
 def _settings(raw: Mapping[str, Any], networks: Sequence[str]) -> tuple[Settings | None, list[Fault]]:
     """The top-level keys, if the known ones are valid, and all faults."""
     known = [*sections(networks), *Settings.model_fields]
-    unknown = [key for key in raw if key not in known]
+    nested = [key for key in ("experiment", "debug") if isinstance(raw.get(key), Mapping)]
+    unknown = [key for key in raw if key not in (*known, *nested)]
     candidates = [*known, *RESUME_KEYS]  # these aren't part of a config, but may be misspelled
     faults = [Fault(key, RESUME_KEYS.get(key) or f"unknown, {nearest(key, candidates)}") for key in unknown]
-    own = {key: value for key, value in raw.items() if key in Settings.model_fields}
+    faults += [Fault(key, WITHOUT_PACKAGE) for key in nested]
+    own = {key: value for key, value in raw.items() if key in Settings.model_fields and key not in nested}
     try:
         return check(Settings, own), faults
     except ConfigError as error:

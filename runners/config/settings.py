@@ -33,6 +33,8 @@ class Settings(BaseModel):
     dtype: Literal["float32", "float64"]
     device: Literal["auto", "cpu", "cuda", "mps"]
     kernels: Literal["compiled", "reference"]
+    name: Text | None = None
+    tags: Text | Sequence[Text] = ()
     debug: Literal["summary", "gradcheck", "overfit", "fast"] | None = None
     threads: Positive | None = None
     run_dir: Text | None = None

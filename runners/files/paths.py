@@ -14,3 +14,17 @@ def user_path(text: str | Path) -> Path:
     if isinstance(text, Path):  # made from text before, perhaps from `./~`
         return text
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser fails for a name of no user
+
+
+def why_not_new(path: Path) -> str | None:
+    """Why a directory can't be created here, as far as that can be checked without trying."""
+    if os.path.lexists(path):
+        return f"{path} already exists, choose another or remove it"
+    above = path.absolute().parent
+    while not os.path.lexists(above):
+        above = above.parent
+    if not above.is_dir():
+        return f"{path} can't be created: {above} is not a directory"
+    if not os.access(above, os.W_OK | os.X_OK):
+        return f"{path} can't be created: {above} is not writable"
+    return None

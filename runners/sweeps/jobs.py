@@ -72,7 +72,7 @@ class Jobs:
         """Record that a job ended with this error."""
         state, reason = _reason(error)
         self.ended.append(Job(number, list(overrides), f"{state}: {reason}"))
-        if self.sweep_dir and composition.select(composed, "debug") not in debug.REPORTS:
+        if self.sweep_dir and str(composition.select(composed, "debug")) not in debug.REPORTS:
             record(self.sweep_dir / str(number), overrides, state, reason)
 
     def report_failure(self, error: BaseException, folders: Sequence[Path]) -> None:
@@ -133,13 +133,13 @@ def _run(composed: DictConfig, command: Command, overrides: Sequence[str], numbe
 
 def _carry_out(raw: Mapping[str, Any], overrides: Sequence[str], number: int | None) -> Report:
     """Train, or produce the report that `debug` selects."""
-    mode = raw.get("debug")
+    mode = str(raw.get("debug"))
     if mode not in debug.REPORTS:
         result = experiment.run(raw, overrides, number)
         return Report(result.as_text() if number is None else "", result.as_line())
     heading = f"job {number}\n" if number is not None else ""
     try:
-        return Report(heading + debug.run(raw, str(mode)), "done")
+        return Report(heading + debug.run(raw, mode), "done")
     except DebugFailed as error:
         raise DebugFailed(f"{heading}{error}") from None
 

@@ -150,6 +150,7 @@ def _summary(experiment: Experiment, test: Row) -> dict[str, Any]:
 
     progress, task = experiment.progress, experiment.task
     return {
+        **_names(experiment.config),
         "best": shown(progress.best),
         "final": shown(progress.rows[-1]),
         "test": test,
@@ -163,6 +164,12 @@ def _summary(experiment: Experiment, test: Row) -> dict[str, Any]:
 
 def _values(row: Row) -> str:
     return ", ".join(f"{name} {value:.4f}" for name, value in row.items() if "/" in name)
+
+
+def _names(config: Config) -> dict[str, Any]:
+    """What a person calls the run, if anything."""
+    names = {"name": config.raw.get("name"), "tags": config.raw.get("tags")}
+    return {key: value for key, value in names.items() if value}
 
 
 def _log_summary(task: Task, examples: int) -> None:
@@ -198,6 +205,8 @@ def _recorded(directory: RunDirectory, experiment: Experiment) -> Iterator[None]
             device=str(config.device),
             threads=config.threads,
             data_fingerprint=experiment.dataset.fingerprint,
+            name=config.settings.name,
+            tags=config.raw.get("tags", []),
             versions=versions(),
         )
         handler = directory.open_log()

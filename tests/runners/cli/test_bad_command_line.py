@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from runners.cli import train
 from runners.config import folders
@@ -37,10 +38,6 @@ TYPED = {
     ("epochs=${",): [f"epochs: '${{' {UNREADABLE}"],
     ("model.layers=" + "[" * 3000,): ["model.layers: '[[["],
     ("epochs=" + "1" * 5000,): ["epochs: '111"],
-    # the same key twice
-    ("epochs=1", "epochs=3"): ["epochs: given twice, as 1 and as 3: give it once"],
-    ("+epochs=1", "epochs=3"): ["epochs: given twice, as 1 and as 3"],
-    ("optimizer=sgd", "optimizer=adam"): ["optimizer: given twice, as sgd and as adam"],
     # sweeps without -m, and those that Hydra's sweeper can't do
     ("epochs=1,2",): [f"epochs: 1,2 {SEVERAL}, or give [1,2] for a list"],
     ("optimizer=sgd,adam",): [f"optimizer: sgd,adam {SEVERAL}"],
@@ -59,7 +56,9 @@ TYPED = {
     ("--multi",): [f"--multi: unknown, did you mean --multirun? {FLAGS}"],
     ("-x",): ["-x: unknown, did you mean -m? "],
     ("--experimental-rerun=job.pickle",): ["--experimental-rerun=job.pickle: unknown, "],
-    ("--config-name=other",): ["--config-name=other: unknown, did you mean --config-dir? "],
+    ("--config-name=other",): ["--config-name: not supported, give experiment=NAME; --config-dir FOLDER adds "],
+    ("-cn", "other"): ["--config-name: not supported, give experiment=NAME"],
+    ("-cp", "other"): ["--config-path: not supported, give experiment=NAME"],
     ("--resume=a",): ["--resume=a: unknown, give resume=RUN"],
     ("--config-dir", "/nowhere"): ["--config-dir: there is no directory /nowhere"],
     ("--config-dir",): ["argument -cd/--config-dir: expected one argument"],
@@ -89,8 +88,30 @@ def test_what_is_typed(typed: tuple[str, ...], run: Run, capsys: pytest.CaptureF
     assert [fault[: len(expected)] for fault, expected in zip(told, TYPED[typed], strict=True)] == TYPED[typed]
 
 
-def test_what_is_typed_twice_alike_is_no_fault(run: Run) -> None:
-    assert run("epochs=1", "epochs=1", "run_dir=first") == 0
+def test_the_last_of_a_repeated_key_counts(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    given = ["epochs=x", "epochs=1", "+epochs=1", "optimizer=nothing", "optimizer=sgd", "optimizer.lr=0.5"]
+    assert run(*given, "run_dir=first") == 0
+    assert [text for text in caplog.messages if "again" in text] == [
+        "note: epochs is given as x and again as 1: the last one counts",
+        "note: optimizer is given as nothing and again as sgd: the last one counts",
+    ]
+    config = yaml.safe_load(Path("first/config.yaml").read_text())
+    assert (config["epochs"], config["optimizer"]["name"], config["optimizer"]["lr"]) == (1, "sgd", 0.5)
+    assert "epochs=x" not in Path("first/overrides.yaml").read_text()
+
+
+@pytest.mark.usefixtures("closed")
+@pytest.mark.parametrize("group", ["experiment", "debug"])
+def test_a_file_without_a_package_names_the_remedy(
+    group: str, run: Run, own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own / group).mkdir()
+    (own / group / "mine.yaml").write_text("epochs: 1\n")
+    assert run(f"{group}=mine", "--config-dir", str(own), "seed=-1") == 2
+    told = faults(capsys)
+    assert len(told) == 2
+    remedy = "its keys belong to the top of the config, begin its file with the line '# @package _global_'"
+    assert f"{group}: {remedy}" in told
 
 
 @pytest.mark.parametrize("name", ["a=b", "größe", "with space", "it's", 'quo"te', "(x)", "[y]", "back\\slash", "x,y"])

@@ -159,13 +159,13 @@ def test_a_fault_that_shows_once_data_are_there(typed: str, run: Run, capsys: py
 @pytest.mark.usefixtures("closed")
 def test_all_faults_are_told_together(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     typed = [
-        *("epochs=0", "seed=[1", "batchsize=3", "threads=${nowhere}", "loose", "~patience", "--fast", "dtype=float64"),
+        *("epochs=0", "seed=[1", "batchsize=3", "threads=${nowhere}", "loose", "~patience", "--fast"),
         *("model=lennet", "model.widht=3", "optimizer.lr=fast", "data.pth=x", "data.path=???", "schedule=cosin"),
-        *("loss.label_smoothing=2", "augment.shift=-1", "task.foo=1", "run_dir=/dev/null", "dtype=float32"),
+        *("loss.label_smoothing=2", "augment.shift=-1", "task.foo=1", "run_dir=/dev/null"),
     ]
     assert run(*typed) == 2
     told = faults(capsys)
-    places = {*("epochs", "seed", "batchsize", "threads", "loose", "~patience", "--fast", "dtype", "run_dir"), "model"}
+    places = {*("epochs", "seed", "batchsize", "threads", "loose", "~patience", "--fast", "run_dir"), "model"}
     places |= {"model.widht", "optimizer.lr", "data.pth", "data.path", "schedule", "loss.label_smoothing"}
     places |= {"augment.shift", "task.foo"}
     assert sorted(fault.split(": ")[0] for fault in told) == sorted(places)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
@@ -124,11 +125,29 @@ def test_an_optimizer_that_keeps_other_things_begins_anew(
     assert [record.getMessage() for record in caplog.records if "starts from its initial state" in record.getMessage()]
 
 
-def test_a_key_is_given_once(stopped: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert resume("resume=a", "epochs=4", "epochs=5") == 2
-    assert capsys.readouterr().err == "error: epochs: given twice, as 4 and as 5: give it once\n"
-    assert resume("resume=a", "resume=b") == 2
-    assert capsys.readouterr().err == "error: resume: given twice, as a and as b: give it once\n"
+def test_the_last_of_a_repeated_key_counts(stopped: Run, caplog: pytest.LogCaptureFixture) -> None:
+    assert resume("resume=b", "epochs=5", "epochs=4", "resume=a", "patience=9", "patience=9") == 0
+    assert status("a")["resumed"][0]["overrides"] == ["epochs=4", "patience=9"]
+    assert [text for text in caplog.messages if "again" in text] == [
+        "note: epochs is given as 5 and again as 4: the last one counts",
+        "note: resume is given as b and again as a: the last one counts",
+    ]
+
+
+def test_a_name_and_tags_may_change(stopped: Run, run: Run) -> None:
+    assert run("run_dir=whole", "epochs=3", "schedule=constant", "name=2026", "tags=x") == 0
+    assert resume("resume=a", "name=a b=c, d", "tags=[large,slow]") == 0
+    for name, given in (
+        ("a", {"name": "a b=c, d", "tags": ["large", "slow"]}),
+        ("whole", {"name": "2026", "tags": "x"}),
+    ):
+        for content in (status(name), json.loads(Path(name, "summary.json").read_text())):
+            assert {key: content[key] for key in given} == given
+        saved = checkpoint.load(Path(name, "checkpoints/last.pkl"))
+        assert {key: saved.config[key] for key in given} == given
+    assert outcome("a")["rows"] == outcome("whole")["rows"]
+    weights = [checkpoint.load(Path(name, "checkpoints/last.pkl")).networks["model"].weights for name in ("a", "whole")]
+    assert all(np.array_equal(values, weights[1][name]) for name, values in weights[0].items())
 
 
 def test_all_mistakes_are_told_at_once(stopped: Run, capsys: pytest.CaptureFixture[str]) -> None:
