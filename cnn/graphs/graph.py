@@ -89,7 +89,8 @@ def _with_values(
 class Graph(Layer):
     """A layer made of named layers. As the root it is a network: `build`, then `bind`, then train.
 
-    Its cache holds those of its layers, in their order.
+    Its cache holds those of its layers, in their order. It runs a layer in `mode_of(layer, mode)`, and asks it for no
+    gradients of parameters if it is frozen.
     """
 
     flat: FlatParameters

@@ -225,7 +225,7 @@ def _faults(override: ParsedOverride, command: Command, given: Collection[str]) 
         hint = f", or give [{text}] for a list" if listed else ""
         yield Fault(key, f"{text} is more than one value, add -m to sweep{hint}")
     elif override.parsed.is_interval_sweep():
-        if "hydra/sweeper" not in given:
+        if "hydra/sweeper" not in given or key in groups():
             yield Fault(key, f"{text} is an interval, give separate values: a,b,c or range(start,stop,step)")
     elif override.sweeps and not override.values(command.folders):
         yield Fault(key, f"{text} gives no value")

@@ -92,6 +92,17 @@ def test_a_setting_of_a_sweep_on_the_command_line(typed: str, run: Run, capsys: 
 
 
 @pytest.mark.usefixtures("closed")
+@pytest.mark.parametrize(
+    ("typed", "place"), [("optimizer=interval(0,1)", "optimizer"), ("seed=interval(0,1)", "hydra/sweeper")]
+)
+def test_an_interval_for_the_basic_sweeper(
+    typed: str, place: str, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("-m", "hydra/sweeper=basic", typed) == 2
+    assert [fault.split(":")[0] for fault in faults(capsys)] == [place]
+
+
+@pytest.mark.usefixtures("closed")
 @pytest.mark.parametrize("content", ["launcher: null", "sweeper: {params: [1]}", "sweeper: {params: {nokey: '1,2'}}"])
 def test_a_setting_of_a_sweep_in_a_file(content: str, run: Run, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = experiment(own, f"hydra:\n  {content}")
