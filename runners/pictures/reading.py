@@ -15,6 +15,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from runners.errors import ImageError
+from runners.pictures.depth import Depth
 
 Array = np.ndarray[Any, Any]
 
@@ -73,8 +74,9 @@ def read_picture(path: Path) -> Image.Image:
     """The picture as a viewer shows it: upright, opaque, L or RGB, its longer side at most 1024 pixels.
 
     Its `info` holds the `size` [width, height] before it was shrunk, its EXIF `orientation` (1 is upright), the
-    `background` that replaced transparency ("white", "black" or None), and whether the file has `more_frames` than the
-    first, which is read. Raises ImageError if it can't be read.
+    `background` that replaced transparency ("white", "black" or None), the value that is `white` (see `Depth`; 255 in
+    8 bits), and whether the file has `more_frames` than the first, which is read. Raises ImageError if it can't be
+    read.
     """
     try:
         _check_is_file(path)
@@ -118,10 +120,14 @@ def _read(opened: Image.Image) -> Image.Image:
     opened.draft(None, (MAX_SIDE, MAX_SIDE))
     if orientation in TRANSPOSED:
         size = size[::-1]
-    picture = _eight_bits(opened) if opened.mode.startswith(("I", "F")) else opened
-    transparent = "A" in picture.getbands() or "transparency" in picture.info
-    mode = "RGBA" if transparent else "L" if picture.mode in ("1", "L") else "RGB"
-    picture = _shrunk(picture, lambda strip: strip.convert(mode))
+    white, transparent = 255, False
+    if opened.mode.startswith(("I", "F")):
+        depth = Depth(opened, _strips(opened, STRIP_ROWS))
+        picture, white = _shrunk(opened, depth.in_bytes), depth.white
+    else:
+        transparent = "A" in opened.getbands() or "transparency" in opened.info
+        mode = "RGBA" if transparent else "L" if opened.mode in ("1", "L") else "RGB"
+        picture = _shrunk(opened, lambda strip: strip.convert(mode))
     picture.getexif()[ExifTags.Base.Orientation] = orientation
     ImageOps.exif_transpose(picture, in_place=True)
     picture, background = _opaque(picture) if transparent else (picture, None)
@@ -129,6 +135,7 @@ def _read(opened: Image.Image) -> Image.Image:
         "size": list(size),
         "orientation": int(orientation) if orientation in range(1, 9) else 1,
         "background": background,
+        "white": white,
         "more_frames": more_frames,
     }
     return picture
@@ -155,31 +162,6 @@ def _shrunk(picture: Image.Image, convert: Callable[[Image.Image], Image.Image])
         small = convert(picture)
     small.thumbnail((MAX_SIDE, MAX_SIDE))
     return small
-
-
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Grey of more than 8 bits, stretched to the range of 8 bits; values that aren't finite become the smallest."""
-    if picture.mode == "F":
-        lowest = min(_finite(strip).min(initial=np.inf) for strip in _strips(picture, STRIP_ROWS))
-        if lowest == np.inf:
-            raise ImageError("none of its pixels is a finite number")
-        small = _shrunk(picture, lambda strip: _without_holes(strip, lowest))
-    else:
-        small = _shrunk(picture, lambda strip: strip.convert("I"))
-    values = np.asarray(small, np.float64)
-    low, high = values.min(), values.max()
-    return Image.fromarray(((values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8))
-
-
-def _finite(picture: Image.Image) -> Array:
-    values = np.asarray(picture)
-    return np.extract(np.isfinite(values), values)
-
-
-def _without_holes(picture: Image.Image, value: float) -> Image.Image:
-    """Floats, with this value in place of those that aren't finite."""
-    values = np.asarray(picture)
-    return Image.fromarray(np.where(np.isfinite(values), values, np.float32(value)))
 
 
 def _opaque(picture: Image.Image) -> tuple[Image.Image, str | None]:

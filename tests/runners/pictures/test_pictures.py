@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[3]
 Capture = pytest.CaptureFixture[str]
 KEYS = {
     *("path", "label", "probability", "top"),
-    *("size", "orientation", "background", "more_frames", "inverted", "cropped", "pieces"),
+    *("size", "orientation", "background", "white", "more_frames", "inverted", "cropped", "pieces"),
 }
 
 
