@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from runners.errors import DataError
+from runners.errors import DataError, printable, short
 
 MAX_BYTES = 2**32
 """Largest array of pixels. A file whose header gives a larger size is refused before it is read."""
+
+MAX_LISTED = 6
+"""The counts of more classes aren't listed one by one."""
 
 Preparation = Literal["digit", "plain"]
 ValSplit = Literal["train", "test"]
@@ -55,7 +58,7 @@ class Dataset:
     """Examples for training, validation and test, and what prediction needs to know about them.
 
     `mean` and `std` are those of the training images, with pixels scaled to [0, 1]. `validated_on_test`: whether the
-    validation examples are test examples.
+    validation examples are test examples. `notes`: how the source's files were understood, if there is a doubt.
     """
 
     train: Examples
@@ -67,6 +70,7 @@ class Dataset:
     std: float
     fingerprint: str
     validated_on_test: bool = False
+    notes: Sequence[str] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -77,6 +81,24 @@ class Dataset:
     def description(self) -> Description:
         return Description(self.input_shape, len(self.class_names), len(self.train))
 
+    def as_text(self) -> str:
+        """A line with the numbers of examples, in all and of each class, and the notes."""
+        counts = f"{len(self.train):,} training, {len(self.val):,} validation and {len(self.test):,} test examples"
+        return "\n".join([f"data: {counts}{self._classes()}", *(f"note: {printable(note)}" for note in self.notes)])
+
+    def _classes(self) -> str:
+        """The training examples of each class, or of the smallest and the largest of many; empty without classes."""
+        labels = self.train.targets
+        if labels.dim() != 1 or labels.dtype != torch.int64 or int(labels.min()) < 0:
+            return ""
+        counts = torch.bincount(labels, minlength=len(self.class_names)).tolist()
+        names = [short(name) for name in self.class_names]
+        if len(names) > MAX_LISTED:
+            each = f"{min(counts):,} to {max(counts):,} each"
+            return f" of {len(names):,} classes, {names[0]} to {names[-1]} (for training: {each})"
+        listed = [f"{name} {count:,}" for name, count in zip(names, counts, strict=False)]
+        return f" of {len(names)} classes (for training: {', '.join(listed)})"
+
 
 class Source:
     """The base of every dataset that a config can name. The constructor takes the arguments under `data`."""
@@ -86,6 +108,10 @@ class Source:
     class_names: list[str] | None = None
     known_shape: tuple[int, ...] | None = None
     known_classes: int | None = None
+    val_file: Examples | None = None
+    """Validation examples that the data come with, if they do; `read` sets it."""
+    notes: Sequence[str] = ()
+    """How the files were understood, if there is a doubt; `read` sets it."""
 
     def __init__(self, num_examples: int | None, val_examples: int, val_split: ValSplit, split_seed: int) -> None:
         self.num_examples = num_examples
@@ -125,8 +151,9 @@ class Source:
             self.preparation,
             mean,
             std,
-            _fingerprint(training_file, test),
-            self.val_split == "test",
+            _fingerprint(training_file, test, *([] if self.val_file is None else [self.val_file])),
+            self.val_file is None and self.val_split == "test",
+            self.notes,
         )
 
     def _require_training_examples(self, available: int, what: str) -> None:
@@ -137,15 +164,15 @@ class Source:
     def _divide(self, training_file: Examples, test: Examples) -> tuple[Examples, Examples]:
         """Draw training and validation examples. Only `split_seed` matters, so that runs are comparable."""
         order = np.random.default_rng(self.split_seed).permutation(len(training_file))
-        if self.val_split == "train":
+        if self.val_file is None and self.val_split == "train":
             _require("data.val_examples", self.val_examples, len(order), "examples in the training file")
             val, order = training_file.select(order[: self.val_examples]), order[self.val_examples :]
             self._require_training_examples(len(order), "examples left after validation")
         else:
-            _require("data.val_examples", self.val_examples, len(test), "examples in the test file")
+            own, where = (test, "the test file") if self.val_file is None else (self.val_file, "the validation file")
+            _require("data.val_examples", self.val_examples, len(own), f"examples in {where}")
             self._require_training_examples(len(order), "examples in the training file")
-            test_order = np.random.default_rng(self.split_seed).permutation(len(test))
-            val = test.select(test_order[: self.val_examples])
+            val = own.select(np.random.default_rng(self.split_seed).permutation(len(own))[: self.val_examples])
         return training_file.select(order[: self.num_examples]), val
 
     def _names(self, training_file: Examples, test: Examples) -> list[str]:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ class Prepared:
 def find_pictures(folder: Path, unlisted: list[Path] | None = None) -> list[Path]:
     """All files with a picture's suffix in a folder and its subfolders, sorted. Hidden ones are skipped.
 
-    Paths that can't be listed as folders are appended to `unlisted`; without it, the first raises OSError.
+    Links to folders are followed, except to a folder that has been searched or that `folder` is in. Paths that can't
+    be listed as folders are appended to `unlisted`; without it, the first raises OSError.
     """
 
     def failed(error: OSError) -> None:
@@ -53,13 +55,35 @@ def find_pictures(folder: Path, unlisted: list[Path] | None = None) -> list[Path
             raise error
         unlisted.append(Path(error.filename))
 
-    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
     found = []
-    for place, folders, names in os.walk(folder, onerror=failed):
-        folders[:] = [name for name in folders if name[0] != "."]
-        paths = [Path(place, name) for name in names if name[0] != "."]
-        found += [path for path in paths if path.suffix.lower() in endings]
+    start = Path(os.path.realpath(folder))
+    searched: set[Path] = set()
+    waiting = [folder]
+    for top in waiting:
+        for place, folders, names in os.walk(top, onerror=failed):
+            real = Path(os.path.realpath(place))
+            folders[:] = sorted(name for name in folders if name[0] != ".")
+            if real in searched or (top != folder and start.is_relative_to(real)):
+                folders.clear()
+                continue
+            searched.add(real)
+            found += [Path(place, name) for name in names if _is_named_as_picture(name)]
+            waiting += [path for name in folders if (path := Path(place, name)).is_symlink()]
     return sorted(found)
+
+
+def has_pictures(folder: Path) -> bool:
+    """Whether pictures are in the folder itself, not only in its subfolders."""
+    return any(_is_named_as_picture(file.name) for file in folder.iterdir() if not file.is_dir())
+
+
+def _is_named_as_picture(name: str) -> bool:
+    return name[0] != "." and Path(name).suffix.lower() in _endings()
+
+
+@cache
+def _endings() -> set[str]:
+    return {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
 
 
 @contextmanager

@@ -61,6 +61,8 @@ def run(raw: Mapping[str, Any], overrides: Sequence[str] = (), sweep_job: int | 
         task, left_out = setup.start(config, dataset)
         watch.check()
         with RunDirectory.make(_path(config, sweep_job), overrides) as directory:
+            if sweep_job is None:
+                print_data(dataset)
             return carry_out(Experiment(config, dataset, task, Progress.of(task), left_out), directory, watch)
 
 
@@ -91,6 +93,7 @@ def _train(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) 
     config, dataset = experiment.config, experiment.dataset
     task, progress = experiment.task, experiment.progress
     plan = setup.plan_training(config, dataset)
+    log.info(dataset.as_text())
     columns = ["epoch", "step", *task.rate_columns().values(), *task.columns(), *metrics_csv.TIMING]
     files = RunFiles(directory, columns, lambda: snapshot.take(config, task, dataset, progress))
     recorder = Recorder(files, listeners(task, plan.length))
@@ -170,6 +173,12 @@ def _names(config: Config) -> dict[str, Any]:
     """What a person calls the run, if anything."""
     names = {"name": config.raw.get("name"), "tags": config.raw.get("tags")}
     return {key: value for key, value in names.items() if value}
+
+
+def print_data(dataset: Dataset) -> None:
+    """Print what is trained on: data that were misunderstood train without an error."""
+    with suppress(OSError):  # a closed output doesn't stop a run
+        print(dataset.as_text(), flush=True)
 
 
 def _log_summary(task: Task, examples: int) -> None:

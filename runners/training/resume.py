@@ -23,7 +23,7 @@ from runners.files.run_directory import RunDirectory
 from runners.files.status import now
 from runners.signals import watch_signals
 from runners.training import setup, snapshot
-from runners.training.experiment import Experiment, carry_out, versions
+from runners.training.experiment import Experiment, carry_out, print_data, versions
 from runners.training.loop import Plan
 from runners.training.progress import Progress
 from runners.training.result import NothingLeft, Result
@@ -79,6 +79,7 @@ def resume(path: Path, overrides: Sequence[str] = (), *, may_change: bool = Fals
         except OSError as error:
             raise RunDirectoryError(f"{error.filename or path}: can't be written: {error.strerror}") from None
         watch.check()
+        print_data(dataset)
         entry = {"time": now(), "epoch": progress.epoch, "step": progress.step, "overrides": list(overrides)}
         return carry_out(Experiment(config, dataset, task, progress), directory, watch, resumed=entry)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -18,17 +18,19 @@ from tqdm import tqdm
 from cnn.arguments import NonNegative, Positive, Text
 from cnn.ops.threads import available_threads
 from runners.data.dataset import MAX_BYTES, Examples, Source, ValSplit, reading
+from runners.data.sources.splits import Classes, drawn_splits, given_splits
 from runners.errors import DataError, ImageError
 from runners.files.paths import user_path
-from runners.pictures.reading import FORMATS, find_pictures, prepare_plain, read_picture, without_warnings
+from runners.pictures.reading import prepare_plain, read_picture, without_warnings
 from runners.signals import raising_signals
 
 Pixels = Annotated[int, Field(ge=1, le=4096)]
 HeightAndWidth = Annotated[Sequence[Pixels], Field(min_length=2, max_length=2)]
 Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
-Classes = dict[str, list[Path]]
 Labelled = tuple[Path, int]
 T = TypeVar("T")
+VAL_EXAMPLES = 100
+"""For validation, if neither their number nor a folder is given."""
 MAX_SHOWN = 3
 """This many bad pictures are named; the others are counted."""
 
@@ -36,9 +38,10 @@ MAX_SHOWN = 3
 class Folder(Source):
     """Pictures in `path/train/CLASS` and `path/test/CLASS`; or in `path/CLASS`, split into training and test per class.
 
-    Classes have the names of their folders, in natural order, 9 before 10. A class has every picture in its folder, at
-    any depth, except hidden files and files without a picture's suffix. All are resized to one shape, as in
-    predict.py.
+    The folders of splits may have other usual names, see `splits.NAMES`. Pictures in `path/val` are for validation, all
+    of them or `val_examples`; without that folder, `val_examples` are held out, 100 if it isn't given. Classes have the
+    names of their folders, in natural order, 9 before 10. A class has every picture in its folder, at any depth, except
+    hidden files and files without a picture's suffix. All are resized to one shape, as in predict.py.
     """
 
     kind = "folder"
@@ -47,69 +50,55 @@ class Folder(Source):
         self,
         path: Text,
         num_examples: Positive | None = None,
-        val_examples: Positive = 100,
+        val_examples: Positive | None = None,
         val_split: ValSplit = "train",
         split_seed: NonNegative = 0,
         size: Pixels | HeightAndWidth = 28,
         channels: Literal[1, 3] = 3,
         test_share: Share = 0.2,
     ) -> None:
-        super().__init__(num_examples, val_examples, val_split, split_seed)
+        super().__init__(num_examples, val_examples or VAL_EXAMPLES, val_split, split_seed)
         self.path = user_path(path)
+        self._val_examples = val_examples
         height, width = (size, size) if isinstance(size, int) else size
         self.shape = self.known_shape = (channels, height, width)
         self.test_share = test_share
 
     def read(self) -> tuple[Examples, Examples]:
-        train, test = self._files()
-        both = self._load([*train, *test])
-        images, labels, count = both.images, both.targets, len(train)
-        return Examples(images[:count], labels[:count]), Examples(images[count:], labels[count:])
+        files = self._files()
+        if files["val"] and self.val_split == "test":
+            raise DataError("data.val_split: test is not allowed, as there is a folder of validation pictures")
+        every = self._load([*files["train"], *files["val"], *files["test"]])
+        ends = np.cumsum([0, *map(len, files.values())]).tolist()
+        train, val, test = (Examples(every.images[a:b], every.targets[a:b]) for a, b in pairwise(ends))
+        self.val_file = val if len(val) else None
+        self.val_examples = self._val_examples or len(val) or VAL_EXAMPLES
+        return train, test
 
     def test_examples(self) -> Examples:
-        return self._load(self._files()[1])
+        return self._load(self._files()["test"])
 
-    def _files(self) -> tuple[list[Labelled], list[Labelled]]:
-        """The pictures for training and test, with the indices of their classes. Sets `class_names`."""
+    def _files(self) -> dict[str, list[Labelled]]:
+        """The pictures of each split, with the indices of their classes. Sets `class_names` and `notes`."""
         with reading(self.path):
             if not self.path.is_dir():
                 raise DataError(f"data.path: there is no directory {self.path}")
-            train, test = self._given_split() or self._drawn_split()
-        self.class_names = names = list(train)
-        if len(names) == 1:
-            raise DataError(f"{self.path}: it has only one class, {names[0]}, give at least two")
+            splits = given_splits(self.path) or drawn_splits(self.path, self._draw)
+        self.class_names, self.notes = list(splits.train), splits.notes
+        if len(self.class_names) == 1:
+            raise DataError(f"{self.path}: it has only one class, {self.class_names[0]}, give at least two")
+        numbers = {name: number for number, name in enumerate(self.class_names)}
 
         def labelled(classes: Classes) -> list[Labelled]:
-            return [(file, names.index(name)) for name, files in classes.items() for file in files]
+            return [(file, numbers[name]) for name, files in classes.items() for file in files]
 
-        return labelled(train), labelled(test)
+        return {"train": labelled(splits.train), "val": labelled(splits.val or {}), "test": labelled(splits.test)}
 
-    def _given_split(self) -> tuple[Classes, Classes] | None:
-        """The classes in `train` and `test`, in any capitalisation, or None if neither has folders in it."""
-        alike = {file.name.casefold(): file for file in sorted(self.path.iterdir())}  # train is preferred to Train
-        folders = [alike.get(name, self.path / name) for name in ("train", "test")]
-        if not any(_folders(folder) for folder in folders if folder.is_dir()):
-            return None
-        for folder, other in (folders, folders[::-1]):
-            if not folder.is_dir():
-                raise DataError(f"{folder}: there is no such folder, although there is {other}")
-        train, test = (_classes(folder) for folder in folders)
-        for name in test:
-            if name not in train:
-                raise DataError(f"{folders[1] / name}: there is no class {name} in {folders[0]}")
-        return train, test
-
-    def _drawn_split(self) -> tuple[Classes, Classes]:
-        """A split of each class into training and test; it depends only on `split_seed`."""
-        train, test = {}, {}
-        for number, (name, files) in enumerate(_classes(self.path).items()):
-            if len(files) == 1:
-                raise DataError(f"{self.path / name}: it has one picture, give at least two, as one is for the test")
-            count = min(max(round(self.test_share * len(files)), 1), len(files) - 1)
-            order = np.random.default_rng([self.split_seed, number]).permutation(len(files))
-            test[name] = [files[index] for index in sorted(order[:count])]
-            train[name] = [files[index] for index in sorted(order[count:])]
-        return train, test
+    def _draw(self, number: int, count: int) -> tuple[list[int], list[int]]:
+        """A class's pictures for training and for test; they depend only on `split_seed`."""
+        tested = min(max(round(self.test_share * count), 1), count - 1)
+        order = np.random.default_rng([self.split_seed, number]).permutation(count).tolist()
+        return sorted(order[tested:]), sorted(order[:tested])
 
     def _load(self, files: Sequence[Labelled]) -> Examples:
         """Read and resize pictures. Raises DataError with the names of the ones that can't be read."""
@@ -149,25 +138,3 @@ def _in_threads(read: Callable[[int], T], count: int) -> list[T]:
         except BaseException:
             pool.shutdown(cancel_futures=True)  # otherwise, leaving the block would read all the rest
             raise
-
-
-def _classes(folder: Path) -> Classes:
-    """The pictures in each subfolder, by its name. Raises DataError if there is none, or one without pictures."""
-    classes = {name: find_pictures(folder / name) for name in _folders(folder)}
-    if not classes:
-        raise DataError(f"{folder}: it has no subfolders, give one per class")
-    for name, files in classes.items():
-        if not files:
-            raise DataError(f"{folder / name}: it has no pictures ({', '.join(FORMATS)})")
-    return classes
-
-
-def _folders(folder: Path) -> list[str]:
-    """The names of the subfolders that aren't hidden, in natural order."""
-    return sorted((file.name for file in folder.iterdir() if file.is_dir() and file.name[0] != "."), key=_natural)
-
-
-def _natural(name: str) -> tuple[list[Any], str]:
-    """A sort key that compares numbers in names as numbers."""
-    parts = re.split(r"(\d+)", name.casefold())
-    return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
