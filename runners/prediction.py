@@ -13,8 +13,8 @@ from torch import Tensor
 from runners.errors import CheckpointError, ImageError, printable, program
 from runners.files import checkpoint
 from runners.files.content import Checkpoint
-from runners.pictures.digits import prepare_digit
-from runners.pictures.reading import Prepared, prepare_plain, read_picture
+from runners.pictures.preparing import preparer
+from runners.pictures.reading import Prepared, read_picture
 from runners.tasks.registry import saved_task
 from runners.tasks.task import Task
 
@@ -91,8 +91,7 @@ class Predictor:
 
     def prepare(self, picture: Image.Image) -> Prepared:
         """The picture in the form that the network was trained on."""
-        prepare = prepare_digit if self.content.data.preparation == "digit" else prepare_plain
-        return prepare(picture, self.input_shape)
+        return preparer(self.content.data.preparation)(picture, self.input_shape)
 
     def _probabilities(self, prepared: Prepared) -> Tensor:
         """The probability of each class [K]."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,8 +15,10 @@ from runners.config.saved import with_overrides
 from runners.data import Examples
 from runners.data.batches import Batches
 from runners.data.sources import SOURCES
-from runners.errors import CheckpointError, DataError, short
+from runners.data.sources.folder import Folder
+from runners.errors import CheckpointError, DataError, printable, short
 from runners.files import checkpoint
+from runners.files.content import Checkpoint
 from runners.tasks.registry import saved_task
 from runners.tasks.task import Task
 from runners.training.loop import evaluate as run_through
@@ -32,9 +35,10 @@ class Evaluation:
     means: Mapping[str, float]
     details: Mapping[str, Any]
     lines: str
+    notes: Sequence[str]
 
     def as_json(self) -> dict[str, Any]:
-        return {"data": self.data, **self.means, **self.details}
+        return {"data": self.data, "notes": list(self.notes), **self.means, **self.details}
 
     def as_text(self) -> str:
         """A line with the metrics, followed by the task's findings."""
@@ -43,7 +47,9 @@ class Evaluation:
             for metric in self.task.monitored_first()
             if (name := f"test/{metric.name}") in self.means
         ]
-        return "\n".join([f"{self.data}: {self.examples:,} test examples, {', '.join(shown)}", self.lines]).rstrip("\n")
+        heading = f"{self.data}: {self.examples:,} test examples, {', '.join(shown)}"
+        notes = [f"note: {printable(note)}" for note in self.notes]
+        return "\n".join([heading, *notes, self.lines]).rstrip("\n")
 
 
 def evaluate(run: str, overrides: Sequence[str] = (), which: str = "best") -> Evaluation:
@@ -54,6 +60,8 @@ def evaluate(run: str, overrides: Sequence[str] = (), which: str = "best") -> Ev
     content = checkpoint.load_run(run, which)
     task = saved_task(content)
     section = _data_section(content.config.get("data") or {}, overrides)
+    if section.get("name") == Folder.kind:
+        section |= _folder_arguments(section, content, [override.partition("=")[0] for override in overrides])
     source = construct_named(SOURCES, section, "data")
     test = source.test_examples()
     names = content.data.class_names
@@ -82,7 +90,23 @@ def evaluate(run: str, overrides: Sequence[str] = (), which: str = "best") -> Ev
             what = name.partition("/")[2]
             raise CheckpointError(f"{content.place}: its network's output isn't finite, its {what} is {value}")
     details, lines = task.findings(targets, names, outputs)
-    return Evaluation(section["name"], len(test), type(task), means, details, lines)
+    notes = [*source.notes, source.as_prepared()] if isinstance(source, Folder) else source.notes
+    return Evaluation(section["name"], len(test), type(task), means, details, lines, notes)
+
+
+def _folder_arguments(section: Mapping[str, Any], content: Checkpoint, given: Sequence[str]) -> dict[str, Any]:
+    """What isn't given of a folder's arguments: pictures are prepared as in training, and all of others are the test.
+
+    A folder with a split of its own keeps it, and so does the folder that the run was trained on.
+    """
+    arguments: dict[str, Any] = {"preparation": content.data.preparation}
+    if len(content.data.input_shape) == 3:
+        channels, height, width = content.data.input_shape
+        arguments |= {"channels": channels, "size": [height, width]}
+    own = content.config.get("data") or {}
+    if Path(str(own.get("path"))).resolve() != Path(str(section.get("path"))).resolve():
+        arguments["test_share"] = 1
+    return {key: value for key, value in arguments.items() if f"data.{key}" not in given}
 
 
 def _as_the_network_counts(labels: torch.Tensor, given: list[str] | None, known: list[str]) -> torch.Tensor:

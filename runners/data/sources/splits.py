@@ -59,14 +59,17 @@ def given_splits(path: Path) -> Splits | None:
     return Splits(read["train"], read["test"], read.get("val"), notes)
 
 
-def drawn_splits(path: Path, draw: Callable[[int, int], tuple[Sequence[int], Sequence[int]]]) -> Splits:
-    """Each class divided by `draw(its number, its pictures)`, which returns the indices for training and for test."""
-    train, test = {}, {}
+Draw = Callable[[str, int, int], tuple[Sequence[int], Sequence[int]]]
+
+
+def drawn_splits(path: Path, draw: Draw) -> Splits:
+    """Each class divided by `draw(name, number, count)`, which returns the indices for training and for test."""
+    train: Classes = {}
+    test: Classes = {}
     for number, (name, files) in enumerate(classes(path).items()):
-        if len(files) == 1:
-            raise DataError(f"{path / name}: it has one picture, give at least two, as one is for the test")
-        train[name], test[name] = ([files[index] for index in indices] for indices in draw(number, len(files)))
-    return Splits(train, test)
+        train[name], test[name] = ([files[index] for index in indices] for indices in draw(name, number, len(files)))
+    notes = [] if any(train.values()) else [f"all pictures in {path} are for the test"]
+    return Splits(train, test, notes=notes)
 
 
 def _split(name: str) -> str | None:
