@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from cnn import ops
+from cnn.ops.threads import available_cores, one_thread
 from runners.errors import CheckpointError, ImageError, printable, program
 from runners.files import checkpoint
 from runners.files.content import Checkpoint
@@ -17,6 +24,15 @@ from runners.pictures.preparing import preparer
 from runners.pictures.reading import Prepared, read_picture
 from runners.tasks.registry import saved_task
 from runners.tasks.task import Task
+
+Array = np.ndarray[Any, Any]
+
+MAX_BATCH = 32
+"""Pictures that are classified at once."""
+MAX_VALUES = 1 << 18
+"""Values of all pictures in a batch: large ones are classified one by one, in several threads."""
+MAX_READERS = 4
+"""Threads that read: each may hold a picture of hundreds of megabytes."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +90,8 @@ class Predictor:
         self.task = task
         self.content = content
         self.input_shape = tuple(content.data.input_shape)
+        many = max(1, min(MAX_BATCH, MAX_VALUES // math.prod(self.input_shape)))
+        self.batch_size = 1 if content.dtype == "float64" else many  # its matrix products depend on places in a batch
 
     @classmethod
     def load(cls, run: str, which: str = "best") -> Predictor:
@@ -93,28 +111,63 @@ class Predictor:
         """The picture in the form that the network was trained on."""
         return preparer(self.content.data.preparation)(picture, self.input_shape)
 
-    def _probabilities(self, prepared: Prepared) -> Tensor:
-        """The probability of each class [K]."""
-        dtype = checkpoint.PRECISIONS[self.content.dtype]
-        data = self.content.data
-        x = torch.from_numpy(prepared.pixels).to(dtype).sub(data.mean).div(data.std)[..., None]
-        return self.task.predict(x)[:, 0]
-
     def predict(self, path: Path) -> Prediction:
         """Classify a picture.
 
         Raises ImageError if it can't be read, CheckpointError if the network's output isn't finite.
         """
-        picture = read_picture(path)
+        (answer,) = self.answers([path])
+        if isinstance(answer, ImageError):
+            raise answer
+        return answer
+
+    def answers(self, paths: Sequence[Path]) -> Iterator[Prediction | ImageError]:
+        """The prediction for each picture, or why it can't be read.
+
+        Pictures are read and prepared by several threads and classified in batches, of which each has the same size, so
+        that an answer doesn't depend on the other pictures. Raises CheckpointError if the network's output isn't
+        finite.
+        """
+        workers = min(MAX_READERS, available_cores(), len(paths))
+        with ExitStack() as stack:
+            pool = stack.enter_context(ThreadPoolExecutor(workers)) if workers > 1 else None
+            for start in range(0, len(paths), self.batch_size):
+                batch = paths[start : start + self.batch_size]
+                with checkpoint.enough_memory(self.content):
+                    read = list(pool.map(self._read, batch) if pool else map(self._read, batch))
+                    prepared = [one for one in read if not isinstance(one, ImageError)]
+                    columns = iter(self._probabilities([one.pixels for one in prepared]).T if prepared else ())
+                for path, one in zip(batch, read, strict=True):
+                    yield one if isinstance(one, ImageError) else self._prediction(path, one, next(columns))
+
+    def _read(self, path: Path) -> Prepared | ImageError:
+        """A picture, read and prepared; what was done in reading it is added to the record."""
         try:
-            with checkpoint.enough_memory(self.content):
-                prepared = self.prepare(picture)
-                probabilities = self._probabilities(prepared)
+            picture = read_picture(path)
+            prepared = self.prepare(picture)
         except ImageError as error:
-            raise ImageError(error.reason, path) from None
+            return ImageError(error.reason, path)
+        return replace(prepared, done={**{str(key): value for key, value in picture.info.items()}, **prepared.done})
+
+    def _probabilities(self, pixels: Sequence[Array]) -> Tensor:
+        """The probability of each class [K, N] for at most `batch_size` pictures; empty places are computed with them.
+
+        The reference kernels are used: to load compiled ones takes longer than a thousand small pictures.
+        """
+        data = self.content.data
+        x = torch.zeros(*self.input_shape, self.batch_size, dtype=checkpoint.PRECISIONS[self.content.dtype])
+        x[..., : len(pixels)] = torch.from_numpy(np.stack(pixels, -1))
+        with ops.kernels("reference"), self._threads():
+            return self.task.predict(x.sub_(data.mean).div_(data.std))[:, : len(pixels)]
+
+    def _threads(self) -> AbstractContextManager[None]:
+        """One for small pictures, where more would wait for each other."""
+        return one_thread() if self.batch_size > 1 else nullcontext()
+
+    def _prediction(self, path: Path, prepared: Prepared, probabilities: Tensor) -> Prediction:
         if not probabilities.isfinite().all():
             raise CheckpointError(f"{self.content.place}: its network's output is infinite or NaN")
         names = self.content.data.class_names
         order = probabilities.argsort(descending=True).tolist()
-        done = {**{str(key): value for key, value in picture.info.items()}, **prepared.done}
-        return Prediction(path, [(names[index], probabilities[index].item()) for index in order], done)
+        values = probabilities.tolist()
+        return Prediction(path, [(names[index], values[index]) for index in order], prepared.done)

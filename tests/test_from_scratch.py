@@ -37,7 +37,7 @@ ALLOWED = {
     # types and devices
     *("Tensor", "Generator", "device", "dtype", "finfo", "contiguous_format"),
     *("bool", "float32", "float64", "int64", "int32", "uint8", "inf", "__version__"),
-    *("cuda.is_available", "backends.mps.is_available", "set_num_threads"),
+    *("cuda.is_available", "backends.mps.is_available", "get_num_threads", "set_num_threads"),
     # creation and views
     *(
         "arange",

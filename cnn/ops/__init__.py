@@ -3,12 +3,11 @@
 The functions of this package are fronts: formula, shapes and checks, once. `backend.py` chooses what computes.
 """
 
-from cnn.ops import cpu
 from cnn.ops.activation import relu, relu_backward
-from cnn.ops.backend import Backend, KernelSet, kernels, register, remove, use_kernels
+from cnn.ops.backend import Backend, KernelSet, kernels, register, register_when_needed, remove, use_kernels
 from cnn.ops.columns import col2im, im2col
+from cnn.ops.compiling import before_compiling
 from cnn.ops.conv import add_conv_backward_weight, conv, conv_backward_input
-from cnn.ops.cpu.codegen.compiler import before_compiling
 from cnn.ops.examples import take_examples
 from cnn.ops.fused import norm_pool_relu, norm_pool_relu_backward, pool_relu_backward
 from cnn.ops.loss import cross_entropy
@@ -29,7 +28,14 @@ from cnn.ops.threads import set_threads
 from cnn.ops.values import Gradients, PoolReLU, Reduce, Route, Running
 from cnn.ops.window import Window
 
-register(cpu.BACKEND)
+
+def _cpu() -> Backend:
+    from cnn.ops import cpu  # with numba: a program that uses the reference alone starts half a second sooner
+
+    return cpu.BACKEND
+
+
+register_when_needed(_cpu)
 
 __all__ = [
     "Backend",

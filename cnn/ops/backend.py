@@ -36,6 +36,7 @@ class Backend:
 
 _chosen: KernelSet = "compiled"
 _backends: list[Backend] = []
+_waiting: list[Callable[[], Backend]] = []
 _found: dict[tuple[Function, str, torch.dtype], Function] = {}
 """Memo of `choose`: a look-up takes half a microsecond."""
 
@@ -45,6 +46,11 @@ def register(backend: Backend) -> None:
     _backends.append(backend)
     _backends.sort(key=lambda backend: -backend.priority)
     _found.clear()
+
+
+def register_when_needed(load: Callable[[], Backend]) -> None:
+    """Register the backend that `load` imports once a function is chosen that isn't the reference's by request."""
+    _waiting.append(load)
 
 
 def remove(backend: Backend) -> None:
@@ -82,6 +88,8 @@ def choose(reference: Callable[P, R], like: Tensor) -> Callable[P, R]:
 
 
 def _fastest(reference: Function, device: str, dtype: torch.dtype) -> Function:
+    while _waiting:
+        register(_waiting.pop()())
     for backend in _backends:
         if backend.serves(device, dtype) and reference.__name__ in backend.functions:
             return backend.functions[reference.__name__]

@@ -9,6 +9,7 @@ removed with small squares, leaves the calmer ground.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 from scipy import ndimage
 
 from runners.errors import ImageError
+from runners.pictures.morphology import closing
 from runners.pictures.reading import Prepared, original_size
 
 Array = np.ndarray[Any, Any]
@@ -65,10 +67,11 @@ def _brightness(picture: Image.Image) -> Array:
     small = picture.copy()
     small.thumbnail((WORKING_SIZE, WORKING_SIZE))
     grey = np.asarray(small.convert("L"), np.float32) / 255
-    bands = [np.asarray(band, np.float32) / 255 for band in small.split()]
-    clearest = max(bands, key=_detail)
-    if _detail(clearest) > 2 * _detail(grey):
-        grey = clearest
+    if small.mode != "L":
+        bands = [np.asarray(band, np.float32) / 255 for band in small.split()]
+        clearest = max(bands, key=_detail)
+        if _detail(clearest) > 2 * _detail(grey):
+            grey = clearest
     return np.asarray(ndimage.gaussian_filter(grey, max(grey.shape) / WORKING_SIZE))
 
 
@@ -82,24 +85,20 @@ def _ink(grey: Array) -> tuple[Array, bool]:
     step = -(-max(grey.shape) // 256)
     small = ndimage.gaussian_filter(grey, (step - 1) / 2)[::step, ::step]
     sizes = [max(2, round(scale * min(small.shape))) for scale in SCALES]
-    dark, light = ([_unrest(_ground(image, size)) for size in sizes] for image in (small, 1 - small))
+    both = np.stack([small, 1 - small])
+    dark, light = zip(*([_unrest(ground) for ground in closing(both, size)] for size in sizes), strict=True)
     inverted = _area(dark) <= _area(light)
     calm = dark if inverted else light
     enough = calm[-1] + 0.1 * (_unrest(small) - calm[-1])
     wider_than_strokes = next(scale for scale, unrest in zip(SCALES, calm, strict=True) if unrest <= enough)
     size = round(2 * wider_than_strokes * max(grey.shape)) + 1
     if inverted:
-        ground = _ground(grey, size)
+        ground = closing(grey, size)
         return (ground - grey) / (ground + 0.1), inverted
-    return grey + _ground(1 - grey, size) - 1, inverted
+    return grey + closing(1 - grey, size) - 1, inverted
 
 
-def _ground(grey: Array, size: int) -> Array:
-    """The picture without dark strokes narrower than `size`; it is padded with its edge pixels."""
-    return np.asarray(ndimage.grey_closing(np.pad(grey, size, mode="edge"), (size, size))[size:-size, size:-size])
-
-
-def _area(curve: list[float]) -> float:
+def _area(curve: Sequence[float]) -> float:
     """The area under a curve over the logarithm of the scales, by the trapezoidal rule."""
     return sum(curve) - (curve[0] + curve[-1]) / 2
 
@@ -120,12 +119,13 @@ def _drawn(ink: Array) -> tuple[Array, int]:
             masses[number] = 0
     large = (masses >= SPECK * masses.max())[pieces] & (pieces > 0)
     digit = pieces == masses.argmax()
-    while True:
+    while (large & ~digit).any():
         reach = max(np.ptp(np.nonzero(digit), axis=1).max() / 2, max(ink.shape) / 16)
         near = large & (ndimage.distance_transform_edt(~digit) <= reach)
         if not (near & ~digit).any():
-            return digit, len(np.unique(pieces[digit]))
+            break
         digit = np.isin(pieces, np.unique(pieces[near]))
+    return digit, len(np.unique(pieces[digit]))
 
 
 def _is_frame(pieces: Array, number: int, ink: Array) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,6 +35,8 @@ STRIP_ROWS = 64
 """Pictures are shrunk in strips, each of which becomes this many rows."""
 TRANSPOSED = (5, 6, 7, 8)
 """The EXIF orientations that swap rows and columns."""
+STDIN = Path("-")
+"""This object stands for the standard input. An equal path is a file of this name."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +107,8 @@ def read_picture(path: Path) -> Image.Image:
     read.
     """
     try:
-        _check_is_file(path)
-        with Image.open(path, formats=FORMATS) as opened:
+        source = _standard_input() if path is STDIN else _checked(path)
+        with Image.open(source, formats=FORMATS) as opened:
             return _read(opened)
     except ImageError as error:
         raise ImageError(error.reason, path) from None
@@ -117,7 +121,19 @@ def read_picture(path: Path) -> Image.Image:
         raise ImageError(f"can't be read: {' '.join(reason.split()) or type(error).__name__}", path) from None
 
 
-def _check_is_file(path: Path) -> None:
+def _standard_input() -> io.BytesIO:
+    """All that comes from the standard input, which can't be searched as a file can."""
+    if sys.stdin.isatty():
+        raise ImageError("the standard input is a terminal, give it a picture with < or |")
+    content = sys.stdin.buffer.read(MAX_BYTES + 1)
+    if not content:
+        raise ImageError("nothing came from the standard input")
+    if len(content) > MAX_BYTES:
+        raise ImageError(f"more than {MAX_BYTES >> 20} MB came from the standard input")
+    return io.BytesIO(content)
+
+
+def _checked(path: Path) -> Path:
     """Check before opening: opening a pipe would block until something writes to it."""
     try:
         status = path.stat()
@@ -132,6 +148,7 @@ def _check_is_file(path: Path) -> None:
         raise ImageError("an empty file")
     if status.st_size > MAX_BYTES:
         raise ImageError(f"the file has {status.st_size >> 20:,} MB, at most {MAX_BYTES >> 20} are allowed")
+    return path
 
 
 def _read(opened: Image.Image) -> Image.Image:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-from collections.abc import Callable
 from contextlib import suppress
 from types import ModuleType
 from typing import Any
@@ -19,6 +18,7 @@ import numba
 from numba.core import event
 from numba.core.caching import FunctionCache
 
+from cnn.ops.compiling import compiling
 from cnn.ops.cpu.codegen.emitter import REGISTERS, VECTOR_BYTES
 
 COMPILER = {"numba": numba.__version__}
@@ -74,20 +74,14 @@ helper: Any = numba.njit(nogil=True, error_model="numpy")
 """A compiled function that is called by kernels, into which it is inlined."""
 
 
-class _First(event.Listener):
-    """Calls a function at the first event."""
-
-    def __init__(self, call: Callable[[], None]) -> None:
-        self._waiting = [call]
+class _Compiling(event.Listener):
+    """Passes the start of a compilation on."""
 
     def on_start(self, event: Any) -> None:
-        while self._waiting:
-            self._waiting.pop()()
+        compiling()
 
     def on_end(self, event: Any) -> None:
         """Only starts matter."""
 
 
-def before_compiling(call: Callable[[], None]) -> None:
-    """Call a function once, before the first kernel that isn't cached is compiled, which takes seconds."""
-    event.register("numba:compile", _First(call))  # type: ignore[no-untyped-call]
+event.register("numba:compile", _Compiling())  # type: ignore[no-untyped-call]
