@@ -61,7 +61,7 @@ def failure(error: Exception, command: Command) -> ConfigError | None:
     """
     given = [overrides.read(text.lstrip("+")) for text in command.overrides]
     keys = [override.key for override in given if override.key.startswith("hydra")]
-    groups = [override for override in given if override.key in overrides.groups()]
+    groups = [override for override in given if override.key in folders.groups()]
     chosen = [(override.key, name) for override in groups for name in override.values(command.folders)]
     places = keys or [str(file) for file in _mentioning(command) if (file.parent.name, file.stem) in chosen]
     if not places:
