@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,10 @@ MAX_BATCH = 32
 MAX_VALUES = 1 << 18
 """Values of all pictures in a batch: large ones are classified one by one, in several threads."""
 MAX_READERS = 4
-"""Threads that read: each may hold a picture of hundreds of megabytes."""
+"""Threads that read large pictures, of which each may take hundreds of megabytes."""
+LARGE = 1 << 18
+"""Pixels of a picture whose decoding and filtering leave other threads time; for small ones they are in each other's
+way."""
 
 
 @dataclass(frozen=True)
@@ -124,17 +127,15 @@ class Predictor:
     def answers(self, paths: Sequence[Path]) -> Iterator[Prediction | ImageError]:
         """The prediction for each picture, or why it can't be read.
 
-        Pictures are read and prepared by several threads and classified in batches, of which each has the same size, so
-        that an answer doesn't depend on the other pictures. Raises CheckpointError if the network's output isn't
-        finite.
+        Pictures are classified in batches, of which each has the same size, so that an answer doesn't depend on the
+        other pictures. Raises CheckpointError if the network's output isn't finite.
         """
-        workers = min(MAX_READERS, available_cores(), len(paths))
-        with ExitStack() as stack:
-            pool = stack.enter_context(ThreadPoolExecutor(workers)) if workers > 1 else None
+        with ThreadPoolExecutor(min(MAX_READERS, available_cores())) as pool:
             for start in range(0, len(paths), self.batch_size):
                 batch = paths[start : start + self.batch_size]
                 with checkpoint.enough_memory(self.content):
-                    read = list(pool.map(self._read, batch) if pool else map(self._read, batch))
+                    first = self._read(batch[0])
+                    read = [first, *(pool.map if _is_large(first) else map)(self._read, batch[1:])]
                     prepared = [one for one in read if not isinstance(one, ImageError)]
                     columns = iter(self._probabilities([one.pixels for one in prepared]).T if prepared else ())
                 for path, one in zip(batch, read, strict=True):
@@ -171,3 +172,7 @@ class Predictor:
         order = probabilities.argsort(descending=True).tolist()
         values = probabilities.tolist()
         return Prediction(path, [(names[index], values[index]) for index in order], prepared.done)
+
+
+def _is_large(read: Prepared | ImageError) -> bool:
+    return not isinstance(read, ImageError) and math.prod(read.done["size"]) >= LARGE

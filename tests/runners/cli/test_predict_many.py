@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from cnn import Mode, build_model, ops
+from runners import prediction
 from runners.cli import predict
 from runners.pictures import reading
 from runners.pictures.morphology import closing
@@ -41,10 +42,17 @@ def lines(capsys: Capture, *arguments: object) -> list[str]:
     return capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.parametrize("large", [1 << 18, 1], ids=["one thread", "several threads"])
 def test_answers_are_those_of_one_by_one(
-    trained: Path, digits: tuple[Any, Any], tmp_path: Path, capsys: Capture
+    large: int,
+    trained: Path,
+    digits: tuple[Any, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
 ) -> None:
     """Whatever the batches are and where a picture is in them, and with pictures that can't be read in between."""
+    monkeypatch.setattr(prediction, "LARGE", large)
     folder = digits_in(tmp_path / "digits", digits, 2 * MAX_BATCH + 7)
     (folder / "3" / "text.png").write_text("no picture")
     paths = sorted(folder.rglob("*.png"))
