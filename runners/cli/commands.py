@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from runners.signals import exit_on_signals
 
 
 def train() -> NoReturn:
-    _execute("train")
+    with _importing():
+        from runners.cli.train import main
+        from runners.exit_codes import guarded
+    sys.exit(guarded(main, sys.argv[1:]))
 
 
 def predict() -> NoReturn:
-    _execute("predict")
+    with _importing():
+        from runners.cli.predict import main
+        from runners.exit_codes import guarded
+    sys.exit(guarded(main, sys.argv[1:]))
 
 
 def evaluate() -> NoReturn:
-    _execute("evaluate")
+    with _importing():
+        from runners.cli.evaluate import main
+        from runners.exit_codes import guarded
+    sys.exit(guarded(main, sys.argv[1:]))
 
 
-def _execute(command: str) -> NoReturn:
-    """Import the command and run it. A signal during the imports, which take a second or two, has its exit code too."""
+@contextmanager
+def _importing() -> Iterator[None]:
+    """Imports take a second or two: a signal meanwhile has its exit code, too, and a missing package is one line."""
     exit_on_signals()
     try:
-        main = importlib.import_module(f"runners.cli.{command}").main
-        guarded = importlib.import_module("runners.exit_codes").guarded
+        yield
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
         if package in ("cnn", "runners"):
@@ -34,4 +44,3 @@ def _execute(command: str) -> NoReturn:
         problem = f"{package} is not installed for {sys.executable}"
         print(f"error: {problem}: use .venv/bin/python, or install it as README.md says", file=sys.stderr)
         sys.exit(2)
-    sys.exit(guarded(main, sys.argv[1:]))

@@ -356,7 +356,8 @@ NO_RUNS: dict[str, tuple[Callable[[], Any], str]] = {
         "the model in the checkpoint's config doesn't match its weights",
     ),
     "no config": (lambda: change(config="{}"), "not a usable checkpoint: config: "),
-    "steps": (lambda: change(progress={"steps": 900}), "the checkpoint has 900 steps in an epoch of 8"),
+    "steps": (lambda: change(progress={"steps": 900}, step=908), "the checkpoint has 900 steps in an epoch of 8"),
+    "step": (lambda: change(step=900), "step: it is 900, but its progress is that of step 11"),
     "rows": (lambda: change(progress={"rows": [{"epoch": 1.0}]}), "row 1 can't be the row of an epoch"),
     "sums": (lambda: change(progress={"sums": {"loss": 1.0}}), "progress.sums: "),
     "a sum of something else": (
