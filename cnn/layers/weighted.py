@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from cnn import initializers
 from cnn.initializers import Scheme
-from cnn.layer import Buffer, Layer, Parameter, Shape
+from cnn.layer import Buffer, Initializer, Layer, Parameter, Shape
 
 
 class Weighted(Layer):
@@ -18,6 +17,8 @@ class Weighted(Layer):
     weight: Parameter
     bias: Parameter | None = None
     gain: float = 1.0
+    fans: tuple[float, float]
+    """The inputs of each output, and the outputs that each input is in."""
 
     def __init__(self, bias: bool, init: Scheme) -> None:
         self.has_bias = bias
@@ -25,6 +26,7 @@ class Weighted(Layer):
 
     def propagate_gain(self, gain: float) -> float:
         self.gain = gain
+        self.weight.initializer = self._initializer()
         return 1.0
 
     def _add_bias_gradient(self, dy: Tensor) -> None:
@@ -34,12 +36,13 @@ class Weighted(Layer):
 
     def _declare(self, shape: Shape, outputs: int, fan_in: float, fan_out: float) -> dict[str, Parameter | Buffer]:
         """A weight of this shape, and a bias for the outputs if the layer has one."""
-
-        draw = partial(self._draw, fan_in=fan_in, fan_out=fan_out)  # which can be pickled
-        declared: dict[str, Parameter | Buffer] = {"weight": Parameter(shape, draw, decay=True)}
+        self.fans = fan_in, fan_out
+        declared: dict[str, Parameter | Buffer] = {"weight": Parameter(shape, self._initializer(), decay=True)}
         if self.has_bias:
             declared["bias"] = Parameter((outputs,), initializers.zeros, decay=False)
         return declared
 
-    def _draw(self, shape: Shape, generator: torch.Generator, *, fan_in: float, fan_out: float) -> Tensor:
-        return initializers.weights(self.init, shape, generator, fan_in=fan_in, fan_out=fan_out, gain=self.gain)
+    def _initializer(self) -> Initializer:
+        """Can be pickled, and doesn't refer to the layer: in a circle, its tensors would wait for a collection."""
+        fan_in, fan_out = self.fans
+        return partial(initializers.weights, self.init, fan_in=fan_in, fan_out=fan_out, gain=self.gain)

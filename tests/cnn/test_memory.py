@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from cnn import Cache, Concat, Layer, Mode, Repeat, Residual, build_model
@@ -17,6 +20,7 @@ from cnn.ops.memory import SMALL, Pool
 from cnn.optimizers import OPTIMIZERS
 from runners.data.batches import Batch
 from tests.classifier import classifier, train_step
+from tests.cnn.cases import FAMILIES
 from tests.cnn.test_models import IMAGES
 from tests.cnn.test_optimizers import EVERYTHING
 from tests.cnn.test_trajectory import shipped
@@ -76,6 +80,25 @@ def test_idle_memory_is_bounded() -> None:
     assert pool.idle == 0
     del kept
     assert pool.idle == 8500  # what was in use comes back as before
+
+
+@pytest.mark.parametrize("kind", [kind for family in FAMILIES.values() for kind in family])
+@settings(max_examples=1)
+@given(data=st.data())
+def test_a_network_that_nobody_holds_is_freed_at_once(kind: str, data: st.DataObject) -> None:
+    """Without waiting for a collection of circles, which counts objects and not their gigabytes."""
+    case = data.draw(next(family[kind] for family in FAMILIES.values() if kind in family))
+    gc.collect()
+    gc.disable()
+    try:
+        network = build_model({"layers": [case.entry]}, case.input_shape)
+        y, cache = network.forward(case.x(0).float(), Mode(train=True, generator=torch.Generator()))
+        network.backward(y, cache)
+        layers = [weakref.ref(layer) for _, layer in network.named_layers()]
+        del network, y, cache
+        assert not any(layer() for layer in layers)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(
