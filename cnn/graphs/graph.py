@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cnn import ops
 from cnn.layer import Layer, Mode, Parameter, Shape, ShapeError
+from cnn.text import nearest
 
 Layers = Annotated[Mapping[str, Layer] | Sequence[Layer], WithJsonSchema({"description": "a list of layers"})]
 """Layers by name, or layers to be named after their kind; a list in configs."""
@@ -197,8 +198,11 @@ class Graph(Layer):
         """Freeze the layers with these dotted names: training leaves their parameters and buffers as they are.
 
         Only the root of a graph is frozen, after `bind` and before it is fused. A layer that is used several times is
-        frozen in all of its uses.
+        frozen in all of its uses. Raises ValueError for a name that no layer has.
         """
+        unknown = sorted(set(names) - {name for name, _ in self.named_layers()})
+        if unknown:
+            raise ValueError(f"there is no layer {unknown[0]}: {nearest(unknown[0], dict(self.named_layers()))}")
         for name, layer in self.named_layers():
             layer.frozen = layer.frozen or name in names
         layers = [layer for _, layer in self.named_layers() if layer.frozen]

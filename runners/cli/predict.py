@@ -64,7 +64,7 @@ def _without_extensions(arguments: list[str]) -> list[str]:
 def _answer(predictor: Predictor, asked: Sequence[Asked], options: argparse.Namespace) -> int:
     """Print the answers in the order of the pictures; returns the exit code."""
     answers = predictor.answers([one.path for one in asked if one.path])
-    exit_code, right = DONE, 0
+    exit_code, read, right = DONE, 0, 0
     bar = tqdm(asked, unit="picture", leave=False, disable=None if len(asked) > 1 else True)
     for one in bar:
         answer = next(answers) if one.path else ImageError(NO_NAME)
@@ -73,15 +73,16 @@ def _answer(predictor: Predictor, asked: Sequence[Asked], options: argparse.Name
                 exit_code = BAD_INPUT
                 _report(answer, one, options)
                 continue
+            read += 1
             right += answer.ranking[0][0] == one.folder
             if options.json:
                 print(json.dumps(answer.as_json(options.top)), flush=True)
             else:
                 print(answer.as_text(options.top) if len(asked) == 1 else answer.as_line(), flush=True)
     names = set(predictor.content.data.class_names)
-    if len(asked) > 1 and not options.json and all(one.folder in names for one in asked):
-        share = f"{right:,} of {len(asked):,} pictures are of the class that their folder is named as"
-        print(f"accuracy {right / len(asked):.2%}: {share}")
+    if read > 1 and not options.json and all(one.folder in names for one in asked):
+        share = f"{right:,} of the {read:,} pictures that were read are of the class that their folder is named as"
+        print(f"accuracy {right / read:.2%}: {share}")
     return exit_code
 
 

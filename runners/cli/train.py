@@ -59,6 +59,12 @@ def _hydra_settings(sweep_dir: Path | None, scratch: str) -> list[str]:
     """The overrides that set the program's name and the directory of a sweep. Hydra's own files are temporary."""
     quoted = overrides.quoted
     named = f"hydra.help.app_name={quoted(program('train'))}"
+    fixed = [named, "hydra.run.dir=.", "hydra.job.chdir=false", "hydra.output_subdir=null"]
     if sweep_dir is None:
-        return [named, "hydra.mode=RUN"]
-    return [named, "hydra.mode=MULTIRUN", f"hydra.sweep.dir={quoted(scratch)}", f"++sweep_dir={quoted(str(sweep_dir))}"]
+        return [*fixed, "hydra.mode=RUN"]
+    return [
+        *fixed,
+        "hydra.mode=MULTIRUN",
+        f"hydra.sweep.dir={quoted(scratch)}",
+        f"++sweep_dir={quoted(str(sweep_dir))}",
+    ]

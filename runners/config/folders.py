@@ -17,6 +17,23 @@ OWN_CONFIGS = Path("configs")
 """Where a user's own configs are looked for in the working directory, unless `--config-dir` names another folder."""
 
 
+def own() -> list[Path]:
+    """The user's own folder in the working directory, if there is one."""
+    return [OWN_CONFIGS] if OWN_CONFIGS.is_dir() and not OWN_CONFIGS.samefile(CONFIGS) else []
+
+
+def shadowed(folder: Path) -> list[Path]:
+    """The files of a user's own that would be passed over, as the project has others of these names."""
+    files = [file for file in sorted(folder.glob("*/*.yaml")) if (CONFIGS / file.parent.name / file.name).is_file()]
+    return [file for file in files if file.read_bytes() != (CONFIGS / file.parent.name / file.name).read_bytes()]
+
+
+def search_path(more: Sequence[Path]) -> str:
+    """The override that lets Hydra look for configs in other folders, too."""
+    places = [f"file://{folder.absolute()}".replace('"', '\\"') for folder in more]
+    return "hydra.searchpath=[" + ",".join(f'"{place}"' for place in places) + "]"
+
+
 def groups() -> list[str]:
     """The config groups: data, model, optimizer, ..."""
     return sorted(folder.name for folder in CONFIGS.iterdir() if folder.is_dir())

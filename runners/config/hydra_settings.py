@@ -39,13 +39,12 @@ def find_faults(command: Command) -> list[Fault]:
     files = _mentioning(command)
     if not files and not command.sweeping:  # composing takes a while
         return []
-    more = [overrides.quoted(f"file://{folder.absolute()}") for folder in command.folders]
-    search = f"hydra.searchpath=[{','.join(more)}]"
+    search = folders.search_path(command.folders)
     found: dict[str, Fault] = {}
     with initialize_config_dir(str(folders.CONFIGS), version_base="1.3"):
+        plain = compose("config", [search], return_hydra_config=True)
         for choices in _choices(command):
             try:
-                plain = compose("config", [search], return_hydra_config=True)
                 composed = compose("config", [search, *choices], return_hydra_config=True)
             except COMPOSITION_ERRORS:  # reported with all other faults when the run composes it
                 continue
@@ -76,7 +75,9 @@ def failure(error: Exception, command: Command) -> ConfigError | None:
 
 def _mentioning(command: Command) -> list[Path]:
     """The files, other than the project's main one, that may set something for Hydra."""
-    files = [file for folder in (folders.CONFIGS, *command.folders) for file in sorted(folder.rglob("*.yaml"))]
+    patterns = "*.yaml", "*/*.yaml", "*/*/*.yaml"  # and no ** or rglob: these pass over links to folders
+    searched = (folders.CONFIGS, *command.folders)
+    files = [file for folder in searched for pattern in patterns for file in sorted(folder.glob(pattern))]
     own = folders.CONFIGS / "config.yaml"
     return [file for file in files if file != own and MENTION.search(file.read_text("utf-8", errors="replace"))]
 

@@ -21,7 +21,7 @@ from hydra.errors import HydraException
 
 from cnn.faults import ConfigError, Fault
 from cnn.text import closest, nearest, short, show
-from runners.config.folders import CONFIGS, OWN_CONFIGS, choices, groups
+from runners.config.folders import choices, groups, own, shadowed
 from runners.files.paths import user_path, why_not_new
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ IN_HOME = re.compile(r"(^|(?<=[\[, ]))~[^],\"']*")
 """A path below a home directory, alone or in a list, without quotes."""
 LITERAL = (*PATHS, "name")
 """Keys whose value is taken as a text, even if it looks like a number."""
+SHADOWED = "one of the project's own configs has this name and would be used: give the file another"
 MAX_JOBS = 10_000
 
 
@@ -105,12 +106,14 @@ def prepare(arguments: Sequence[str]) -> Command:
         command.faults.append(Fault("--resolve", "is only allowed with --cfg job"))
     elif options.resolve:
         command.flags.append("--resolve")
-    folder = OWN_CONFIGS if options.config_dir is None else user_path(options.config_dir)
-    if folder.is_dir() and not folder.samefile(CONFIGS):
-        command.flags += ["--config-dir", str(folder)]
-        command.folders.append(folder)
-    elif options.config_dir is not None and not folder.is_dir():
-        command.faults.append(Fault("--config-dir", f"there is no directory {options.config_dir}"))
+    searched = own() if options.config_dir is None else [user_path(options.config_dir)]
+    for folder in searched:
+        if folder.is_dir():
+            command.flags += ["--config-dir", str(folder)]
+            command.folders.append(folder)
+            command.faults += [Fault(str(file), SHADOWED) for file in shadowed(folder)]
+        else:
+            command.faults.append(Fault("--config-dir", f"there is no directory {options.config_dir}"))
     chosen = {"--config-name": options.config_name, "--config-path": options.config_path}
     command.faults += [Fault(flag, ONE_CONFIG) for flag, value in chosen.items() if value is not None]
     unknown = [argument for argument in rest if argument.startswith("-")]

@@ -50,11 +50,11 @@ def _change(config: dict[str, Any], override: overrides.ParsedOverride, refuse: 
 
 def chosen(group: str, name: str) -> dict[str, Any]:
     """The section that `group=NAME` stands for. Raises ConfigError if there is no such choice."""
-    known = folders.choices(group)
+    known = folders.choices(group, folders.own())
     if name not in known:
         raise ConfigError([Fault(group, f"unknown {show(name)}, {nearest(name, known)}")])
     with initialize_config_dir(str(folders.CONFIGS), version_base="1.3"):
-        composed = compose("config", [f"{group}={name}"])
+        composed = compose("config", [folders.search_path(folders.own()), f"{group}={name}"])
     content = OmegaConf.to_container(composed[group], resolve=False)
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}

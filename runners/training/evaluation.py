@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from runners.data.sources.folder import Folder
 from runners.errors import CheckpointError, DataError, printable, short
 from runners.files import checkpoint
 from runners.files.content import Checkpoint
+from runners.files.paths import user_path
 from runners.tasks.registry import saved_task
 from runners.tasks.task import Task
 from runners.training.loop import evaluate as run_through
@@ -97,14 +97,17 @@ def evaluate(run: str, overrides: Sequence[str] = (), which: str = "best") -> Ev
 def _folder_arguments(section: Mapping[str, Any], content: Checkpoint, given: Sequence[str]) -> dict[str, Any]:
     """What isn't given of a folder's arguments: pictures are prepared as in training, and all of others are the test.
 
-    A folder with a split of its own keeps it, and so does the folder that the run was trained on.
+    A folder with a split of its own keeps it, and so does the folder that the run was trained on, wherever it is now.
     """
     arguments: dict[str, Any] = {"preparation": content.data.preparation}
     if len(content.data.input_shape) == 3:
         channels, height, width = content.data.input_shape
         arguments |= {"channels": channels, "size": [height, width]}
     own = content.config.get("data") or {}
-    if Path(str(own.get("path"))).resolve() != Path(str(section.get("path"))).resolve():
+    places = {user_path(str(path)).resolve() for path in (own.get("path"), section.get("path"))}
+    if own.get("name") == Folder.kind and len(places) == 1:
+        arguments |= {key: own[key] for key in ("test_share", "split_seed") if key in own}
+    elif "data" in given:  # not only data.path, as for a folder that was moved
         arguments["test_share"] = 1
     return {key: value for key, value in arguments.items() if f"data.{key}" not in given}
 

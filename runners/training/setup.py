@@ -141,11 +141,23 @@ def start_from(graphs: Mapping[str, Sequential], settings: Settings) -> list[str
         problem = f"the saved weights don't fit this network: {'; '.join(left_out[:3])}{more}"
         hint = "; init_missing=new takes over those that fit" if any(fitting.values()) else ""
         raise CheckpointError(f"init_from: {checkpoint.locate(settings.init_from)}: {problem}{hint}")
+    _refuse_frozen(graphs, settings, mismatches)
     for name, graph in graphs.items():
         graph.load_state(graph.state() | fitting[name])
     if left_out:
         log.warning("note: %s %s", LEFT_OUT, "; ".join(left_out))
     return left_out
+
+
+def _refuse_frozen(
+    graphs: Mapping[str, Sequential], settings: Settings, mismatches: Mapping[str, Mapping[str, str]]
+) -> None:
+    """Raise ConfigError if a layer is frozen whose values weren't taken over, as it would keep its initial ones."""
+    for network, layers in frozen_layers(graphs, settings.frozen).items():
+        for name, text in mismatches[network].items():
+            if name in graphs[network].state() and any(name.startswith(f"{layer}.") for layer in layers):
+                problem = f"{name.rpartition('.')[0]} would stay at its initial values, as {text}"
+                raise ConfigError([Fault("freeze", problem)])
 
 
 def _saved_weights(run: str) -> dict[str, dict[str, Tensor]]:

@@ -151,6 +151,11 @@ def test_the_end_of_a_frozen_network_can_be_left_out() -> None:
     assert [layer.frozen for layer in net.without_last("linear").layers.values()] == [True]
 
 
+def test_a_name_that_no_layer_has_is_refused() -> None:
+    with pytest.raises(ValueError, match="there is no layer stem_1: did you mean stem"):
+        network({"stem_1"})
+
+
 def test_freezing_moves_no_value() -> None:
     net, plain = network(FROZEN["the middle"]), network(set())
     assert all(torch.equal(net.state()[name], tensor) for name, tensor in plain.state().items())

@@ -74,23 +74,33 @@ def test_a_picture_that_shows_nothing_is_named(trained: Path, drawn: Path, capsy
 
 
 def test_what_a_run_was_tested_on_stays_its_test(run: Run, tmp_path: Path, capsys: Capture) -> None:
-    """Of the run's own folder; all pictures of another one, unless it has a split."""
+    """Of the run's own folder, wherever it is; all pictures of another one, unless it has a split."""
     own = pictures(tmp_path / "own", {"a": 20, "b": 20, "c": 20})
     other = pictures(tmp_path / "other", {"a": 5, "c": 1})
     for part, count in (("train", 7), ("test", 3)):
         pictures(tmp_path / "split" / part, {"a": count, "b": count})
-    assert run("data=folder", f"data.path={own}", "data.val_examples=5", "data.size=[9,7]", "run_dir=first") == 0
+    split = ("data.test_share=0.25", "data.split_seed=3")
+    data = ("data=folder", f"data.path={own}", "data.val_examples=5", "data.size=[9,7]", *split)
+    assert run(*data, "run_dir=first") == 0
     capsys.readouterr()
+    (tmp_path / "moved").symlink_to(own)
+    (tmp_path / "copied").mkdir()
+    for folder in own.iterdir():
+        (tmp_path / "copied" / folder.name).symlink_to(folder)
     for arguments, count in (
-        ([], 12),
-        ([f"data.path={own}"], 12),
+        ([], 15),
+        ([f"data.path={own}"], 15),
+        (["data=folder", f"data.path={own}"], 15),
+        (["data=folder", f"data.path={tmp_path / 'moved'}"], 15),
+        ([f"data.path={tmp_path / 'copied'}"], 15),
         ([f"data.path={own}", "data.test_share=1"], 60),
-        ([f"data.path={other}"], 6),
         (["data=folder", f"data.path={other}"], 6),
         (["data=folder", f"data.path={tmp_path / 'split'}"], 6),
     ):
         found = evaluated(capsys, "first", *arguments)
         assert np.sum(found["confusion"]) == count, arguments
+        if count == 15:
+            assert found["test/loss"] == evaluated(capsys, "first")["test/loss"]
         assert found["notes"][-1] == "each picture is resized whole to 9x7 pixels in colour"
 
 

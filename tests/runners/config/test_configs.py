@@ -13,9 +13,10 @@ from cnn.arguments import model_of
 from cnn.losses import LOSSES
 from cnn.optimizers import OPTIMIZERS
 from cnn.schedules import SCHEDULES
-from runners.cli import train
+from runners.cli import evaluate, train
 from runners.config import folders, schema
 from runners.data.sources import SOURCES, cifar10
+from runners.files import checkpoint
 from runners.tasks.registry import TASKS
 from runners.training import debug
 from tests.runners.conftest import Run
@@ -114,3 +115,27 @@ def test_configs_in_the_working_directory_are_choices(run: Run, capsys: pytest.C
     Path("other").mkdir()
     assert run("optimizer=mine", "--config-dir", "other") == 2
     assert "optimizer: unknown 'mine'" in capsys.readouterr().err
+
+
+def test_a_file_of_ones_own_with_the_name_of_the_projects_is_refused(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("configs/model").mkdir(parents=True)
+    Path("configs/model/lenet.yaml").write_text((folders.CONFIGS / "model" / "lenet.yaml").read_text())
+    assert run("model=lenet", "--cfg", "job") == 0
+    Path("configs/model/lenet.yaml").write_text("layers: [flatten]")
+    capsys.readouterr()
+    assert run("model=lenet", "--cfg", "job") == 2
+    assert capsys.readouterr().err.startswith("error: configs/model/lenet.yaml: one of the project's own configs has")
+
+
+def test_a_resume_and_an_evaluation_know_configs_in_the_working_directory(
+    run: Run, striped: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for group, text in (("data", f"{{name: idx, path: {striped}}}"), ("optimizer", "{name: sgd, lr: 0.25}")):
+        Path("configs", group).mkdir(parents=True)
+        Path("configs", group, "mine.yaml").write_text(text)
+    assert run("run_dir=a", "epochs=1") == 0
+    assert evaluate.main(["a", "data=mine"]) == 0
+    assert train.main(["resume=a", "epochs=2", "optimizer=mine", "resume_changed=true"]) == 0
+    assert checkpoint.load(Path("a/checkpoints/last.pkl")).config["optimizer"] == {"name": "sgd", "lr": 0.25}

@@ -55,6 +55,17 @@ def test_a_file_that_sets_what_is_not_obeyed(
 
 
 @pytest.mark.usefixtures("closed")
+def test_a_link_to_a_folder_of_files_is_looked_into(
+    run: Run, own: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment(own, "hydra: {run: {dir: deep/x}, job: {chdir: true}}")
+    linked = tmp_path_factory.mktemp("linked")
+    (linked / "experiment").symlink_to(own / "experiment")
+    assert run("experiment=mine", "--config-dir", str(linked)) == 2
+    assert [fault.partition(":")[0] for fault in faults(capsys)] == ["hydra.run.dir", "hydra.job.chdir"]
+
+
+@pytest.mark.usefixtures("closed")
 def test_a_directory_for_one_run_in_a_sweep(run: Run, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     experiment(own, "run_dir: x")
     assert run("-m", "experiment=sound,mine", "--config-dir", str(own)) == 2

@@ -91,6 +91,16 @@ def test_what_is_refused(typed: str, run: Run, capsys: Capture) -> None:
     assert told.startswith(PATTERNS[typed])
 
 
+def test_what_is_not_taken_over_is_not_frozen(run: Run, capsys: Capture) -> None:
+    assert run("run_dir=first", "epochs=1") == 0
+    other = SMALL_MODEL.replace("kernel_size:3", "kernel_size:5")
+    capsys.readouterr()
+    assert run("init_from=first", "init_missing=new", other, "freeze=[conv2d_1]", "run_dir=second") == 2
+    shape = "conv2d_1.weight has shape [4, 1, 3, 3], wanted [4, 1, 5, 5]"
+    assert f"error: freeze: conv2d_1 would stay at its initial values, as {shape}" in capsys.readouterr().err
+    assert not Path("second").exists()
+
+
 def test_a_network_with_other_classes_takes_over_what_fits(
     run: Run, capsys: Capture, caplog: pytest.LogCaptureFixture
 ) -> None:
