@@ -120,18 +120,24 @@ class Folder(Source):
         return sorted(order[tested:]), sorted(order[:tested])
 
     def _load(self, files: Sequence[Labelled]) -> Examples:
-        """Read and resize pictures. Raises DataError with the names of the ones that can't be read."""
+        """Read and resize pictures. Raises DataError with the names of the ones that can't be read.
+
+        Adds to `notes` if white isn't the same value in all of them.
+        """
         size = len(files) * math.prod(self.shape)
         if size > MAX_BYTES:
             taken = f"{len(files):,} pictures of {list(self.shape)} take {size:,} bytes"
             raise DataError(f"data.size: {taken}, at most {MAX_BYTES:,} are allowed")
         images = np.empty((len(files), *self.shape), np.uint8)
+        whites = np.zeros(len(files), np.int64)
         prepare = preparer(self.preparation)
 
         def read(number: int) -> str | None:
             path = files[number][0]
             try:
-                pixels = prepare(read_picture(path), self.shape).pixels
+                picture = read_picture(path)
+                whites[number] = picture.info["white"]
+                pixels = prepare(picture, self.shape).pixels
             except ImageError as error:
                 return str(ImageError(error.reason, path))
             images[number] = np.rint(255 * pixels)
@@ -142,6 +148,10 @@ class Folder(Source):
         if faults:
             more = f" (and {len(faults) - MAX_SHOWN:,} more that can't be read)" if len(faults) > MAX_SHOWN else ""
             raise DataError("\n".join(faults[:MAX_SHOWN]) + more)
+        values, counts = np.unique(whites, return_counts=True)
+        if len(values) > 1:
+            shown = ", ".join(f"{value} in {count:,}" for value, count in zip(values, counts, strict=True))
+            self.notes = [*self.notes, f"the value that is white differs between the pictures: {shown}"]
         labels = torch.tensor([label for _, label in files], dtype=torch.int64)
         return Examples(torch.from_numpy(images), labels)
 

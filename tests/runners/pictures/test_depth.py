@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from runners.cli import predict
+from runners.data.sources.folder import Folder
 from runners.errors import ImageError
 from runners.pictures.digits import prepare_digit
 from runners.pictures.reading import prepare_plain, read_picture
@@ -158,3 +159,14 @@ def test_json_says_which_value_is_white(trained: Path, tmp_path: Path, capsys: p
         assert predict.main([str(trained), str(tmp_path / "a.png"), "--json"]) == 0
         answer = json.loads(capsys.readouterr().out)
         assert (answer["label"], answer["white"]) == ("7", white)
+
+
+def test_a_dataset_says_if_white_differs(tmp_path: Path) -> None:
+    for name, value in (("a", 4000), ("b", 4200)):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            picture = Image.fromarray(np.full((5, 5), value, np.uint16))
+            picture.save(tmp_path / name / f"{number}.png")
+    source = Folder(str(tmp_path), val_examples=1)
+    source.read()
+    assert list(source.notes) == ["the value that is white differs between the pictures: 4095 in 3, 65535 in 3"]
