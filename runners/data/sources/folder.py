@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -129,7 +130,7 @@ class Folder(Source):
             taken = f"{len(files):,} pictures of {list(self.shape)} take {size:,} bytes"
             raise DataError(f"data.size: {taken}, at most {MAX_BYTES:,} are allowed")
         images = np.empty((len(files), *self.shape), np.uint8)
-        whites = np.zeros(len(files), np.int64)
+        whites = [0] * len(files)
         prepare = preparer(self.preparation)
 
         def read(number: int) -> str | None:
@@ -148,9 +149,9 @@ class Folder(Source):
         if faults:
             more = f" (and {len(faults) - MAX_SHOWN:,} more that can't be read)" if len(faults) > MAX_SHOWN else ""
             raise DataError("\n".join(faults[:MAX_SHOWN]) + more)
-        values, counts = np.unique(whites, return_counts=True)
-        if len(values) > 1:
-            shown = ", ".join(f"{value} in {count:,}" for value, count in zip(values, counts, strict=True))
+        counts = sorted(Counter(whites).items())
+        if len(counts) > 1:
+            shown = ", ".join(f"{white} in {count:,}" for white, count in counts)
             self.notes = [*self.notes, f"the value that is white differs between the pictures: {shown}"]
         labels = torch.tensor([label for _, label in files], dtype=torch.int64)
         return Examples(torch.from_numpy(images), labels)

@@ -170,3 +170,6 @@ def test_a_dataset_says_if_white_differs(tmp_path: Path) -> None:
     source = Folder(str(tmp_path), val_examples=1)
     source.read()
     assert list(source.notes) == ["the value that is white differs between the pictures: 4095 in 3, 65535 in 3"]
+    (tmp_path / "b" / "0.png").write_bytes(tiff(np.full((5, 5), 3e38), "f4"))  # a white beyond 64 bits
+    source.read()
+    assert "4095 in 3, 65535 in 2, 3" in source.notes[-1]
