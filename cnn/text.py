@@ -49,6 +49,12 @@ def show(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+def first_of(texts: Sequence[str]) -> str:
+    """The first three texts, and how many more there are."""
+    more = f", and {len(texts) - 3} more" if len(texts) > 3 else ""
+    return "; ".join(texts[:3]) + more
+
+
 def columns(rows: Sequence[Sequence[str]], align: str = "<") -> list[str]:
     """Rows of cells as lines with their columns aligned, two spaces apart.
 

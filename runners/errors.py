@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from cnn.text import printable as printable
@@ -15,6 +16,11 @@ def program(name: str) -> str:
     if Path(sys.argv[0]).name.startswith("cnn-"):
         return f"cnn-{name}"
     return {"train": "python run.py", "predict": "python predict.py", "evaluate": "python -m runners.evaluate"}[name]
+
+
+def typed(texts: str | Sequence[object]) -> str:
+    """A text, or a list of them, as one types it after `key=`."""
+    return texts if isinstance(texts, str) else f"[{','.join(map(str, texts))}]"
 
 
 def shell_argument(key: str, value: Path | str) -> str:

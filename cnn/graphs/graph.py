@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cnn import ops
 from cnn.layer import Layer, Mode, Parameter, Shape, ShapeError
-from cnn.text import nearest
+from cnn.text import first_of, nearest
 
 Layers = Annotated[Mapping[str, Layer] | Sequence[Layer], WithJsonSchema({"description": "a list of layers"})]
 """Layers by name, or layers to be named after their kind; a list in configs."""
@@ -230,8 +230,7 @@ class Graph(Layer):
         """Copy saved tensors into the network. Raises ValueError and changes nothing if names or shapes differ."""
         faults = [*self.mismatches(state).values()]
         if faults:
-            more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
-            raise ValueError("the saved weights don't fit this network: " + "; ".join(faults[:3]) + more)
+            raise ValueError(f"the saved weights don't fit this network: {first_of(faults)}")
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
 

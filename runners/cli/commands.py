@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -13,21 +13,24 @@ from runners.signals import exit_on_signals
 def train() -> NoReturn:
     with _importing():
         from runners.cli.train import main
-        from runners.exit_codes import guarded
-    sys.exit(guarded(main, sys.argv[1:]))
+    _execute(main)
 
 
 def predict() -> NoReturn:
     with _importing():
         from runners.cli.predict import main
-        from runners.exit_codes import guarded
-    sys.exit(guarded(main, sys.argv[1:]))
+    _execute(main)
 
 
 def evaluate() -> NoReturn:
     with _importing():
         from runners.cli.evaluate import main
-        from runners.exit_codes import guarded
+    _execute(main)
+
+
+def _execute(main: Callable[[Sequence[str]], int]) -> NoReturn:
+    from runners.exit_codes import guarded
+
     sys.exit(guarded(main, sys.argv[1:]))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from cnn import Graph
@@ -29,7 +29,7 @@ def find_faults(graphs: Mapping[str, Graph], patterns: Sequence[str]) -> Iterato
     frozen = frozen_layers(graphs, patterns)
     for network, graph in graphs.items():
         all_of_them = {name for name, _ in graph.named_parameters()}
-        if all_of_them and all(any(_is_inside(name, layer) for layer in frozen[network]) for name in all_of_them):
+        if all_of_them and all(is_frozen(name, frozen[network]) for name in all_of_them):
             yield Fault("freeze", f"{', '.join(map(show, patterns))} leaves nothing of the {network} to train")
 
 
@@ -46,5 +46,6 @@ def _outermost(names: Sequence[str]) -> list[str]:
     return [name for name in names if name.count(".") == depth]
 
 
-def _is_inside(name: str, layer: str) -> bool:
-    return name == layer or name.startswith(f"{layer}.")
+def is_frozen(name: str, layers: Collection[str]) -> bool:
+    """Whether a layer or parameter of this dotted name is one of the layers, or in one."""
+    return any(name == layer or name.startswith(f"{layer}.") for layer in layers)

@@ -128,4 +128,4 @@ def _directories(composed: DictConfig, sweeping: bool) -> Iterator[Fault]:
     if composed.get("sweep_dir") is not None:
         yield Fault("sweep_dir", "has no effect in a file, give it on the command line: -m sweep_dir=DIRECTORY")
     if sweeping and composed.get("run_dir") is not None:
-        yield Fault("run_dir", "a sweep creates a directory for each job, give sweep_dir instead")
+        yield Fault("run_dir", overrides.NOT_IN_A_SWEEP)

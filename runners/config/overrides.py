@@ -43,6 +43,7 @@ IN_HOME = re.compile(r"(^|(?<=[\[, ]))~[^],\"']*")
 LITERAL = (*PATHS, "name")
 """Keys whose value is taken as a text, even if it looks like a number."""
 SHADOWED = "one of the project's own configs has this name and would be used: give the file another"
+NOT_IN_A_SWEEP = "a sweep creates a directory for each job, give sweep_dir instead"
 MAX_JOBS = 10_000
 
 
@@ -260,7 +261,7 @@ def _misplaced(override: ParsedOverride, command: Command) -> Iterator[Fault]:
     if value is None:
         return
     if key == "run_dir" and command.sweeping:
-        yield Fault(key, "a sweep creates a directory for each job, give sweep_dir instead")
+        yield Fault(key, NOT_IN_A_SWEEP)
     elif key == "sweep_dir" and not command.sweeping:
         yield Fault(key, "is only used by a sweep (-m), give run_dir instead")
     elif isinstance(value, str) and value and "${" not in value:

@@ -51,8 +51,8 @@ def load(file: Path) -> Checkpoint:
             _reject_arrays(network.model, f"networks.{name}.model")
         saved = check(SavedConfig, checkpoint.config, "config")
         for section in ("task", "loss"):
-            told, expected = getattr(checkpoint, section), getattr(saved, section)
-            if expected and told != expected:
+            found, expected = getattr(checkpoint, section), getattr(saved, section)
+            if expected and found != expected:
                 raise ConfigError([Fault(section, f"it isn't that of the config, {show(expected.get('name'))}")])
     except ConfigError as error:
         raise CheckpointError(f"{short(file)}: not a usable checkpoint: {error.faults[0]}") from None

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cnn.arguments import LARGEST, FiniteFloat, NonNegative, Positive
-from runners.errors import short
+from runners.errors import short, typed
 
 LIMITS = np.finfo(np.float32)
 PLAIN = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
@@ -124,12 +124,12 @@ class Checkpoint(BaseModel):
     @model_validator(mode="after")
     def _check_consistency(self) -> Checkpoint:
         rows, begun = self.progress.rows, self.progress.steps
-        for name, told, counted in (
+        for name, saved, counted in (
             ("epoch", self.epoch, len(rows)),
             ("step", self.step, begun + (int(rows[-1]["step"]) if rows else 0)),
         ):
-            if told != counted:
-                raise ValueError(f"{name}: it is {told}, but its progress is that of {name} {counted}")
+            if saved != counted:
+                raise ValueError(f"{name}: it is {saved}, but its progress is that of {name} {counted}")
         return self
 
     @property
@@ -143,5 +143,4 @@ class Checkpoint(BaseModel):
         files = self.config.get("extensions")
         if not files:
             return ""
-        given = files if isinstance(files, str) else f"[{','.join(map(str, files))}]"
-        return f" (if one of the run's own files defines it, add extensions={short(given)})"
+        return f" (if one of the run's own files defines it, add extensions={short(typed(files))})"

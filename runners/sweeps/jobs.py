@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from cnn import ConfigError
 from cnn.faults import Fault
 from runners.config import composition, extensions, hydra_settings, schema
-from runners.config.overrides import Command
+from runners.config.overrides import NOT_IN_A_SWEEP, Command
 from runners.errors import DebugFailed, InputError, RunFailed
 from runners.exit_codes import BAD_INPUT, DONE, FAILED, report_error
 from runners.signals import Interrupted
@@ -120,7 +120,7 @@ def _run(composed: DictConfig, command: Command, overrides: Sequence[str], numbe
     places = {fault.place for fault in command.faults}  # of overrides that weren't passed on
     known = [*command.faults, *(fault for fault in unresolved if fault.place not in places)]
     if number is not None and raw.get("run_dir") is not None:  # set by a sweeper: elsewhere it is refused before
-        known.append(Fault("run_dir", "a sweep creates a directory for each job, give sweep_dir instead"))
+        known.append(Fault("run_dir", NOT_IN_A_SWEEP))
     try:
         extensions.load(raw.get("extensions"))
         raw = extensions.without_defaults(raw, overrides) if raw.get("extensions") else raw

@@ -21,7 +21,7 @@ from cnn.schedules import RunLength
 from cnn.summary import summarise, table
 from runners.config.schema import Config
 from runners.data import Dataset
-from runners.errors import RunFailed, program, shell_argument
+from runners.errors import RunFailed, program, shell_argument, typed
 from runners.files import checkpoint, metrics_csv
 from runners.files.metrics_csv import Row
 from runners.files.paths import user_path
@@ -250,7 +250,7 @@ def _resume_command(directory: RunDirectory, config: Config) -> str:
     files = config.settings.extensions
     given = [shell_argument("resume", directory.path)]
     if files:
-        given.append(shell_argument("extensions", files if isinstance(files, str) else f"[{','.join(files)}]"))
+        given.append(shell_argument("extensions", typed(files)))
     return " ".join([program("train"), *given])
 
 

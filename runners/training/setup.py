@@ -14,8 +14,9 @@ from torch import Tensor
 
 from cnn import Mode, Sequential, build_model, ops
 from cnn.faults import ConfigError, Fault
+from cnn.text import first_of
 from runners.config import compatibility
-from runners.config.freezing import frozen_layers
+from runners.config.freezing import frozen_layers, is_frozen
 from runners.config.schema import Config, parse, parts_of
 from runners.config.settings import Settings
 from runners.data import Dataset, Examples
@@ -137,8 +138,7 @@ def start_from(graphs: Mapping[str, Sequential], settings: Settings) -> list[str
         for name in graphs
     }
     if left_out and (settings.init_missing == "refuse" or not any(fitting.values())):
-        more = f", and {len(left_out) - 3} more" if len(left_out) > 3 else ""
-        problem = f"the saved weights don't fit this network: {'; '.join(left_out[:3])}{more}"
+        problem = f"the saved weights don't fit this network: {first_of(left_out)}"
         hint = "; init_missing=new takes over those that fit" if any(fitting.values()) else ""
         raise CheckpointError(f"init_from: {checkpoint.locate(settings.init_from)}: {problem}{hint}")
     _refuse_frozen(graphs, settings, mismatches)
@@ -154,8 +154,9 @@ def _refuse_frozen(
 ) -> None:
     """Raise ConfigError if a layer is frozen whose values weren't taken over, as it would keep its initial ones."""
     for network, layers in frozen_layers(graphs, settings.frozen).items():
-        for name, text in mismatches[network].items():
-            if name in graphs[network].state() and any(name.startswith(f"{layer}.") for layer in layers):
+        for name in graphs[network].state():
+            text = mismatches[network].get(name)
+            if text and is_frozen(name, layers):
                 problem = f"{name.rpartition('.')[0]} would stay at its initial values, as {text}"
                 raise ConfigError([Fault("freeze", problem)])
 
