@@ -47,9 +47,9 @@ def find_faults(parts: Parts, data: Description) -> list[Fault]:
     settings, task = parts.settings, parts.task
     faults: list[Fault] = []
     planned: dict[str, Sequential] = {}
-    if task and data.input_shape and (data.classes or not task.names_classes):
+    if task:
         batch = settings.batch_size * PRECISIONS[settings.dtype].itemsize if settings else 0
-        for name, shape in task.input_shapes(data.input_shape).items():
+        for name, shape in task.input_shapes(data).items():
             planned |= _planned(name, parts.models.get(name), shape, batch, faults)
     if task:
         faults = [*task.faults(planned, parts.loss, data), *faults]

@@ -23,10 +23,14 @@ def _unchanged(pixels: Tensor, number: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs x [C, *S, N] and targets, such as classes [N]; targets have the batch last too."""
+    """Inputs x [C, *S, N] and targets, such as classes [N]; targets have the batch last too.
+
+    `first`: how many examples are in the batches before it.
+    """
 
     x: Tensor
     targets: Tensor
+    first: int = 0
 
     def __len__(self) -> int:
         return self.x.shape[-1]
@@ -90,4 +94,5 @@ class Batches:
             x = ops.empty((*shape, len(chosen)), like=self._like)
             ops.take_examples(x.view(-1, len(chosen)), self._rows, chosen)
             x = change(x, number).mul_(self._scale).add_(self._shift)
-            yield Batch(x, self.examples.targets[chosen].movedim(0, -1).to(self.device))
+            targets = self.examples.targets[chosen].movedim(0, -1).to(self.device)
+            yield Batch(x, targets, number * self.batch_size)

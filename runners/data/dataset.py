@@ -46,11 +46,16 @@ class Examples:
 
 @dataclass(frozen=True)
 class Description:
-    """What is known about a dataset, perhaps before it is read: an example's shape, classes, training examples."""
+    """What is known about a dataset, perhaps before it is read: an example's shape, classes, training examples.
+
+    `target_shape` and `target_range`: the shape of one example's target, and the smallest and the largest value of all.
+    """
 
     input_shape: tuple[int, ...] | None = None
     classes: int | None = None
     examples: int | None = None
+    target_shape: tuple[int, ...] | None = None
+    target_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,11 @@ class Dataset:
 
     @property
     def description(self) -> Description:
-        return Description(self.input_shape, len(self.class_names), len(self.train))
+        targets = self.train.targets
+        extremes = float(targets.min()), float(targets.max())
+        return Description(
+            self.input_shape, len(self.class_names) or None, len(self.train), tuple(targets.shape[1:]), extremes
+        )
 
     def as_text(self) -> str:
         """A line with the numbers of examples, in all and of each class, and the notes."""

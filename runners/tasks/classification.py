@@ -138,7 +138,7 @@ class Classification(Task):
         }
         return {name: figure for name, figure in drawn.items() if figure}
 
-    def loss_check(self, name: str, data: Description, count: int) -> tuple[Sequential, Loss, Tensor]:
+    def loss_check(self, name: str, data: Description, count: int) -> tuple[Graph, Loss, Tensor]:
         """Uses only classes to which the loss gives a weight: others have no gradient."""
         assert data.classes
         counting = [c for c in range(data.classes) if self.loss.share(torch.tensor([c])) > 0]

@@ -6,7 +6,7 @@ from cnn import ConfigError
 from cnn.arguments import construct_named
 from cnn.losses import LOSSES
 from runners.data import Description
-from runners.errors import CheckpointError
+from runners.errors import CheckpointError, short
 from runners.files import checkpoint
 from runners.files.content import Checkpoint
 from runners.tasks.classification import Classification
@@ -24,13 +24,17 @@ def saved_task(content: Checkpoint) -> Task:
         if missing:
             raise CheckpointError(f"{content.place}: it has no network {missing[0]}, which its task needs")
         graphs = checkpoint.rebuild(content)
-        classes = len(content.data.class_names) if task.names_classes else None
-        if classes == 0:
+        classes = len(content.data.class_names)
+        if task.names_classes and not classes:
             raise CheckpointError(f"{content.place}: it has no class names, which its task needs")
-        faults = task.faults(graphs, loss, Description(tuple(content.data.input_shape), classes))
+        faults = task.faults(graphs, loss, Description(tuple(content.data.input_shape), classes or None))
     except ConfigError as error:
         raise CheckpointError(f"{content.place}: its task can't be rebuilt{content.hint}: {error.faults[0]}") from None
     if faults:
         raise CheckpointError(f"{content.place}: its network can't be used: {faults[0]}")
     task.build(graphs, loss)
+    try:
+        task.load_state(content.task_state)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{content.place}: the state of its task can't be used: {short(error)}") from None
     return task

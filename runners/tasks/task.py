@@ -77,23 +77,41 @@ class Trained:
         return self.schedule(self.optimizer.lr, index, length)
 
     def update(self, step: Step, *losses: Number) -> None:
-        """Sum the gradient over all processes, clip it, and take an optimizer step; frozen parameters are left out.
+        """Update this network alone, as the function `update` does."""
+        update([self], step, *losses)
 
-        Raises NotFinite, without changing weights, if the gradient or one of the losses is infinite or NaN.
-        """
-        flat, reduce = self.graph.flat.trained, step.mode.reduce
-        if reduce is not None:
+
+def update(parts: Sequence[Trained], step: Step, *losses: Number) -> None:
+    """Sum the gradients of networks over all processes, clip each, and take a step of each optimizer.
+
+    Frozen parameters are left out. Raises NotFinite, without changing weights, if a gradient or one of the losses is
+    infinite or NaN.
+    """
+    flats, reduce = [part.graph.flat.trained for part in parts], step.mode.reduce
+    if reduce is not None:
+        for flat in flats:
             reduce(flat.grad)
-        sound = finite(flat.grad, *(torch.as_tensor(loss) for loss in losses))
-        if reduce is not None:  # losses differ between processes, but either all stop or none
-            faults = torch.tensor(float(not sound), dtype=torch.float64, device=flat.grad.device)
-            reduce(faults)
-            sound = not faults
-        if not sound:
-            raise NotFinite
+    sound = finite(*(flat.grad for flat in flats), *(torch.as_tensor(loss) for loss in losses))
+    if reduce is not None:  # losses differ between processes, but either all stop or none
+        faults = torch.tensor(float(not sound), dtype=torch.float64, device=flats[0].grad.device)
+        reduce(faults)
+        sound = not faults
+    if not sound:
+        raise NotFinite
+    for part, flat in zip(parts, flats, strict=True):
         if step.max_norm is not None:
             clip_grad_norm(flat.grad, step.max_norm)
-        self.optimizer.step(flat, self.lr(step.index, step.length))
+        part.optimizer.step(flat, part.lr(step.index, step.length))
+
+
+def shares(batches: Sequence[Batch], step: Step) -> list[float]:
+    """Each batch's share of the examples in a step, over all processes; gradients of means are weighted by it."""
+    whole = float(sum(map(len, batches)))
+    if step.mode.reduce is not None:
+        total = torch.tensor(whole, dtype=torch.float64, device=batches[0].x.device)
+        step.mode.reduce(total)
+        whole = float(total)
+    return [len(batch) / whole for batch in batches]
 
 
 class Task:
@@ -107,6 +125,8 @@ class Task:
     networks: ClassVar[tuple[str, ...]] = ("model",)
     metrics: ClassVar[tuple[Metric, ...]] = (Metric("loss", "lower"),)
     monitor: ClassVar[str] = "val/loss"
+    mean_and_std: ClassVar[tuple[float, float] | None] = None
+    """What pixels, scaled to [0, 1], are normalised with; None: the mean and deviation of the training images."""
     names_classes: ClassVar[bool] = False
     """Whether `predict` gives a probability for each class of the data."""
 
@@ -125,9 +145,11 @@ class Task:
     trained: Mapping[str, Trained]
     loss: Loss
 
-    def input_shapes(self, example_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-        """The input shape of each network, for examples of shape [C, *S]."""
-        return dict.fromkeys(self.networks, example_shape)
+    def input_shapes(self, data: Description) -> dict[str, tuple[int, ...]]:
+        """The input shape of each network, as far as these data determine it; by default that of an example."""
+        if data.input_shape is None or (self.names_classes and not data.classes):
+            return {}
+        return dict.fromkeys(self.networks, data.input_shape)
 
     def faults(self, graphs: Mapping[str, Graph], loss: Loss | None, data: Description) -> list[Fault]:
         """Mismatches between the networks (with known shapes, but nothing allocated), the loss and the data.
@@ -180,8 +202,8 @@ class Task:
         """Figures of the test results, by name."""
         return {}
 
-    def loss_check(self, name: str, data: Description, count: int) -> tuple[Sequential, Loss, Tensor]:
-        """What `debug=gradcheck` checks: the part of a network that feeds the loss, the loss, and `count` targets.
+    def loss_check(self, name: str, data: Description, count: int) -> tuple[Graph, Loss, Tensor]:
+        """What `debug=gradcheck` checks: what feeds the loss from a network's input on, the loss, `count` targets.
 
         By default, the whole network with the squared distance from random targets.
         """

@@ -39,9 +39,9 @@ def run(raw: Mapping[str, Any], mode: str) -> str:
 def _description(config: Config, task: Task) -> Description:
     """The shape and classes of the data, which are only read if their kind doesn't determine these."""
     data = config.source().description
-    if data.input_shape and (data.classes or not task.names_classes):
+    if len(task.input_shapes(data)) == len(task.networks):
         return data
-    dataset = config.source().load()
+    _, dataset = setup.load(config)
     setup.check_compatibility(config, dataset)
     return dataset.description
 
@@ -50,8 +50,7 @@ def _task(config: Config, dtype: torch.dtype) -> tuple[Task, Description]:
     """The task with its networks, and the description of its data."""
     task = config.task()
     data = _description(config, task)
-    assert data.input_shape
-    task.build(setup.networks(config, task, data.input_shape, dtype), config.loss())
+    task.build(setup.networks(config, task, data, dtype), config.loss())
     setup.start_from(task.graphs, config.settings)
     return task, data
 
@@ -101,8 +100,7 @@ def _findings(findings: Sequence[Finding]) -> str:
 
 def _overfit(config: Config) -> str:
     """Train on one batch until its loss is small: a network that can't even memorise that is faulty."""
-    config = _without_regularisers(config)
-    dataset = config.source().load()
+    config, dataset = setup.load(_without_regularisers(config))
     count = min(config.settings.batch_size, len(dataset.train))
     alone = replace(dataset, train=dataset.train.select(np.arange(count)))
     task, _ = setup.start(config, alone)

@@ -120,6 +120,7 @@ def _test(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) -
     best = checkpoint.load(directory.checkpoint("best"))
     for name, graph in task.graphs.items():
         graph.load_state(checkpoint.tensors(best.networks[name].weights))
+    task.load_state(best.task_state)
     batches = setup.batches(config, dataset, "test")
     outputs, sums = evaluate(task, batches, watch.check)
     test = metrics_of(task, "test", outputs, sums, int(progress.best["epoch"]), batches)

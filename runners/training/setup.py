@@ -19,7 +19,7 @@ from runners.config import compatibility
 from runners.config.freezing import frozen_layers, is_frozen
 from runners.config.schema import Config, parse, parts_of
 from runners.config.settings import Settings
-from runners.data import Dataset, Examples
+from runners.data import Dataset, Description, Examples
 from runners.data.batches import Batches
 from runners.errors import CheckpointError
 from runners.files import checkpoint
@@ -46,6 +46,8 @@ def prepare(raw: Mapping[str, Any], *, begins: bool = True) -> Config:
 def load(config: Config) -> tuple[Config, Dataset]:
     """Load the dataset; `debug=fast` shortens it, and the config to match. Raises DataError."""
     dataset = config.source().load()
+    if fixed := config.task().mean_and_std:
+        dataset = replace(dataset, mean=fixed[0], std=fixed[1])
     return _shortened(config, dataset) if config.settings.debug == "fast" else (config, dataset)
 
 
@@ -94,7 +96,7 @@ def build(config: Config, dataset: Dataset) -> Task:
     """The task with initialised networks. Raises ConfigError if the config and the data are incompatible."""
     check_compatibility(config, dataset)
     task = config.task()
-    graphs = networks(config, task, dataset.input_shape, config.dtype)
+    graphs = networks(config, task, dataset.description, config.dtype)
     freeze(graphs, config.settings)
     task.build(graphs, config.loss())
     task.train_with({name: (config.optimizer(name), config.schedule(name)) for name in task.networks})
@@ -102,10 +104,10 @@ def build(config: Config, dataset: Dataset) -> Task:
     return task
 
 
-def networks(config: Config, task: Task, example_shape: tuple[int, ...], dtype: torch.dtype) -> dict[str, Sequential]:
-    """Each network of the task, initialised, for examples of this shape. Raises ConfigError."""
+def networks(config: Config, task: Task, data: Description, dtype: torch.dtype) -> dict[str, Sequential]:
+    """Each network of the task, initialised, for these data. Raises ConfigError."""
     made = {}
-    for number, (name, shape) in enumerate(task.input_shapes(example_shape).items()):
+    for number, (name, shape) in enumerate(task.input_shapes(data).items()):
         seed = (config.settings.seed + number) % 2**63
         try:
             made[name] = build_model(config.raw[name], shape, seed=seed, dtype=dtype, device=config.device)
@@ -174,7 +176,7 @@ def _check_last_batch(config: Config, task: Task, dataset: Dataset) -> None:
     size = config.settings.batch_size
     if len(dataset.train) % size != 1 and size != 1:
         return
-    for name, shape in task.input_shapes(dataset.input_shape).items():
+    for name, shape in task.input_shapes(dataset.description).items():
         x = torch.zeros(*shape, 1, dtype=config.dtype, device=config.device)
         try:
             task.graphs[name].dry_run(x, Mode(train=True, keep_cache=False))

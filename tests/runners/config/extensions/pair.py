@@ -22,8 +22,8 @@ class Pair(Task):
     networks = ("first", "second2")
     metrics = (Metric("loss", "lower"), *(Metric(f"{name}_loss", splits=("train",)) for name in networks))
 
-    def input_shapes(self, example_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-        return {"first": example_shape, "second2": (4,)}
+    def input_shapes(self, data: Description) -> dict[str, tuple[int, ...]]:
+        return {"second2": (4,), **({"first": data.input_shape} if data.input_shape else {})}
 
     def faults(self, graphs: Mapping[str, Graph], loss: Loss | None, data: Description) -> list[Fault]:
         wanted = {"first": (4,), "second2": (1,)}
