@@ -241,6 +241,3 @@ def _per_class(values: Sequence[float] | None, like: Tensor) -> Tensor:
     """One number per class, 1 by default, in a shape that broadcasts with `like` [K, *S, N]."""
     numbers = [1.0] * len(like) if values is None else list(values)
     return torch.tensor(numbers, dtype=like.dtype, device=like.device).view(-1, *[1] * (like.ndim - 1))
-
-
-LOSSES: dict[str, type[Loss]] = {loss.kind: loss for loss in (CrossEntropy, BCEWithLogits, L2, L1, Huber)}

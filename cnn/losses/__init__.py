@@ -1,0 +1,7 @@
+"""Losses, and the registry of those that a config may name. Derived in docs/losses.md and docs/generation.md."""
+
+from cnn.losses.standard import L1, L2, BCEWithLogits, CrossEntropy, Huber, Loss, minus_log_sigmoid
+
+__all__ = ["L1", "L2", "LOSSES", "BCEWithLogits", "CrossEntropy", "Huber", "Loss", "minus_log_sigmoid"]
+
+LOSSES: dict[str, type[Loss]] = {loss.kind: loss for loss in (CrossEntropy, BCEWithLogits, L2, L1, Huber)}
