@@ -1,7 +1,32 @@
 """Losses, and the registry of those that a config may name. Derived in docs/losses.md and docs/generation.md."""
 
+from cnn.losses.adversarial import AdversarialLoss, Hinge, LeastSquares, LipschitzPenalty, NonSaturating, Wasserstein
+from cnn.losses.elbo import NegativeELBO, kl_divergence
 from cnn.losses.standard import L1, L2, BCEWithLogits, CrossEntropy, Huber, Loss, minus_log_sigmoid
 
-__all__ = ["L1", "L2", "LOSSES", "BCEWithLogits", "CrossEntropy", "Huber", "Loss", "minus_log_sigmoid"]
+__all__ = [
+    "L1",
+    "L2",
+    "LOSSES",
+    "AdversarialLoss",
+    "BCEWithLogits",
+    "CrossEntropy",
+    "Hinge",
+    "Huber",
+    "LeastSquares",
+    "LipschitzPenalty",
+    "Loss",
+    "NegativeELBO",
+    "NonSaturating",
+    "Wasserstein",
+    "kl_divergence",
+    "minus_log_sigmoid",
+]
 
-LOSSES: dict[str, type[Loss]] = {loss.kind: loss for loss in (CrossEntropy, BCEWithLogits, L2, L1, Huber)}
+LOSSES: dict[str, type[Loss]] = {
+    loss.kind: loss
+    for loss in (
+        *(CrossEntropy, BCEWithLogits, L2, L1, Huber),
+        *(NonSaturating, LeastSquares, Hinge, Wasserstein),
+    )
+}

@@ -25,10 +25,12 @@ PerClass = Annotated[Sequence[NonNegativeFloat], Field(min_length=1)]
 
 
 class Loss:
-    """The base of every loss. `targets`: what it takes, class indices or values of the prediction's shape."""
+    """The base of every loss. `targets`: what it takes, class indices, values of the prediction's shape, or whether
+    scores are those of data.
+    """
 
     kind: ClassVar[str]
-    targets: ClassVar[Literal["classes", "values"]]
+    targets: ClassVar[Literal["classes", "values", "real"]]
     contains: ClassVar[str | None] = None
     """The kind of layer that is part of the loss: a network that ends in one is trained on the input of that layer."""
 
