@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -22,6 +22,7 @@ from runners.tasks.task import Metric
 BLUE, ORANGE = "#2a6f97", "#e07a1f"
 MISTAKES = 24
 MAX_NAME_LENGTH = 24
+MAX_COLUMNS = 10
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -88,6 +89,20 @@ def mistakes(dataset: Dataset, predicted: Tensor) -> Figure | None:
         axes.imshow(_picture(dataset.test.images[index].numpy()), cmap="gray", vmin=0, vmax=255)
         true, guess = (_plain(dataset.class_names[int(values[index])]) for values in (labels, predicted))
         axes.set_title(f"{true}, not {guess}", fontsize=8)
+    return figure
+
+
+def rows_of_pictures(rows: Mapping[str, Tensor]) -> Figure:
+    """Pictures [C, H, W, N] with values in [0, 1], a row for each name."""
+    count = min(MAX_COLUMNS, *(pictures.shape[-1] for pictures in rows.values()))
+    figure = _figure(1.0 * count, 1.1 * len(rows))
+    panels = figure.subplots(len(rows), count, squeeze=False)
+    for line, (name, pictures) in zip(panels, rows.items(), strict=True):
+        for index, axes in enumerate(line):
+            axes.imshow(_picture(pictures[..., index].clamp(0, 1).cpu().numpy()), cmap="gray", vmin=0, vmax=1)
+            axes.set_xticks([])
+            axes.set_yticks([])
+        line[0].set_ylabel(name, fontsize=8)
     return figure
 
 

@@ -10,9 +10,12 @@ from runners.errors import CheckpointError, short
 from runners.files import checkpoint
 from runners.files.content import Checkpoint
 from runners.tasks.classification import Classification
+from runners.tasks.gan import GAN
+from runners.tasks.regression import Regression
 from runners.tasks.task import Task
+from runners.tasks.vae import VAE
 
-TASKS: dict[str, type[Task]] = {task.kind: task for task in (Classification,)}
+TASKS: dict[str, type[Task]] = {task.kind: task for task in (Classification, Regression, VAE, GAN)}
 
 
 def saved_task(content: Checkpoint) -> Task:

@@ -24,7 +24,7 @@ from cnn.schedules import RunLength, Schedule
 from runners.data.batches import Batch
 from runners.data.dataset import Dataset, Description
 from runners.tasks.sums import Number, Sums
-from runners.tasks.watching import NotFinite, Report, WatchedLoss, finite, watch
+from runners.tasks.watching import NotFinite, Report, finite, watch, watch_loss
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -186,8 +186,11 @@ class Task:
         """Add a batch's metrics to the sums; returns the outputs to keep for each example, [..., N]."""
         raise NotImplementedError
 
-    def set_metrics(self, outputs: Tensor, epoch: int) -> dict[str, float]:
-        """Metrics of all examples that aren't means over examples. An optional one may be missing."""
+    def set_metrics(self, outputs: Tensor, epoch: int | None) -> dict[str, float]:
+        """Metrics of all examples that aren't means over examples. An optional one may be missing after an epoch.
+
+        `epoch`: the epoch that ends with this validation; None in a test.
+        """
         return {}
 
     def predict(self, x: Tensor) -> Tensor:
@@ -255,5 +258,5 @@ class Task:
         graphs = {name: watch(graph, report, prefix[name]) for name, graph in self.graphs.items()}
         if hasattr(self, "trained"):
             found.trained = {name: replace(part, graph=graphs[name]) for name, part in self.trained.items()}
-        found.build(graphs, WatchedLoss(self.loss, report))
+        found.build(graphs, watch_loss(self.loss, report))
         return found

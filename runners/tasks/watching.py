@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from cnn import Buffer, Cache, Graph, Layer, Mode, Parameter, Sequential
-from cnn.losses import Loss
+from cnn.losses import AdversarialLoss, Loss
 
 Report = Callable[[str], None]
 """Called with the name of what isn't finite."""
@@ -77,6 +77,13 @@ class Watched(Layer):
         return dx
 
 
+def watch_loss(loss: Loss, report: Report) -> Loss:
+    """A loss that reports a value or gradient that isn't finite."""
+    if isinstance(loss, AdversarialLoss):
+        return WatchedAdversarialLoss(loss, report)
+    return WatchedLoss(loss, report)
+
+
 class WatchedLoss(Loss):
     """A loss that reports a value or gradient that isn't finite."""
 
@@ -99,3 +106,19 @@ class WatchedLoss(Loss):
         if not finite(dy):
             self.report("the loss")
         return dy
+
+
+class WatchedAdversarialLoss(WatchedLoss, AdversarialLoss):
+    """The same for both sides of an adversarial loss."""
+
+    loss: AdversarialLoss
+
+    def __init__(self, loss: AdversarialLoss, report: Report) -> None:
+        super().__init__(loss, report)
+        self.penalty = loss.penalty
+
+    def of_generator(self, scores: Tensor) -> tuple[Tensor, Cache]:
+        value, cache = self.loss.of_generator(scores)
+        if not finite(value):
+            self.report("the loss")
+        return value, cache

@@ -82,9 +82,7 @@ def evaluate(run: str, overrides: Sequence[str] = (), which: str = "best") -> Ev
     )
     with checkpoint.enough_memory(content):
         outputs, sums = run_through(task, batches)
-    means = sums.means("test") | {
-        f"test/{name}": value for name, value in task.set_metrics(outputs, content.epoch).items()
-    }
+    means = sums.means("test") | {f"test/{name}": value for name, value in task.set_metrics(outputs, None).items()}
     for name, value in means.items():
         if not math.isfinite(value):
             what = name.partition("/")[2]

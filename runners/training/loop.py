@@ -155,7 +155,8 @@ def metrics_of(task: Task, split: str, outputs: Tensor, sums: Sums, epoch: int, 
     means = sums.means(split)
     if not all(map(math.isfinite, means.values())):
         raise Diverged.at(fault_in_evaluation(task, batches.in_order()), when[split])
-    of_set = {f"{split}/{name}": value for name, value in task.set_metrics(outputs, epoch).items()}
+    measured = task.set_metrics(outputs, epoch if split == "val" else None)
+    of_set = {f"{split}/{name}": value for name, value in measured.items()}
     for name, value in of_set.items():
         if not math.isfinite(value):
             raise Diverged.at(name, when[split])

@@ -1,0 +1,125 @@
+"""What tasks share that draw pictures from noise: samples, and numbers that say how good they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cnn.text import columns, printable
+from runners.data.batches import Batch
+from runners.data.dataset import Dataset
+from runners.tasks.judge import Judge, blurred
+from runners.tasks.measures import class_shares, frechet_distance, precision_and_recall
+from runners.tasks.noise import fixed_noise
+from runners.tasks.task import Metric, Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MEASURED = ("val", "test")
+JUDGED = (
+    Metric("frechet", "lower", ".2f", (0.0, float("inf")), MEASURED, optional=True),
+    Metric("precision", "higher", ".2%", (0.0, 1.0), MEASURED, optional=True),
+    Metric("recall", "higher", ".2%", (0.0, 1.0), MEASURED, optional=True),
+    Metric("agreement", "higher", ".2%", (0.0, 1.0), MEASURED, optional=True),
+)
+"""What a judge measures: the Frechet distance of its features between data and samples, precision and recall of the
+samples, and of a conditional generator the share of samples that it recognises as their class."""
+
+SAMPLES_COUNTED = 1000
+"""The classes of this many samples are counted by an evaluation."""
+DRAWN_AT_ONCE = 256
+
+
+class Generative(Task):
+    """A task that draws pictures from noise, with its samples judged by a classifier of the data.
+
+    `latent_size`: the values of a latent vector. `judge`: `auto`, the classifier that the experiment `judge` makes of
+    the same data, once; a run directory of another one; or null, for no numbers. `eval_every`: the numbers are measured
+    after the first epoch and then in every so many epochs. `samples`: the pictures that are drawn for them, at most as
+    many as there are real ones. The noise is always the same.
+    """
+
+    latent_size: int
+    judge_from: str | None = None
+    eval_every: int = 1
+    samples: int = 10_000
+    judge: Judge | None = None
+    """Set by what builds the task, if its numbers are wanted."""
+
+    @property
+    def conditional_classes(self) -> int:
+        """The number of classes that pictures can be drawn of, or 0."""
+        return 0
+
+    def draw(self, z: Tensor, classes: Tensor | None = None) -> Tensor:
+        """The pictures [C, *S, N], with values in [0, 1], of latent vectors z [L, N] (and of these classes [N])."""
+        raise NotImplementedError
+
+    def latent(self, first: int, count: int, seed: int = 0) -> Tensor:
+        """The latent vectors [L, count] of samples with these numbers, which are always the same."""
+        flat = next(iter(self.graphs.values())).flat.data
+        return fixed_noise(torch.randn, flat.new_empty(self.latent_size, count), first, seed)
+
+    def classes_of(self, first: int, count: int) -> Tensor | None:
+        """The classes that samples with these numbers are drawn of: each class in turn."""
+        classes = self.conditional_classes
+        return torch.arange(first, first + count) % classes if classes else None
+
+    def sample(self, count: int, seed: int = 0, only: int | None = None, first: int = 0) -> Tensor:
+        """Pictures [C, *S, count]; of a conditional generator each class in turn, or `only` one."""
+        parts = []
+        for start in range(first, first + count, DRAWN_AT_ONCE):
+            size = min(DRAWN_AT_ONCE, first + count - start)
+            classes = self.classes_of(start, size) if only is None else torch.full((size,), only)
+            parts.append(self.draw(self.latent(start, size, seed), classes).cpu())
+        return torch.cat(parts, -1)
+
+    def judged_features(self, pictures: Tensor) -> Tensor:
+        """The features of real pictures, above those of the same pictures blurred, [2 F, N]; without a judge [0, N]."""
+        if self.judge is None:
+            return torch.empty(0, pictures.shape[-1])
+        return torch.cat([self.judge.features(pictures), self.judge.features(blurred(pictures.cpu()))])
+
+    def set_metrics(self, outputs: Tensor, epoch: int | None) -> dict[str, float]:
+        """The numbers of the judge, in epochs in which they are due."""
+        due = epoch is None or epoch == 1 or epoch % self.eval_every == 0
+        if self.judge is None or not due:
+            return {}
+        real, _ = outputs.chunk(2)
+        count = min(self.samples, real.shape[-1])
+        generated = self.judge.features(self.sample(count))
+        precision, recall = precision_and_recall(real[:, :count], generated)
+        found = {"frechet": frechet_distance(real, generated), "precision": precision, "recall": recall}
+        wanted = self.classes_of(0, count)
+        if wanted is not None:
+            found["agreement"] = float((self.judge.classify(generated) == wanted).double().mean())
+        return found
+
+    def findings(self, targets: Tensor, class_names: Sequence[str], outputs: Tensor) -> tuple[dict[str, Any], str]:
+        """The yardstick of blurred pictures, and how often the judge sees each class in samples."""
+        if self.judge is None:
+            return {}, ""
+        real, soft = outputs.chunk(2)
+        yardstick = frechet_distance(real, soft)
+        count = min(SAMPLES_COUNTED, self.samples)
+        seen = class_shares(self.judge.classify(self.judge.features(self.sample(count))), self.judge.classes)
+        named = {name: float(share) for name, share in zip(class_names, seen, strict=False)}
+        rows = [("class", f"share of {count:,} samples")]
+        rows += [(printable(name), f"{share:.2%}") for name, share in named.items()]
+        lines = [f"judged by a classifier with weights sha256 {self.judge.digest[:12]}"]
+        lines += [f"frechet distance of the test pictures blurred by 1 pixel: {yardstick:.2f}"]
+        details = {"judge": self.judge.digest, "frechet_of_blurred": yardstick, "class_shares": named}
+        return details, "\n".join([*lines, *columns(rows, "><")])
+
+    def figures(self, dataset: Dataset, outputs: Tensor) -> dict[str, Figure]:
+        return {}
+
+    def pixels(self, batch: Batch) -> Tensor:
+        """The inputs of a batch with values in [0, 1]."""
+        assert self.mean_and_std is not None
+        mean, std = self.mean_and_std
+        return batch.x if (mean, std) == (0.0, 1.0) else batch.x * std + mean
