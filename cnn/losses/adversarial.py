@@ -23,12 +23,12 @@ from cnn.losses.standard import BCEWithLogits, Loss
 
 
 class AdversarialLoss(Loss):
-    """The base of losses for two networks. `bounded`: whether neither can fall below 0. `penalty`: the weight of a
-    `LipschitzPenalty` in the discriminator's loss.
+    """The base of losses for two networks. `penalty`: the weight of a `LipschitzPenalty` in the discriminator's loss.
+    `learnt`: the values at which generator and discriminator have learnt a batch, each while the other one is fixed.
     """
 
     targets = "real"
-    bounded: ClassVar[bool] = True
+    learnt: ClassVar[tuple[float, float]] = (1e-3, 1e-3)
     penalty: float = 0.0
 
     def of_generator(self, scores: Tensor) -> tuple[Tensor, Cache]:
@@ -110,7 +110,7 @@ class Hinge(AdversarialLoss):
     """
 
     kind = "hinge"
-    bounded = False
+    learnt = (-1.0, 1e-3)
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
         sign = target.to(prediction.dtype) * 2 - 1
@@ -141,7 +141,7 @@ class Wasserstein(AdversarialLoss):
     """
 
     kind = "wasserstein"
-    bounded = False
+    learnt = (-1.0, -1.0)
 
     def __init__(self, penalty: NonNegativeFloat = 10.0) -> None:
         self.penalty = penalty

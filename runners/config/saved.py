@@ -7,11 +7,11 @@ from copy import deepcopy
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from cnn.faults import ConfigError, Fault
 from cnn.text import nearest, show
-from runners.config import folders, overrides
+from runners.config import composition, folders, overrides
 
 Refuse = Callable[[str], str | None]
 
@@ -53,11 +53,19 @@ def chosen(group: str, name: str) -> dict[str, Any]:
     known = folders.choices(group, folders.own())
     if name not in known:
         raise ConfigError([Fault(group, f"unknown {show(name)}, {nearest(name, known)}")])
-    with initialize_config_dir(str(folders.CONFIGS), version_base="1.3"):
-        composed = compose("config", [folders.search_path(folders.own()), f"{group}={name}"])
-    content = OmegaConf.to_container(composed[group], resolve=False)
+    content = OmegaConf.to_container(_compose([f"{group}={name}"])[group], resolve=False)
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
+
+
+def composed(arguments: Sequence[str]) -> dict[str, Any]:
+    """The config of these overrides as plain data. Raises the errors of Hydra and OmegaConf for wrong ones."""
+    return composition.resolve(_compose(arguments), arguments)[0]
+
+
+def _compose(arguments: Sequence[str]) -> DictConfig:
+    with initialize_config_dir(str(folders.CONFIGS), version_base="1.3"):
+        return compose("config", [folders.search_path(folders.own()), *arguments])
 
 
 def _put(config: dict[str, Any], key: str, value: Any) -> None:

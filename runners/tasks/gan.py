@@ -194,6 +194,10 @@ class GAN(Generative):
         real = torch.arange(count, device=like.device)[None] % 2
         return self.graphs[name], _Penalised(self.adversarial), real.to(like.dtype)
 
+    def learnt(self, index: int) -> tuple[str, float]:
+        name = self.variant(index)
+        return f"{name}_loss", self.adversarial.learnt[self.networks.index(name)]
+
     def state(self) -> dict[str, Any]:
         """The average of the generator."""
         average = self.average

@@ -99,6 +99,9 @@ class Generative(Task):
             found["agreement"] = float((self.judge.classify(generated) == wanted).double().mean())
         return found
 
+    def facts(self) -> dict[str, str]:
+        return {"judge": self.judge.digest} if self.judge else {}
+
     def findings(self, targets: Tensor, class_names: Sequence[str], outputs: Tensor) -> tuple[dict[str, Any], str]:
         """The yardstick of blurred pictures, and how often the judge sees each class in samples."""
         if self.judge is None:

@@ -197,6 +197,10 @@ class Task:
         """The task's prediction for inputs [C, *S, N]."""
         raise NotImplementedError
 
+    def facts(self) -> dict[str, str]:
+        """What a run's metrics depend on besides its config and data, by name, for its summary."""
+        return {}
+
     def findings(self, targets: Tensor, class_names: Sequence[str], outputs: Tensor) -> tuple[dict[str, Any], str]:
         """What an evaluation reports in addition to the metrics, for JSON and as text."""
         return {}, ""
@@ -214,6 +218,10 @@ class Task:
         shape = (*graph.output_shape(graph.input_shape), count)
         targets = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         return graph, L2(), targets.to(graph.flat.data.device)
+
+    def learnt(self, index: int) -> tuple[str, float]:
+        """The metric of a step and the value below which `debug=overfit` takes one batch for learnt."""
+        return "loss", 1e-3
 
     def state(self) -> dict[str, Any]:
         """State of the task beyond networks, optimizers and schedules: numbers and arrays."""

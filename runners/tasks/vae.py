@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -131,6 +132,9 @@ class VAE(Generative):
         if name == "decoder":
             return self.graphs["decoder"], self.loss, target
         return self.whole, self._bound(self.beta), target.flatten(0, -2)
+
+    def learnt(self, index: int) -> tuple[str, float]:
+        return "loss", 1e-3 * math.prod(self.graphs["encoder"].input_shape)
 
     def _bound(self, beta: float) -> Loss:
         """The bound as the loss of both networks; watched if the configured loss is."""

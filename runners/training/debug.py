@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +28,6 @@ from runners.tasks.task import Step, Task
 from runners.tasks.watching import NotFinite
 from runners.training import setup
 
-TARGET_LOSS = 1e-3
 MAX_STEPS = 2000
 
 
@@ -104,41 +104,61 @@ def _overfit(config: Config) -> str:
     count = min(config.settings.batch_size, len(dataset.train))
     alone = replace(dataset, train=dataset.train.select(np.arange(count)))
     task, _ = setup.start(config, alone)
-    if "loss" not in (metric.name for metric in task.metrics):
+    if task.learnt(0)[0] not in (metric.name for metric in task.metrics):
         raise ConfigError([Fault("debug", f"overfit needs a metric loss, but the task {task.kind} has none")])
     batch = next(setup.batches(config, alone, "train").in_order())
+    kinds = {task.variant(index): index for index in reversed(range(MAX_STEPS))}
+    return "\n".join(_learn(task, first, batch, config) for first in sorted(kinds.values()))
+
+
+def _learn(task: Task, first: int, batch: Batch, config: Config) -> str:
+    """Take steps of one kind, that of step `first`, on one batch. Raises DebugFailed if its loss stays large."""
+    name, wanted = task.learnt(first)
+    of_which = "" if name == "loss" else f"{name.removesuffix('_loss')}: "
     step, loss = 0, math.inf
     with tqdm(total=MAX_STEPS, unit="step", disable=None, leave=False, file=sys.stderr) as bar:
-        for step, loss in enumerate(_losses(task, batch, config)):
-            if loss < TARGET_LOSS:
-                return f"one batch of {count} examples learnt: loss {loss:.1e} after {step} steps"
+        for step, loss in enumerate(_losses(task, first, batch, config)):
+            if loss < wanted:
+                return f"{of_which}one batch of {len(batch)} examples learnt: loss {loss:.1e} after {step} steps"
             if not math.isfinite(loss):
                 break
             bar.update()
     raise DebugFailed(
-        f"one batch of {count} examples not learnt: loss {loss:.3g} after {step} steps, wanted below {TARGET_LOSS:g}; "
-        "try another optimizer.lr, then debug=gradcheck"
+        f"{of_which}one batch of {len(batch)} examples not learnt: loss {loss:.3g} after {step} steps, "
+        f"wanted below {wanted:g}; try another optimizer.lr, then debug=gradcheck"
     )
 
 
-def _losses(task: Task, batch: Batch, config: Config) -> Iterator[float]:
-    """The loss before each of up to MAX_STEPS steps on one batch; ends with infinity if a value isn't finite."""
-    mode = Mode(train=True, generator=torch.Generator(config.device).manual_seed(config.settings.seed))
-    for index in range(MAX_STEPS):
+def _losses(task: Task, first: int, batch: Batch, config: Config) -> Iterator[float]:
+    """The loss before each of up to MAX_STEPS steps of one kind on one batch, always with the same noise.
+
+    Ends with infinity if a value isn't finite.
+    """
+    name, _ = task.learnt(first)
+    mode = Mode(train=True, generator=torch.Generator(config.device))
+    of_this_kind = (index for index in itertools.count() if task.variant(index) == task.variant(first))
+    indices = list(itertools.islice(of_this_kind, MAX_STEPS))
+    for index in indices:
+        assert mode.generator is not None
+        mode.generator.manual_seed(config.settings.seed)
         sums = Sums()
         try:
-            task.train_step([batch], Step(index, RunLength(MAX_STEPS, 1), mode), sums)
+            task.train_step([batch], Step(index, RunLength(indices[-1] + 1, 1), mode), sums)
         except NotFinite:
             yield math.inf
             return
-        yield sums.means("train")["train/loss"]
+        yield sums.means("train")[f"train/{name}"]
 
 
 def _without_regularisers(config: Config) -> Config:
     """The config without regularisation, which prevents memorising, and with a learning rate that falls to 0."""
     raw = config.raw
     sections = [key for key in raw if key.endswith(NETWORK_SECTIONS)]
-    changed: dict[str, Any] = {"accumulate": 1, "loss": _zero(raw["loss"], "label_smoothing")}
+    changed: dict[str, Any] = {
+        "accumulate": 1,
+        "loss": _zero(raw["loss"], "label_smoothing"),
+        "task": _zero(raw["task"], "beta"),
+    }
     for section in sections:
         changed[section] = {"name": "cosine"} if section.endswith("schedule") else _zero(raw[section], "weight_decay")
     for name in config.task().networks:

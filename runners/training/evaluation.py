@@ -21,6 +21,8 @@ from runners.files.content import Checkpoint
 from runners.files.paths import user_path
 from runners.tasks.registry import saved_task
 from runners.tasks.task import Task
+from runners.training import judging
+from runners.training.experiment import run as train
 from runners.training.loop import evaluate as run_through
 from runners.training.setup import evaluation_batch
 
@@ -59,6 +61,7 @@ def evaluate(run: str, overrides: Sequence[str] = (), which: str = "best") -> Ev
     """
     content = checkpoint.load_run(run, which)
     task = saved_task(content)
+    judging.equip(task, content.config, content.data, train)
     section = _data_section(content.config.get("data") or {}, overrides)
     if section.get("name") == Folder.kind:
         section |= _folder_arguments(section, content, [override.partition("=")[0] for override in overrides])

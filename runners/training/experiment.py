@@ -30,7 +30,7 @@ from runners.files.status import now
 from runners.signals import Interrupted, SignalWatch, watch_signals
 from runners.tasks.divergence import Diverged
 from runners.tasks.task import Task
-from runners.training import setup, snapshot
+from runners.training import judging, setup, snapshot
 from runners.training.loop import Loop, evaluate, metrics_of
 from runners.training.progress import Progress
 from runners.training.recorder import Console, Listener, Recorder, RunFiles
@@ -59,6 +59,7 @@ def run(raw: Mapping[str, Any], overrides: Sequence[str] = (), sweep_job: int | 
     with watch_signals() as watch:
         config, dataset = setup.load(config)
         task, left_out = setup.start(config, dataset)
+        judging.equip(task, config.raw, dataset, run)
         watch.check()
         with RunDirectory.make(_path(config, sweep_job), overrides) as directory:
             if sweep_job is None:
@@ -158,6 +159,7 @@ def _summary(experiment: Experiment, test: Row) -> dict[str, Any]:
         "best": shown(progress.best),
         "final": shown(progress.rows[-1]),
         "test": test,
+        **task.facts(),
         "parameters": sum(graph.flat.data.numel() for graph in task.graphs.values()),
         "steps": progress.step,
         "stopped_early": progress.epoch < experiment.config.settings.epochs,

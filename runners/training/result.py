@@ -45,6 +45,7 @@ class Result:
             f"{self._test()}, with the weights of epoch {summary['best']['epoch']} ({self._best()}, {self._why()})",
             f"{summary['parameters']:,} parameters, {summary['steps']:,} steps in {summary['seconds']:.1f} s, "
             f"{summary['images_per_second']:,.0f} images/s in training",
+            *([f"judged by the classifier with weights sha256 {summary['judge'][:12]}"] if "judge" in summary else []),
             f"run directory {self.directory}",
         ]
         return "\n".join(lines)

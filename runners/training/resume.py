@@ -22,8 +22,8 @@ from runners.files.content import Checkpoint
 from runners.files.run_directory import RunDirectory
 from runners.files.status import now
 from runners.signals import watch_signals
-from runners.training import setup, snapshot
-from runners.training.experiment import Experiment, carry_out, print_data, versions
+from runners.training import judging, setup, snapshot
+from runners.training.experiment import Experiment, carry_out, print_data, run, versions
 from runners.training.loop import Plan
 from runners.training.progress import Progress
 from runners.training.result import NothingLeft, Result
@@ -66,6 +66,7 @@ def resume(path: Path, overrides: Sequence[str] = (), *, may_change: bool = Fals
         config, dataset = setup.load(config)
         _check_data(dataset, saved, may_change)
         task = setup.build(config, dataset)
+        judging.equip(task, config.raw, dataset, run)
         progress = snapshot.restore(saved, config, task)
         plan = setup.plan_training(config, dataset)
         other_data = dataset.fingerprint != saved.data.fingerprint

@@ -1,0 +1,92 @@
+"""The classifier that judges a task's samples: found in the cache, made once, or named by the config."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from cnn import ops
+from cnn.faults import ConfigError, Fault
+from cnn.ops.threads import available_threads
+from runners.config.saved import composed
+from runners.data import Dataset
+from runners.data.download import cache_folder
+from runners.errors import CheckpointError
+from runners.files import checkpoint
+from runners.files.content import SavedData
+from runners.tasks.generative import Generative
+from runners.tasks.judge import Judge
+from runners.tasks.task import Task
+
+log = logging.getLogger(__name__)
+RECIPE = "judge"
+"""The experiment that makes a judge."""
+UNCOUNTED = ("run_dir", "threads", "device")
+"""Keys that don't change what is made."""
+
+Run = Callable[[Mapping[str, Any]], object]
+"""Trains what a resolved config describes."""
+
+
+def equip(task: Task, raw: Mapping[str, Any], data: Dataset | SavedData, run: Run) -> None:
+    """Give a generative task its judge, if it wants one: that of a run directory, or of the data of a run's config.
+
+    `run` trains the recipe, if no judge of these data was made before. Raises ConfigError or CheckpointError if the
+    judge can't be used.
+    """
+    if not isinstance(task, Generative) or task.judge_from is None:
+        return
+    file = _made(raw, data, run) if task.judge_from == "auto" else _named(task.judge_from)
+    judge = Judge.of(checkpoint.load(file))
+    if judge.input_shape != tuple(data.input_shape):
+        problem = f"{file} judges pictures {list(judge.input_shape)}, but the data's are {list(data.input_shape)}"
+        raise ConfigError([Fault("task.judge", problem)])
+    task.judge = judge
+    log.info("samples are judged by %s, weights sha256 %s", file, judge.digest)
+
+
+def _named(run: str) -> Path:
+    try:
+        return checkpoint.locate(run)
+    except CheckpointError as error:
+        raise CheckpointError(f"task.judge: {error}") from None
+
+
+def _made(raw: Mapping[str, Any], data: Dataset | SavedData, run: Run) -> Path:
+    """The checkpoint of the judge of these data, which is made if it isn't there yet."""
+    classes = len(data.class_names)
+    if classes < 2:
+        problem = f"the data have {classes or 'no'} classes, so there is no judge of them"
+        raise ConfigError([Fault("task.judge", f"{problem}: give a run directory, or null to measure nothing")])
+    section = {**raw["data"], "num_examples": None}
+    recipe = {**composed([f"experiment={RECIPE}", f"model.classes={classes}"]), "data": section}
+    counted = {key: value for key, value in recipe.items() if key not in UNCOUNTED}
+    counted["data"] = {key: value for key, value in section.items() if key != "path"}
+    digest = hashlib.sha256(json.dumps([counted, data.fingerprint], sort_keys=True).encode()).hexdigest()
+    folder = cache_folder("judges") / f"{section['name']}-{digest[:12]}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / "summary.json").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+            _say(f"making the classifier that judges samples of these data, once: {folder}")
+            threads = raw.get("threads") or available_threads()
+            run({**recipe, "run_dir": str(folder), "threads": threads, "device": raw.get("device", "auto")})
+            accuracy = json.loads((folder / "summary.json").read_text())["test"]["test/accuracy"]
+            _say(f"the judge's test accuracy is {accuracy:.2%}")
+            ops.use_kernels(raw.get("kernels", "compiled"))  # the recipe has its own
+            ops.set_threads(threads)
+    return folder / "checkpoints" / "best.pkl"
+
+
+def _say(text: str) -> None:
+    log.info(text)
+    with suppress(OSError):  # a closed output doesn't stop a run
+        print(text, flush=True)
