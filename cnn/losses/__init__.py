@@ -1,4 +1,4 @@
-"""Losses, and the registry of those that a config may name. Derived in docs/losses.md and docs/generation.md."""
+"""Losses, and the registry of those that a config may name."""
 
 from cnn.losses.adversarial import AdversarialLoss, Hinge, LeastSquares, LipschitzPenalty, NonSaturating, Wasserstein
 from cnn.losses.elbo import NegativeELBO, kl_divergence
