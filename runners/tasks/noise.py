@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
-
-EXAMPLES = 2**32
-"""Room for this many examples between two seeds."""
 
 
 def fixed_noise(draw: Callable[..., Tensor], like: Tensor, first: int, seed: int = 0) -> Tensor:
@@ -16,6 +14,8 @@ def fixed_noise(draw: Callable[..., Tensor], like: Tensor, first: int, seed: int
     generator = torch.Generator()
     noise = torch.empty(like.shape, dtype=like.dtype)
     for index in range(like.shape[-1]):
-        generator.manual_seed(seed * EXAMPLES + first + index)
+        # hashed, because a generator of torch takes no more than 32 bits of its seed into account
+        (hashed,) = np.random.SeedSequence([seed, first + index]).generate_state(1)
+        generator.manual_seed(int(hashed))
         noise[..., index] = draw(like.shape[:-1], generator=generator, dtype=like.dtype)
     return noise.to(like.device)

@@ -62,8 +62,8 @@ class Brightness(Task):
         self._add(sums, batch, y, self.loss.forward(y, self._target(batch.x))[0])
         return y
 
-    def set_metrics(self, outputs: Tensor, epoch: int) -> dict[str, float]:
-        return {"spread": float(outputs.std())} if epoch % 2 == 0 else {}
+    def set_metrics(self, outputs: Tensor, epoch: int | None) -> dict[str, float]:
+        return {"spread": float(outputs.std())} if epoch is None or epoch % 2 == 0 else {}
 
     def predict(self, x: Tensor) -> Tensor:
         return self.fused.forward(x, EVALUATION)[0]
