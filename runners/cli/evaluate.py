@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from cnn import ConfigError
 from runners.config import extensions
-from runners.config.overrides import latest
+from runners.config.grammar import latest
 from runners.errors import InputError, program
 from runners.exit_codes import DONE, report_error
 from runners.training.evaluation import evaluate

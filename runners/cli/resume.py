@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cnn.faults import ConfigError, Fault
 from cnn.text import show
-from runners.config.overrides import latest
+from runners.config.grammar import latest
 from runners.errors import RunDirectoryError
 from runners.exit_codes import DONE, report_error
 from runners.files import checkpoint

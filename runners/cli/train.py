@@ -13,7 +13,7 @@ import hydra
 
 from cnn import ConfigError
 from runners.cli import resume
-from runners.config import folders, hydra_settings, overrides, yaml_files
+from runners.config import folders, grammar, hydra_settings, overrides, yaml_files
 from runners.config.overrides import Command
 from runners.errors import program
 from runners.exit_codes import report_error
@@ -57,7 +57,7 @@ def _sweep_directory(command: Command) -> AbstractContextManager[Path | None]:
 
 def _hydra_settings(sweep_dir: Path | None, scratch: str) -> list[str]:
     """The overrides that set the program's name and the directory of a sweep. Hydra's own files are temporary."""
-    quoted = overrides.quoted
+    quoted = grammar.quoted
     named = f"hydra.help.app_name={quoted(program('train'))}"
     fixed = [named, "hydra.run.dir=.", "hydra.job.chdir=false", "hydra.output_subdir=null"]
     if sweep_dir is None:

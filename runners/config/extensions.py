@@ -23,7 +23,7 @@ from cnn.losses import LOSSES, Loss
 from cnn.optimizers import OPTIMIZERS, Optimizer
 from cnn.schedules import SCHEDULES, Schedule
 from cnn.text import show
-from runners.config import overrides
+from runners.config import grammar
 from runners.data import Source
 from runners.data.sources import SOURCES
 from runners.files.paths import user_path
@@ -144,7 +144,7 @@ def load_from_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]
     rest = []
     for argument in arguments:
         if argument.startswith("extensions="):
-            value = overrides.read(argument).parsed.value()
+            value = grammar.read(argument).parsed.value()
             files += [str(value)] if not isinstance(value, list) else [str(item) for item in value]
         else:
             rest.append(argument)

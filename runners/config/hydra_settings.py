@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cnn.faults import ConfigError, Fault
 from cnn.text import short
-from runners.config import folders, overrides
+from runners.config import folders, grammar, overrides
 from runners.config.composition import COMPOSITION_ERRORS, from_hydra
 from runners.config.overrides import Command
 from runners.config.saved import flat
@@ -58,7 +58,7 @@ def failure(error: Exception, command: Command) -> ConfigError | None:
 
     None if neither the command nor a file that it chooses sets anything for these.
     """
-    given = [overrides.read(text.lstrip("+")) for text in command.overrides]
+    given = [grammar.read(text.lstrip("+")) for text in command.overrides]
     keys = [override.key for override in given if override.key.startswith("hydra")]
     groups = [override for override in given if override.key in folders.groups()]
     chosen = [(override.key, name) for override in groups for name in override.values(command.folders)]
@@ -84,7 +84,7 @@ def _mentioning(command: Command) -> list[Path]:
 
 def _choices(command: Command) -> Iterator[list[str]]:
     """The overrides of a command, so that each choice of each group is in one of these lists; no list sweeps."""
-    given = [(text, overrides.read(text)) for text in command.overrides]
+    given = [(text, grammar.read(text)) for text in command.overrides]
     fixed = [text for text, override in given if not override.sweeps and not override.key.startswith("hydra.")]
     swept = {
         override.key: override.values(command.folders)

@@ -6,27 +6,19 @@ Even unknown keys are passed on, so that the schema can report all mistakes toge
 from __future__ import annotations
 
 import argparse
-import logging
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import NoReturn
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override
-from hydra.errors import HydraException
-
 from cnn.faults import ConfigError, Fault
-from cnn.text import closest, nearest, short, show
+from cnn.text import closest, nearest, show
 from runners.config.folders import choices, groups, own, shadowed
+from runners.config.grammar import MAX_JOBS, NEW_DIRECTORIES, PATHS, ParsedOverride, for_hydra, latest, read, refuse
 from runners.files.paths import user_path, why_not_new
 
-log = logging.getLogger(__name__)
-KEY = r"[A-Za-z_]\w*(?:\.\w+)*"
-OVERRIDE = re.compile(rf"(?P<prefix>\+{{0,2}})(?P<key>{KEY}|hydra/\w+)=(?P<value>.*)", re.ASCII | re.DOTALL)
 HYDRA_KEY = re.compile(r"hydra\b")
 SWEEP_KEY = re.compile(r"hydra[./](launcher|sweeper)\b")
 """The keys of Hydra that can be set: sweeper and launcher. Others could make it write files, or sweep unasked."""
@@ -34,17 +26,8 @@ SWEEP_KEY = re.compile(r"hydra[./](launcher|sweeper)\b")
 OPTIONAL = ("experiment", "debug")
 """Groups in which `null` chooses nothing."""
 
-NEW_DIRECTORIES = ("run_dir", "sweep_dir")
-OTHER_THAN_TEXT = re.compile(r"[+-]?[\d._]+(e[+-]?\d+)?|[+-]?(inf|nan)|true|false", re.ASCII | re.IGNORECASE)
-"""Text that Hydra's grammar parses as a number or a boolean."""
-PATHS = (*NEW_DIRECTORIES, "init_from", "data.path")
-IN_HOME = re.compile(r"(^|(?<=[\[, ]))~[^],\"']*")
-"""A path below a home directory, alone or in a list, without quotes."""
-LITERAL = (*PATHS, "name")
-"""Keys whose value is taken as a text, even if it looks like a number."""
 SHADOWED = "one of the project's own configs has this name and would be used: give the file another"
 NOT_IN_A_SWEEP = "a sweep creates a directory for each job, give sweep_dir instead"
-MAX_JOBS = 10_000
 
 
 @dataclass
@@ -90,7 +73,7 @@ class _Flags(argparse.ArgumentParser):
         self.add_argument("-cp", "--config-path")
 
     def error(self, message: str) -> NoReturn:
-        _refuse("", message)
+        refuse("", message)
 
 
 def prepare(arguments: Sequence[str]) -> Command:
@@ -125,26 +108,6 @@ def prepare(arguments: Sequence[str]) -> Command:
     return command
 
 
-@dataclass(frozen=True)
-class ParsedOverride:
-    """`key=text`, as Hydra parses it."""
-
-    key: str
-    text: str
-    parsed: Override
-
-    @property
-    def sweeps(self) -> bool:
-        return self.parsed.is_sweep_override()
-
-    def values(self, folders: Sequence[Path]) -> list[str]:
-        """The value as text; all values of a sweep, up to one more than a sweep may have."""
-        value = self.parsed.value()
-        if isinstance(value, Glob):
-            return value.filter(choices(self.key, folders))
-        return list(islice(self.parsed.sweep_string_iterator(), MAX_JOBS + 1)) if self.sweeps else [self.text]
-
-
 def _read_all(arguments: Sequence[str], command: Command) -> dict[str, ParsedOverride]:
     """The overrides that can be parsed, by key."""
     given: dict[str, ParsedOverride] = {}
@@ -157,19 +120,6 @@ def _read_all(arguments: Sequence[str], command: Command) -> dict[str, ParsedOve
             continue
         given[override.key] = override
     return given
-
-
-def latest(arguments: Sequence[str]) -> list[str]:
-    """The arguments without those whose key is given again later; a note is logged if the values differ."""
-    kept: dict[str, str] = {}
-    for argument in arguments:
-        match = OVERRIDE.fullmatch(argument)
-        key = match["key"] if match else f"={len(kept)}"  # no key begins with "="
-        before, now = kept.pop(key, argument).partition("=")[2], argument.partition("=")[2]
-        if before != now:
-            log.warning("note: %s is given as %s and again as %s: the last one counts", key, short(before), short(now))
-        kept[key] = argument
-    return [*kept.values()]
 
 
 def _add_overrides(command: Command, arguments: Sequence[str]) -> None:
@@ -188,31 +138,10 @@ def _add_overrides(command: Command, arguments: Sequence[str]) -> None:
         chosen = key in groups() or "/" in key
         nothing = key == "sweep_dir" or (key in OPTIONAL and text == "null")
         if not nothing and key.split(".")[0] not in command.unchecked:
-            command.overrides.append(f"{'' if chosen else '++'}{key}={_for_hydra(key, text)}")
+            command.overrides.append(f"{'' if chosen else '++'}{key}={for_hydra(key, text)}")
     counted = command.sweeping and "hydra/sweeper" not in given
     if counted and prod(len(given[key].values(command.folders)) for key in usable) > MAX_JOBS:
         command.faults.append(Fault("--multirun", f"this is more than {MAX_JOBS:,} jobs"))
-
-
-def read(argument: str) -> ParsedOverride:
-    """Parse an argument as an override. Raises ConfigError if it isn't one."""
-    match = OVERRIDE.fullmatch(argument)
-    if match is None and argument.startswith("~"):
-        _refuse(argument, "keys can't be removed from a config, give key=value")
-    if match is None and re.fullmatch(KEY, argument, re.ASCII):
-        _refuse(argument, "a key needs a value, give key=value")
-    if match is None:
-        _refuse("", f"{show(argument)} is not key=value, such as model.width=8 or model.layers.0.conv2d.kernel_size=5")
-    key, text = match["key"], match["value"]
-    try:
-        return ParsedOverride(key, text, OverridesParser.create().parse_override(f"{key}={_for_hydra(key, text)}"))
-    except RecursionError:
-        _refuse(key, f"{show(text)} can't be read: lists are nested too deeply")
-    except (HydraException, ValueError) as error:
-        reason = str(error).partition(" while evaluating ")[2].partition("': ")[2]
-        if not reason:
-            reason = f"check brackets and quotes, and quote text with special characters, {key}='\"...\"'"
-        _refuse(key, f"{show(text)} can't be read: {' '.join(reason.split())}")
 
 
 def _faults(override: ParsedOverride, command: Command, given: Collection[str]) -> Iterator[Fault]:
@@ -272,22 +201,3 @@ def _misplaced(override: ParsedOverride, command: Command) -> Iterator[Fault]:
             command.sweep_dir = user_path(value)
     elif command.sweeping:  # run_dir is checked with the rest of the config
         yield Fault(key, f"{show(value)} is not allowed, give a text")
-
-
-def _for_hydra(key: str, text: str) -> str:
-    """A value in Hydra's grammar. Paths and names are taken literally, with spaces, `=` and all alphabets."""
-    if key == "extensions":
-        return IN_HOME.sub(r'"\g<0>"', text)
-    if key not in LITERAL or text in ("", "null") or text[0] in "\"'$":
-        return text
-    return quoted(text, also="" if key in NEW_DIRECTORIES else ",")
-
-
-def quoted(text: str, also: str = "") -> str:
-    """A text, quoted if Hydra's grammar requires it. The characters in `also` need no quotes."""
-    plain = re.fullmatch(rf"[\w./{also}-]*", text, re.ASCII) and not OTHER_THAN_TEXT.fullmatch(text)
-    return text if plain else '"' + text.replace('"', '\\"') + '"'
-
-
-def _refuse(place: str, problem: str) -> NoReturn:
-    raise ConfigError([Fault(place, problem)])

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cnn.faults import ConfigError, Fault
 from cnn.text import nearest, show
-from runners.config import composition, folders, overrides
+from runners.config import composition, folders, grammar
 
 Refuse = Callable[[str], str | None]
 
@@ -25,7 +25,7 @@ def with_overrides(saved: Mapping[str, Any], arguments: Sequence[str], refuse: R
     found: dict[str, Sequence[Fault]] = {}
     for argument in sorted(arguments, key=lambda text: "." in text.partition("=")[0]):  # groups before keys in them
         try:
-            override = overrides.read(argument)
+            override = grammar.read(argument)
             _change(config, override, refuse)
         except ConfigError as error:
             found[argument] = error.faults
@@ -36,7 +36,7 @@ def with_overrides(saved: Mapping[str, Any], arguments: Sequence[str], refuse: R
     return config
 
 
-def _change(config: dict[str, Any], override: overrides.ParsedOverride, refuse: Refuse) -> None:
+def _change(config: dict[str, Any], override: grammar.ParsedOverride, refuse: Refuse) -> None:
     key = override.key
     if problem := refuse(key):
         raise ConfigError([Fault(key, problem)])
