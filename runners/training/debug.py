@@ -14,10 +14,13 @@ import torch
 from tqdm import tqdm
 
 from cnn import Mode
+from cnn.arguments import model_of
 from cnn.faults import ConfigError, Fault
 from cnn.gradients.network import EXAMPLES, DiagnosisFailed, Finding, diagnose
+from cnn.layer import Layer
+from cnn.layers import LAYERS
+from cnn.layers.dropout import Dropout
 from cnn.schedules import RunLength
-from cnn.summary import summarise, table
 from cnn.text import columns
 from runners.config.schema import NETWORK_SECTIONS, Config
 from runners.data import Description
@@ -58,7 +61,7 @@ def _task(config: Config, dtype: torch.dtype) -> tuple[Task, Description]:
 def _summary(config: Config) -> str:
     task, _ = _task(config, config.dtype)
     setup.freeze(task.graphs, config.settings)
-    return "\n\n".join(table(summarise(graph)) for graph in task.graphs.values())
+    return setup.summary(task)
 
 
 def _gradcheck(config: Config) -> str:
@@ -75,9 +78,11 @@ def _gradcheck(config: Config) -> str:
             for finding in _with_progress(diagnose(graph, scored, loss, target, seed=config.settings.seed % 2**31)):
                 findings.append(finding)
         except DiagnosisFailed as error:
-            raise DebugFailed("\n".join([*reports, _findings(findings), str(error)])) from error
-        reports.append(_findings(findings))
-        wrong += [finding.name for finding in findings if finding.wrong]
+            shown = setup.headed(task, name, _findings(findings))
+            raise DebugFailed("\n".join([*reports, shown, str(error)])) from error
+        reports.append(setup.headed(task, name, _findings(findings)))
+        prefix = f"{name}." if len(task.networks) > 1 else ""
+        wrong += [f"{prefix}{finding.name}" for finding in findings if finding.wrong]
     report = "\n\n".join(reports)
     if wrong:
         raise DebugFailed(f"{report}\nwrong: {', '.join(wrong)}")
@@ -171,18 +176,17 @@ def _zero(section: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _without_dropout(value: Any) -> Any:
-    """A list of layers with `p: 0` in each dropout, at any depth."""
+    """A list of layers with `p: 0` in each layer derived from Dropout, at any depth."""
     if isinstance(value, list):
-        return [_without_dropout(item) for item in value]
-    if isinstance(value, str) and value in DROPOUTS:
-        return {value: {"p": 0.0}}
+        return [_without_dropout({item: None} if isinstance(item, str) and _drops(item) else item) for item in value]
     if not isinstance(value, Mapping):
         return value
-    return {
-        key: {**(item or {}), "p": 0.0} if key in DROPOUTS else _without_dropout(item) for key, item in value.items()
-    }
+    return {key: {**(item or {}), "p": 0.0} if _drops(key) else _without_dropout(item) for key, item in value.items()}
 
 
-DROPOUTS = ("dropout", "dropout2d")
+def _drops(kind: str) -> bool:
+    layer: Any = LAYERS.get(kind, Layer)
+    return issubclass(layer, Dropout) and "p" in model_of(layer).model_fields
+
 
 REPORTS: dict[str, Callable[[Config], str]] = {"summary": _summary, "gradcheck": _gradcheck, "overfit": _overfit}

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from cnn.ops.cpu.codegen.compiler import COMPILER
 from cnn.schedules import RunLength
-from cnn.summary import summarise, table
 from runners.config.schema import Config
 from runners.data import Dataset
 from runners.errors import RunFailed, program, shell_argument, typed
@@ -186,7 +185,7 @@ def print_data(dataset: Dataset) -> None:
 
 def _log_summary(task: Task, examples: int) -> None:
     """Log a summary of the networks; print it too if stderr is a terminal."""
-    text = "\n\n".join(table(summarise(graph)) for graph in task.graphs.values())
+    text = setup.summary(task)
     count = sum(graph.flat.data.numel() for graph in task.graphs.values())
     log.info("%d parameters, %d training examples\n%s", count, examples, text)
     if sys.stderr.isatty():

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cnn import Mode, Sequential, build_model, ops
 from cnn.faults import ConfigError, Fault
+from cnn.summary import summarise, table
 from cnn.text import first_of
 from runners.config import compatibility
 from runners.config.freezing import frozen_layers, is_frozen
@@ -121,6 +122,16 @@ def freeze(graphs: Mapping[str, Sequential], settings: Settings) -> None:
     for name, layers in frozen_layers(graphs, settings.frozen).items():
         if layers:
             graphs[name].freeze(layers)
+
+
+def headed(task: Task, network: str, text: str) -> str:
+    """A text about a network, below the network's name if the task has several."""
+    return f"{network}\n{text}" if len(task.networks) > 1 else text
+
+
+def summary(task: Task) -> str:
+    """The layers of each network as a table."""
+    return "\n\n".join(headed(task, name, table(summarise(graph))) for name, graph in task.graphs.items())
 
 
 def start_from(graphs: Mapping[str, Sequential], settings: Settings) -> list[str]:

@@ -11,6 +11,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from cnn.layers import LAYERS
+from cnn.layers.dropout import Dropout
 from runners.config.schema import Config
 from runners.training import debug, setup
 from tests.runners.conftest import Run
@@ -50,12 +52,30 @@ def test_what_is_made_of_a_config_is_made_anew(run: Run) -> None:
     assert config.settings.epochs == 1
 
 
+class Light(Dropout):
+    kind = "light"
+
+
+class Fixed(Dropout):
+    kind = "fixed"
+
+    def __init__(self) -> None:
+        super().__init__(0.5)
+
+
+def test_overfit_turns_off_dropout_of_ones_own_if_it_takes_p(monkeypatch: pytest.MonkeyPatch) -> None:
+    for layer in (Light, Fixed):
+        monkeypatch.setitem(LAYERS, layer.kind, layer)
+    assert debug._without_dropout(["light", {"light": None}, "fixed"]) == [*[{"light": {"p": 0.0}}] * 2, "fixed"]
+
+
 def test_overfit_turns_dropout_off_at_any_depth() -> None:
     repeated = {"repeat": {"times": 2, "layers": ["dropout"]}}
-    layers = ["relu", "dropout", {"dropout2d": {"p": 0.3, "name": "drop"}}, repeated]
+    layers = ["relu", "dropout", {"dropout2d": {"p": 0.3, "name": "drop"}}, repeated, {"tanh": {"name": "dropout"}}]
     assert debug._without_dropout(layers) == [
         "relu",
         {"dropout": {"p": 0.0}},
         {"dropout2d": {"p": 0.0, "name": "drop"}},
         {"repeat": {"times": 2, "layers": [{"dropout": {"p": 0.0}}]}},
+        {"tanh": {"name": "dropout"}},
     ]
