@@ -21,6 +21,9 @@ from runners.config.folders import choices
 log = logging.getLogger(__name__)
 KEY = r"[A-Za-z_]\w*(?:\.\w+)*"
 OVERRIDE = re.compile(rf"(?P<prefix>\+{{0,2}})(?P<key>{KEY}|hydra/\w+)=(?P<value>.*)", re.ASCII | re.DOTALL)
+OWN_SECTION = r"[A-Za-z_]\w*_(?:optimizer|schedule)"
+CHOICE = re.compile(rf"(?P<start>\+{{0,2}}{OWN_SECTION})(?P<end>=(?!null$)[A-Za-z].*)", re.ASCII | re.DOTALL)
+"""A choice for one network, such as `critic_optimizer=sgd`, and no value such as `{lr: 0.1}`."""
 NEW_DIRECTORIES = ("run_dir", "sweep_dir")
 OTHER_THAN_TEXT = re.compile(r"[+-]?[\d._]+(e[+-]?\d+)?|[+-]?(inf|nan)|true|false", re.ASCII | re.IGNORECASE)
 """Text that Hydra's grammar parses as a number or a boolean."""
@@ -52,10 +55,21 @@ class ParsedOverride:
         return list(islice(self.parsed.sweep_string_iterator(), MAX_JOBS + 1)) if self.sweeps else [self.text]
 
 
+def spelled_out(argument: str) -> str:
+    """`critic_optimizer.name=sgd` for `critic_optimizer=sgd`: a section of one network has no config group."""
+    match = CHOICE.fullmatch(argument)
+    return f"{match['start']}.name{match['end']}" if match else argument
+
+
+def is_choice(key: str) -> bool:
+    """Whether a key is the name of one network's optimizer or schedule, such as `critic_optimizer.name`."""
+    return re.fullmatch(rf"{OWN_SECTION}\.name", key, re.ASCII) is not None
+
+
 def latest(arguments: Sequence[str]) -> list[str]:
     """The arguments without those whose key is given again later; a note is logged if the values differ."""
     kept: dict[str, str] = {}
-    for argument in arguments:
+    for argument in map(spelled_out, arguments):
         match = OVERRIDE.fullmatch(argument)
         key = match["key"] if match else f"={len(kept)}"  # no key begins with "="
         before, now = kept.pop(key, argument).partition("=")[2], argument.partition("=")[2]
@@ -67,7 +81,7 @@ def latest(arguments: Sequence[str]) -> list[str]:
 
 def read(argument: str) -> ParsedOverride:
     """Parse an argument as an override. Raises ConfigError if it isn't one."""
-    match = OVERRIDE.fullmatch(argument)
+    match = OVERRIDE.fullmatch(spelled_out(argument))
     if match is None and argument.startswith("~"):
         refuse(argument, "keys can't be removed from a config, give key=value")
     if match is None and re.fullmatch(KEY, argument, re.ASCII):

@@ -23,7 +23,7 @@ def with_overrides(saved: Mapping[str, Any], arguments: Sequence[str], refuse: R
     """
     config = deepcopy(dict(saved))
     found: dict[str, Sequence[Fault]] = {}
-    for argument in sorted(arguments, key=lambda text: "." in text.partition("=")[0]):  # groups before keys in them
+    for argument in sorted(arguments, key=_is_within):
         try:
             override = grammar.read(argument)
             _change(config, override, refuse)
@@ -44,8 +44,16 @@ def _change(config: dict[str, Any], override: grammar.ParsedOverride, refuse: Re
         raise ConfigError([Fault(key, f"{override.text} is more than one value, give one")])
     if key in folders.groups():
         config[key] = chosen(key, override.text)
+    elif grammar.is_choice(key):
+        config[key.removesuffix(".name")] = {"name": override.parsed.value()}
     else:
         _put(config, key, override.parsed.value())
+
+
+def _is_within(argument: str) -> bool:
+    """Whether an override sets a key within a section; those that choose a whole section come first."""
+    key = grammar.spelled_out(argument).partition("=")[0]
+    return "." in key and not grammar.is_choice(key)
 
 
 def chosen(group: str, name: str) -> dict[str, Any]:

@@ -77,18 +77,41 @@ class Config:
         return made
 
     def optimizer(self, network: str) -> Optimizer:
-        made: Optimizer = construct_named(OPTIMIZERS, *of_network(self.raw, network, "optimizer"))
+        made: Optimizer = _made_for(OPTIMIZERS, self.raw, network, "optimizer")
         return made
 
     def schedule(self, network: str) -> Schedule:
-        made: Schedule = construct_named(SCHEDULES, *of_network(self.raw, network, "schedule"))
+        made: Schedule = _made_for(SCHEDULES, self.raw, network, "schedule")
         return made
 
 
 def of_network(raw: Mapping[str, Any], network: str, section: str) -> tuple[Any, str]:
-    """A network's own section, such as `critic_optimizer`, or else the shared one; and its name."""
+    """A network's own section, such as `critic_optimizer`, or else the shared one; and its name.
+
+    An own section without a `name` changes arguments of the shared one; with a `name` it is used alone.
+    """
     own = f"{network}_{section}"
-    return (raw[own], own) if own in raw else (raw.get(section), section)
+    if own not in raw:
+        return raw.get(section), section
+    shared, content = raw.get(section), raw[own]
+    if isinstance(shared, Mapping) and isinstance(content, Mapping) and "name" not in content:
+        return {**shared, **content}, own
+    return content, own
+
+
+def _made_for(known: Mapping[str, Any], raw: Mapping[str, Any], network: str, section: str) -> Any:
+    """A network's optimizer or schedule. A fault is where its value is: the own section's, or the shared one's."""
+    content, place = of_network(raw, network, section)
+    try:
+        return construct_named(known, content, place)
+    except ConfigError as error:
+        own = raw.get(place)
+        inherited: dict[str, str] = {}
+        if isinstance(own, Mapping) and isinstance(content, Mapping):
+            inherited = {f"{place}.{key}": f"{section}.{key}" for key in content if key not in own}
+        raise ConfigError(
+            Fault(inherited.get(fault.place, fault.place), fault.problem) for fault in error.faults
+        ) from None
 
 
 RESUME_KEYS = {
@@ -164,13 +187,11 @@ def _parts(raw: Mapping[str, Any], unchecked: Collection[str]) -> tuple[Parts, S
 
 def _rule(raw: Mapping[str, Any], network: str, collect: Callable[[str, Callable[[], Any]], Any]) -> Rule:
     """A network's optimizer and schedule, if they can be constructed."""
-    (optimizer, its_place), (schedule, other_place) = (
-        of_network(raw, network, section) for section in NETWORK_SECTIONS
-    )
+    optimizer, schedule = (of_network(raw, network, section)[1] for section in NETWORK_SECTIONS)
     return Rule(
-        collect(its_place, lambda: construct_named(OPTIMIZERS, optimizer, its_place)),
-        collect(other_place, lambda: construct_named(SCHEDULES, schedule, other_place)),
-        (its_place, other_place),
+        collect(optimizer, lambda: _made_for(OPTIMIZERS, raw, network, "optimizer")),
+        collect(schedule, lambda: _made_for(SCHEDULES, raw, network, "schedule")),
+        (optimizer, schedule),
     )
 
 
