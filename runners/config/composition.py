@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ from cnn.faults import ConfigError, Fault, join
 from cnn.text import nearest, show
 from runners.config import yaml_files
 
-REFERENCE = re.compile(r"\$\{\s*(?:model\.|\.+)(\w+)")
+REFERENCE = re.compile(r"\$\{\s*(\.*)(\w+)(?:\.(\w+))?")
 OWN_KEYS = ("name", "layers", "init")
-"""Keys of a model that aren't variables."""
+"""Keys of a network that aren't variables."""
 MAX_VALUES = 100_000
 
 
@@ -130,35 +130,73 @@ def select(composed: DictConfig, key: str) -> Any:
 
 
 def _unused_variables(composed: DictConfig, overrides: Sequence[str]) -> list[Fault]:
-    """Faults for unused variables: keys of `model`, other than its own, that no `${model.KEY}` refers to.
+    """Faults for unused variables: keys of a network, other than its own, that no `${NETWORK.KEY}` refers to.
 
     If layers are overridden, variables of the layers that they replace may be unused.
     """
-    model = select(composed, "model")
-    keys = [str(key) for key in model] if isinstance(model, DictConfig) else []
-    if any(override.startswith("model.layers") for override in overrides):
-        keys = [key for key in keys if any(override.startswith(f"model.{key}=") for override in overrides)]
-    used = set(REFERENCE.findall(OmegaConf.to_yaml(composed, resolve=False)))
-    return [
-        Fault(f"model.{key}", f"unknown, no layer uses ${{model.{key}}}, {nearest(key, {*used, *OWN_KEYS})}")
-        for key in keys
-        if key not in used and key not in OWN_KEYS
-    ]
+    networks = _networks(composed)
+    sections = _unresolved_sections(composed)
+    references = {found for own, section in sections.items() for found in _variables(str(section), own, networks)}
+    faults = []
+    for network, section in networks.items():
+        keys = [str(key) for key in section]
+        if any(override.startswith(f"{network}.layers") for override in overrides):
+            keys = [key for key in keys if any(override.startswith(f"{network}.{key}=") for override in overrides)]
+        used = {variable for name, variable in references if name == network}
+        faults += [
+            Fault(
+                f"{network}.{key}", f"unknown, no layer uses ${{{network}.{key}}}, {nearest(key, {*used, *OWN_KEYS})}"
+            )
+            for key in keys
+            if key not in used and key not in OWN_KEYS
+        ]
+    return faults
+
+
+def _networks(composed: DictConfig) -> dict[str, DictConfig]:
+    """The sections that describe networks, whatever the task: a list of layers makes one."""
+    sections = {str(key): select(composed, str(key)) for key in composed}
+    return {key: node for key, node in sections.items() if isinstance(node, DictConfig) and "layers" in node}
+
+
+def _unresolved_sections(composed: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(composed, resolve=False)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _variables(text: str, own: str, networks: Collection[str]) -> Iterator[tuple[str, str]]:
+    """The networks' variables that a text in the section `own` refers to, each with its network.
+
+    `${generator.width}` names the network; `${.width}`, with any number of dots, is of the section itself.
+    """
+    for dots, first, second in REFERENCE.findall(text):
+        if second and first in networks:
+            yield first, second
+        elif dots and own in networks:
+            yield own, first
 
 
 def at_variables(composed: DictConfig, error: ConfigError) -> ConfigError:
-    """Move faults of values that refer to a model's variable to that variable, and report each once."""
-    unresolved = OmegaConf.to_container(composed, resolve=False)
-    return ConfigError(dict.fromkeys(_at_variable(unresolved, fault) for fault in error.faults))
+    """Move faults of values that refer to a network's variable to that variable, and report each once."""
+    sections, networks = _unresolved_sections(composed), _networks(composed)
+    found: dict[Fault, str] = {}
+    for fault in error.faults:
+        moved = _at_variable(sections, networks, fault)
+        if moved is fault or moved.place not in found.values():  # one wrong variable may break several layers
+            found[moved] = moved.place
+    return ConfigError(found)
 
 
-def _at_variable(config: Any, fault: Fault) -> Fault:
-    node = config
+def _at_variable(sections: Mapping[str, Any], networks: Mapping[str, DictConfig], fault: Fault) -> Fault:
+    node: Any = sections
     for part in fault.place.split("."):
         try:
             node = node[int(part) if isinstance(node, list) else part]
         except (KeyError, IndexError, ValueError, TypeError):
             return fault
-    model = config.get("model")
-    named = REFERENCE.findall(node) if isinstance(node, str) and isinstance(model, dict) else []
-    return Fault(f"model.{named[0]}", fault.problem) if len(named) == 1 and named[0] in model else fault
+    text = str(node) if isinstance(node, str | list) else ""  # a list, such as a shape, may be at fault as a whole
+    named = [*_variables(text, fault.place.split(".")[0], networks)]
+    if len(named) != 1 or named[0][1] not in networks[named[0][0]]:
+        return fault
+    return Fault(join(*named[0]), fault.problem)

@@ -122,8 +122,7 @@ def digests(files: object) -> list[str]:
 def without_defaults(raw: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
     """A composed config without what the default choices set and an extension has no use for.
 
-    `optimizer.name=mine` keeps of the section only the keys that are given; a task whose networks have other names has
-    no `model`, unless one is given.
+    `optimizer.name=mine` keeps of the section only the keys that are given.
     """
     given = {argument.partition("=")[0] for argument in arguments}
     kept = dict(raw)
@@ -131,10 +130,6 @@ def without_defaults(raw: Mapping[str, Any], arguments: Sequence[str]) -> dict[s
         content = raw.get(section)
         if f"{section}.name" in given and isinstance(content, Mapping):
             kept[section] = {key: value for key, value in content.items() if f"{section}.{key}" in given}
-    chosen = kept.get("task")
-    task = TASKS.get(str(chosen.get("name"))) if isinstance(chosen, Mapping) else None
-    if task and "model" not in task.networks and not any(key.split(".")[0] == "model" for key in given):
-        kept.pop("model", None)
     return kept
 
 

@@ -13,6 +13,8 @@ def _shipped() -> Path:
 
 
 CONFIGS = _shipped()
+NETWORKS = ("generator", "discriminator", "encoder", "decoder")
+"""The groups of networks other than `model`. None is chosen by default, and a task that trains them asks for one."""
 OWN_CONFIGS = Path("configs")
 """Where a user's own configs are looked for in the working directory, unless `--config-dir` names another folder."""
 

@@ -176,6 +176,7 @@ def _unknown_choices(override: ParsedOverride, folders: Sequence[Path], *, exten
     for name in override.values(folders):
         if name not in known and not (override.key in OPTIONAL and override.text == "null"):
             hint = f"; to choose one that an extension defines, give {override.key}.name={name}" if extended else ""
+            hint = f"; give single values as {override.key}.KEY=VALUE" if name.startswith("{") else hint
             yield Fault(override.key, f"unknown {show(name)}, {nearest(_stem(name), known)}{hint}")
 
 

@@ -18,7 +18,7 @@ from cnn.ops.threads import available_threads
 from cnn.optimizers import OPTIMIZERS, Optimizer
 from cnn.schedules import SCHEDULES, Schedule
 from cnn.text import closest, nearest, show
-from runners.config import compatibility
+from runners.config import compatibility, folders
 from runners.config.compatibility import Parts, Rule
 from runners.config.settings import Settings
 from runners.data import Source
@@ -130,6 +130,20 @@ def sections(networks: Sequence[str]) -> list[str]:
     return [*SECTIONS, *networks, *own]
 
 
+def task_class(raw: Mapping[str, Any]) -> type[Task] | None:
+    """The class of a config's task; None if its name is unknown."""
+    section = raw.get("task")
+    return TASKS.get(str(section.get("name"))) if isinstance(section, Mapping) else None
+
+
+def without_default_model(raw: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """A composed config without `model`, if its task trains other networks and no argument of a command sets it."""
+    task = task_class(raw)
+    given = {argument.partition("=")[0].split(".")[0] for argument in arguments}
+    unused = task is not None and "model" not in task.networks and "model" not in given
+    return {key: value for key, value in raw.items() if not (unused and key == "model")}
+
+
 def parse(raw: Mapping[str, Any]) -> Config:
     """Check a plain, resolved config. Raises ConfigError with all faults that can be found without reading data."""
     parts, faults = _checked(raw, ())
@@ -167,9 +181,7 @@ def _parts(raw: Mapping[str, Any], unchecked: Collection[str]) -> tuple[Parts, S
             return None
 
     task = collect("task", lambda: construct_named(TASKS, raw.get("task"), "task"))
-    named = raw.get("task")
-    known = TASKS.get(str(named.get("name")), Task) if isinstance(named, Mapping) else Task
-    networks = known.networks
+    networks = (task_class(raw) or Task).networks
     settings, faults = _settings(raw, networks)
     models = {name: collect(name, partial(_model, raw, name)) for name in networks}
     source = collect("data", lambda: construct_named(SOURCES, raw.get("data"), "data"))
@@ -206,7 +218,10 @@ def _settings(raw: Mapping[str, Any], networks: Sequence[str]) -> tuple[Settings
     nested = [key for key in ("experiment", "debug") if isinstance(raw.get(key), Mapping)]
     unknown = [key for key in raw if key not in (*known, *nested)]
     candidates = [*known, *RESUME_KEYS]  # these aren't part of a config, but may be misspelled
-    faults = [Fault(key, RESUME_KEYS.get(key) or f"unknown, {nearest(key, candidates)}") for key in unknown]
+    hints = RESUME_KEYS | _other_networks(raw, networks)
+    faults = [
+        Fault(key, problem) for key in unknown if (problem := hints.get(key, f"unknown, {nearest(key, candidates)}"))
+    ]
     faults += [Fault(key, WITHOUT_PACKAGE) for key in nested]
     own = {key: value for key, value in raw.items() if key in Settings.model_fields and key not in nested}
     try:
@@ -214,6 +229,14 @@ def _settings(raw: Mapping[str, Any], networks: Sequence[str]) -> tuple[Settings
     except ConfigError as error:
         misspelled = {closest(key, known) for key in unknown}  # these aren't also reported as missing
         return None, faults + [fault for fault in error.faults if fault.place in own or fault.place not in misspelled]
+
+
+def _other_networks(raw: Mapping[str, Any], networks: Sequence[str]) -> dict[str, str]:
+    """Why a task doesn't take the networks of other tasks; no reason while the task itself is unknown."""
+    names = {*folders.NETWORKS, *(name for task in TASKS.values() for name in task.networks)}
+    task = task_class(raw)
+    reason = f"not used, the task {task.kind} trains {', '.join(networks)}" if task else ""
+    return dict.fromkeys(names - set(networks), reason)
 
 
 def _mapping(raw: Mapping[str, Any], section: str) -> Mapping[str, Any]:
@@ -226,6 +249,8 @@ def _mapping(raw: Mapping[str, Any], section: str) -> Mapping[str, Any]:
 
 def _model(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     model = _mapping(raw, name)
+    if "layers" not in model and name in folders.groups():
+        raise ConfigError([Fault(f"{name}.layers", f"missing, choose a network with {name}=NAME")])
     make_network(model, name)
     return model
 

@@ -124,6 +124,7 @@ def _run(composed: DictConfig, command: Command, overrides: Sequence[str], numbe
     try:
         extensions.load(raw.get("extensions"))
         raw = extensions.without_defaults(raw, overrides) if raw.get("extensions") else raw
+        raw = schema.without_default_model(raw, overrides)
         if known:
             _raise_with_all(raw, known, command.unchecked)
         return _carry_out(raw, overrides, number)

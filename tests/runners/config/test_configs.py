@@ -14,7 +14,7 @@ from cnn.losses import LOSSES
 from cnn.optimizers import OPTIMIZERS
 from cnn.schedules import SCHEDULES
 from runners.cli import evaluate, train
-from runners.config import folders, schema
+from runners.config import folders, overrides, schema
 from runners.data.sources import SOURCES, cifar10
 from runners.files import checkpoint
 from runners.tasks.registry import TASKS
@@ -99,7 +99,10 @@ def test_a_config_lists_every_argument_with_its_default(group: str, name: str) -
 
 
 def test_every_group_and_name_is_known_to_the_schema() -> None:
-    assert set(folders.groups()) == {*schema.sections(["model"]), "experiment", "debug"}
+    assert set(folders.groups()) == {*schema.sections(["model"]), *folders.NETWORKS, "experiment", "debug"}
+    main = yaml.safe_load((folders.CONFIGS / "config.yaml").read_text(encoding="utf-8"))
+    unchosen = {group for entry in main["defaults"] if entry != "_self_" for group, name in entry.items() if not name}
+    assert unchosen == {*folders.NETWORKS, *overrides.OPTIONAL}
     assert set(folders.choices("debug")) == {*debug.REPORTS, "fast"}
     registries: dict[str, Any] = {"data": SOURCES, "optimizer": OPTIMIZERS, "loss": LOSSES}
     registries |= {"schedule": SCHEDULES, "task": TASKS}
