@@ -18,7 +18,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from cnn.arguments import FiniteFloat, Fraction, NonNegative, NonNegativeFloat, Positive, PositiveFloat
+from cnn.arguments import FiniteFloat, Fraction, NonNegative, NonNegativeFloat, Positive, PositiveFloat, Text
 
 Unit = Literal["steps", "epochs"]
 Shrinking = Annotated[float, Field(gt=0, lt=1)]
@@ -37,10 +37,11 @@ class RunLength:
 
 
 class Schedule:
-    """The base of every schedule. `unit`: what it counts."""
+    """The base of every schedule. `unit`: what it counts. `monitor`: the name of the value that it observes."""
 
     kind: ClassVar[str]
     unit: Unit = "steps"
+    monitor: str = "val/loss"
 
     def __init__(self, warmup_steps: NonNegative = 0) -> None:
         self.warmup_steps = warmup_steps
@@ -60,7 +61,7 @@ class Schedule:
         raise NotImplementedError
 
     def observe(self, value: float) -> None:
-        """Receive an epoch's validation loss; most schedules ignore it."""
+        """Receive the monitored value after an epoch, negated if higher is better; most schedules ignore it."""
 
     def state(self) -> dict[str, float]:
         """What the next learning rate depends on besides the arguments and the step."""
@@ -220,11 +221,12 @@ class OneCycle(Schedule):
 
 
 class ReduceOnPlateau(Schedule):
-    """Multiply lr by factor, down to min_lr, whenever the validation loss hasn't improved for more than `patience`
-    epochs, as `torch.optim.lr_scheduler.ReduceLROnPlateau` with mode="min", threshold_mode="rel" and eps=0.
+    """Multiply lr by factor, down to min_lr, whenever the monitored value hasn't improved for more than `patience`
+    epochs, as `torch.optim.lr_scheduler.ReduceLROnPlateau` with threshold_mode="rel" and eps=0.
 
-    A loss below best * (1 - threshold) is an improvement. For `cooldown` epochs after a reduction, no epoch counts as
-    bad. Counts epochs, including those of warm-up.
+    A value below best - threshold * |best| is an improvement; values of which higher is better are observed negated.
+    For `cooldown` epochs after a reduction, no epoch counts as bad. Counts the epochs that have the value, including
+    those of warm-up.
     """
 
     kind = "reduce_on_plateau"
@@ -237,9 +239,11 @@ class ReduceOnPlateau(Schedule):
         threshold: Fraction = 1e-4,
         cooldown: NonNegative = 0,
         min_lr: NonNegativeFloat = 0.0,
+        monitor: Text = "val/loss",
         warmup_steps: NonNegative = 0,
     ) -> None:
         super().__init__(warmup_steps)
+        self.monitor = monitor
         self.factor = factor
         self.patience = patience
         self.margin = threshold
@@ -254,7 +258,7 @@ class ReduceOnPlateau(Schedule):
         return max(min(lr, self.min_lr), lr * self.factor**self.reductions)
 
     def observe(self, value: float) -> None:
-        if value < self.best * (1 - self.margin):
+        if value < self.best * (1 - math.copysign(self.margin, self.best)):
             self.best, self.bad_epochs = value, 0
         else:
             self.bad_epochs += 1

@@ -15,6 +15,7 @@ from cnn.faults import ConfigError, Fault
 from cnn.losses import Loss
 from cnn.optimizers import Optimizer
 from cnn.schedules import ReduceOnPlateau, RunLength, Schedule
+from cnn.text import nearest, show
 from runners.config import freezing
 from runners.config.settings import Settings
 from runners.data import Description
@@ -62,9 +63,8 @@ def find_faults(parts: Parts, data: Description) -> list[Fault]:
         faults += batches(settings.batch_size, settings.accumulate, data.examples)
     for rule in parts.rules.values():
         faults += learning_rate(rule, dtype)
-        if task and isinstance(rule.schedule, ReduceOnPlateau) and "val/loss" not in task.columns():
-            problem = f"reduce_on_plateau watches val/loss, which the task {task.kind} doesn't measure"
-            faults.append(Fault(f"{rule.sections[1]}.name", problem))
+        if task and isinstance(rule.schedule, ReduceOnPlateau):
+            faults += monitors(rule.schedule, rule.sections[1], task)
         if data.examples:
             faults += rates(rule, settings.run_length(data.examples), dtype)
     return list(dict.fromkeys(faults))
@@ -119,6 +119,15 @@ def batches(size: int, accumulate: int, examples: int) -> list[Fault]:
         problem = f"{accumulate} is more than the {count} batches in {examples} training examples"
         return [Fault("accumulate", f"{problem}, give at most {count}")]
     return []
+
+
+def monitors(schedule: ReduceOnPlateau, section: str, task: Task) -> list[Fault]:
+    """A fault for a schedule that watches what the task doesn't measure in validation, or can't call better."""
+    known = [column for column in task.columns() if column.startswith("val/") and task.metric(column).better]
+    if schedule.monitor in known:
+        return []
+    problem = f"{show(schedule.monitor)} is no validation metric of the task {task.kind}"
+    return [Fault(f"{section}.monitor", f"{problem}, {nearest(schedule.monitor, known)}")]
 
 
 def learning_rate(rule: Rule, dtype: torch.dtype) -> list[Fault]:

@@ -92,8 +92,10 @@ class Loop:
         outputs, sums = evaluate(task, self.val_batches, self._save_and_stop_on_signal)
         row |= metrics_of(task, "val", outputs, sums.reduce(self.world.reduce), progress.epoch + 1, self.val_batches)
         for trained in task.trained.values():
-            if "val/loss" in row:
-                trained.schedule.observe(row["val/loss"])
+            column = trained.schedule.monitor
+            if column in row:  # an optional metric may be missing in an epoch
+                higher = column in task.columns() and task.metric(column).better == "higher"
+                trained.schedule.observe(-row[column] if higher else row[column])
         row["seconds"] = time.perf_counter() - start
         check_row(row, task)
         return row

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnn.schedules import Schedule
 from runners.config import extensions
 from runners.config.schema import Config, of_network
 from runners.data import Dataset
@@ -123,6 +124,10 @@ def _load(which: tuple[str, str], part: Any, state: Mapping[str, Any], content: 
             now.get("name"),
             before.get("name"),
         )
+        return
+    watched, watches = (content.get("monitor", Schedule.monitor) for content in (before, now))
+    if watched != watches:
+        log.warning("the %s now watches %s instead of %s: it starts from its initial state", section, watches, watched)
         return
     try:
         part.load_state(state)

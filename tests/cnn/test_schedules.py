@@ -158,17 +158,19 @@ def test_warmup_against_sequential(lr: float, warmup: int, left: int) -> None:
     threshold=st.sampled_from([0.0, 1e-4, 0.1]),
     cooldown=st.integers(0, 3),
     min_lr=st.floats(0, 0.1),
+    mode=st.sampled_from(["min", "max"]),
 )
-def test_plateau_against_torch(lr: float, losses: list[float], **given: Any) -> None:
+def test_plateau_against_torch(lr: float, losses: list[float], mode: Any, **given: Any) -> None:
+    """A value of which higher is better is observed negated; in torch the mode says so."""
     optimizer = optimizer_at(lr)
-    peer = lr_scheduler.ReduceLROnPlateau(optimizer, eps=0, **given)
+    peer = lr_scheduler.ReduceLROnPlateau(optimizer, mode, eps=0, **given)
     schedule = make("reduce_on_plateau", given)
     run = RunLength(3, 50)
     for epoch, loss in enumerate(losses):
         for step in range(3):
             assert schedule(lr, 3 * epoch + step, run) == pytest.approx(peer.get_last_lr()[0], rel=1e-9)
         peer.step(loss)
-        schedule.observe(loss)
+        schedule.observe(loss if mode == "min" else -loss)
         resumed = make("reduce_on_plateau", given)
         resumed.load_state(schedule.state())
         schedule = resumed

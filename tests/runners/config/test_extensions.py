@@ -276,5 +276,6 @@ def test_a_plateau_of_a_loss_that_is_not_measured_is_refused(run: Run, capsys: C
     source = (FILES / "brightness.py").read_text().replace('"loss"', '"distance"')
     Path("mine.py").write_text(source)
     assert run("extensions=mine.py", *TASK[1:], "schedule=reduce_on_plateau") == 2
-    problem = "reduce_on_plateau watches val/loss, which the task brightness doesn't measure"
-    assert capsys.readouterr().err == f"error: schedule.name: {problem}\n"
+    problem = "'val/loss' is no validation metric of the task brightness"
+    hint = "did you mean val/error? (known: val/distance, val/error)"
+    assert capsys.readouterr().err == f"error: schedule.monitor: {problem}, {hint}\n"
