@@ -94,5 +94,5 @@ class Batches:
             x = ops.empty((*shape, len(chosen)), like=self._like)
             ops.take_examples(x.view(-1, len(chosen)), self._rows, chosen)
             x = change(x, number).mul_(self._scale).add_(self._shift)
-            targets = self.examples.targets[chosen].movedim(0, -1).to(self.device)
+            targets = self.examples.targets[chosen].movedim(0, -1).contiguous().to(self.device)
             yield Batch(x, targets, number * self.batch_size)

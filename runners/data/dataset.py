@@ -35,6 +35,11 @@ class Examples:
     images: Tensor
     targets: Tensor
 
+    @property
+    def classified(self) -> bool:
+        """Whether the targets are classes."""
+        return self.targets.dim() == 1 and self.targets.dtype == torch.int64
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -48,7 +53,8 @@ class Examples:
 class Description:
     """What is known about a dataset, perhaps before it is read: an example's shape, classes, training examples.
 
-    `target_shape` and `target_range`: the shape of one example's target, and the smallest and the largest value of all.
+    `classes` is None also if the targets aren't classes. `target_shape` and `target_range`: the shape of one example's
+    target, and the smallest and the largest value of all; only known once the data are read.
     """
 
     input_shape: tuple[int, ...] | None = None
@@ -91,15 +97,16 @@ class Dataset:
         )
 
     def as_text(self) -> str:
-        """A line with the numbers of examples, in all and of each class, and the notes."""
+        """A line with the numbers of examples, in all and of each class, or else the targets' shape; and the notes."""
         counts = f"{len(self.train):,} training, {len(self.val):,} validation and {len(self.test):,} test examples"
-        return "\n".join([f"data: {counts}{self._classes()}", *(f"note: {printable(note)}" for note in self.notes)])
+        return "\n".join([f"data: {counts}{self._targets()}", *(f"note: {printable(note)}" for note in self.notes)])
 
-    def _classes(self) -> str:
-        """The training examples of each class, or of the smallest and the largest of many; empty without classes."""
+    def _targets(self) -> str:
+        """The training examples of each class, or of the smallest and the largest of many; or the targets' shape."""
         labels = self.train.targets
-        if labels.dim() != 1 or labels.dtype != torch.int64 or int(labels.min()) < 0:
-            return ""
+        if not self.class_names or not self.train.classified or int(labels.min()) < 0:
+            shape = list(labels.shape[1:])
+            return f", whose targets {f'have the shape {shape}' if shape else 'are numbers'}"
         counts = torch.bincount(labels, minlength=len(self.class_names)).tolist()
         names = [short(name) for name in self.class_names]
         if len(names) > MAX_LISTED:
@@ -185,8 +192,11 @@ class Source:
         return training_file.select(order[: self.num_examples]), val
 
     def _names(self, training_file: Examples, test: Examples) -> list[str]:
+        """The name of each class; none if the targets aren't classes."""
+        if self.class_names or not (training_file.classified and test.classified):
+            return self.class_names or []
         classes = 1 + max(int(examples.targets.max()) for examples in (training_file, test))
-        return self.class_names or [str(number) for number in range(self.known_classes or classes)]
+        return [str(number) for number in range(self.known_classes or classes)]
 
 
 @contextmanager

@@ -49,6 +49,11 @@ class Classification(Task):
                 loss.check_classes(data.classes)
             except ConfigError as error:
                 faults += error.inside("loss").faults
+        if data.target_shape is not None and not data.classes:
+            allowed = "choose a task for values, or give integers as targets"
+            faults.append(
+                Fault("task.name", f"{self.kind} needs classes, but the data's targets are values: {allowed}")
+            )
         network = graphs.get("model")
         if network and data.classes and data.input_shape:
             given = network.output_shape(data.input_shape)

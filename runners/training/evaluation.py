@@ -116,6 +116,8 @@ def _folder_arguments(section: Mapping[str, Any], content: Checkpoint, given: Se
 def _as_the_network_counts(labels: torch.Tensor, given: list[str] | None, known: list[str]) -> torch.Tensor:
     """Labels of the data's classes `given` as indices of the network's classes `known`, matched by name if given."""
     if not given:
+        if labels.dtype != torch.int64:
+            raise DataError("the data's targets are values, but the network knows classes")
         if int(labels.max()) >= len(known):
             raise DataError(
                 f"the data have labels up to {int(labels.max())}, but the network knows {len(known)} classes"

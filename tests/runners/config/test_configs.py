@@ -42,13 +42,15 @@ def files(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """Write the few images that stand for a dataset without files of its own here; how many classes it has."""
     if name == "idx":
         write_dataset(folder)
+    elif name == "arrays":
+        small_data.write_arrays(folder)
     elif name == "folder":
         small_data.pictures(folder, {"a": 60, "b": 60, "c": 60})
     elif name == "fashion_mnist":
         small_data.write(folder, small_data.fashion_files(monkeypatch))
     elif name == "cifar10":
         small_data.write(folder / cifar10.FOLDER, small_data.cifar_files(monkeypatch))
-    return {"idx": 3, "folder": 3, "moving_mnist": 8}.get(name, 10)
+    return {"idx": 3, "folder": 3, "arrays": 3, "moving_mnist": 8}.get(name, 10)
 
 
 @pytest.mark.figures

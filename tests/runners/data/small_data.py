@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from runners.data.download import Remote
 from runners.data.sources import cifar10, fashion_mnist
 from runners.data.sources.idx import header
 from tests.runners.conftest import Array
-from tools.small_runs import SMALL_MODEL
+from tools.small_runs import SMALL_MODEL, stripes
 
 TEN_CLASSES = SMALL_MODEL.replace("out_features:3", "out_features:10")
 NOWHERE = "http://127.0.0.1:9"
@@ -74,6 +75,16 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
+    return folder
+
+
+def write_arrays(folder: Path, targets: Callable[[Array, Array], Array] | None = None) -> Path:
+    """The striped images of the `striped` IDX files, with their classes, or targets made of images and classes."""
+    folder.mkdir(exist_ok=True)
+    for split, count, seed in (("train", 150, 1), ("test", 60, 2)):
+        images, classes = stripes(count, (10, 10), seed)
+        np.save(folder / f"{split}_images.npy", images.astype(np.uint8))
+        np.save(folder / f"{split}_targets.npy", targets(images, classes) if targets else classes)
     return folder
 
 

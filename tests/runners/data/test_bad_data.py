@@ -220,7 +220,7 @@ def test_digits_that_are_not_mnists(
     assert [path.name for path in tmp_path.iterdir()] == ["mnist"]
 
 
-@pytest.mark.parametrize("source", ["idx", "folder", "fashion_mnist", "cifar10"])
+@pytest.mark.parametrize("source", ["idx", "folder", "arrays", "fashion_mnist", "cifar10"])
 @pytest.mark.parametrize("path", ["a" * 300, "file", "file/below", "/dev/null"])
 def test_bad_paths(source: str, path: str, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_bytes(b"")
