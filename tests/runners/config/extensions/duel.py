@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from runners.data.batches import Batch
+from runners.data.dataset import Description
 from runners.tasks.sums import Sums
 from runners.tasks.task import EVALUATION, Metric, Step, Task
 
@@ -26,8 +27,8 @@ class Duel(Task):
     def __init__(self, latent: int = 4) -> None:
         self.latent = latent
 
-    def input_shapes(self, example_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-        return {"generator": (self.latent,), "discriminator": example_shape}
+    def input_shapes(self, data: Description) -> dict[str, tuple[int, ...]]:
+        return {"generator": (self.latent,), **({"discriminator": data.input_shape} if data.input_shape else {})}
 
     def train_step(self, batches: Sequence[Batch], step: Step, sums: Sums) -> None:
         name = self.networks[step.index % 2]
@@ -57,8 +58,8 @@ class Duel(Task):
         sums.add("score", y.sum(), len(batch))
         return y
 
-    def set_metrics(self, outputs: Tensor, epoch: int) -> dict[str, float]:
-        return {"realism": -epoch} if epoch % 2 == 0 else {}  # falls, and is missing in every other epoch
+    def set_metrics(self, outputs: Tensor, epoch: int | None) -> dict[str, float]:
+        return {"realism": -epoch} if epoch is not None and epoch % 2 == 0 else {}  # falls, and is missing in every other epoch
 
     def predict(self, x: Tensor) -> Tensor:
         return self.graphs["generator"].forward(x, EVALUATION)[0]
