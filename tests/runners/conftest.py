@@ -64,7 +64,7 @@ def run(striped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         small = ["data=idx", f"data.path={striped}", "data.val_examples=30", SMALL_MODEL, "epochs=2", "batch_size=16"]
         small += ["threads=1"]  # two would wait for each other
         given = {override.lstrip("+").split("=")[0] for override in overrides}
-        given |= {"model.layers"} if "model" in given else set()
+        given |= {"model.layers"} if given & {"model", "generator.layers", "encoder.layers"} else set()
         given |= {"data.path", "data.val_examples"} if "data" in given else set()
         return train.main([*(o for o in small if o.split("=")[0] not in given), *overrides])
 

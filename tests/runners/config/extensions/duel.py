@@ -59,7 +59,9 @@ class Duel(Task):
         return y
 
     def set_metrics(self, outputs: Tensor, epoch: int | None) -> dict[str, float]:
-        return {"realism": -epoch} if epoch is not None and epoch % 2 == 0 else {}  # falls, and is missing in every other epoch
+        return (
+            {"realism": -epoch} if epoch is not None and epoch % 2 == 0 else {}
+        )  # falls, and is missing in every other epoch
 
     def predict(self, x: Tensor) -> Tensor:
         return self.graphs["generator"].forward(x, EVALUATION)[0]
