@@ -1,7 +1,7 @@
 """Every layer that a config may use. To add your own: `LAYERS["swish"] = Swish`."""
 
 from cnn.layer import Layer
-from cnn.layers import activation, conv, conv_transpose, dropout, linear, norm, pool, shape
+from cnn.layers import activation, conv, conv_transpose, dropout, linear, norm, pool, rectifiers, shape
 
 __all__ = ["LAYERS"]
 
@@ -15,7 +15,7 @@ LAYERS: dict[str, type[Layer]] = {
         pool.GlobalAvgPool,
         *(norm.BatchNorm, norm.GroupNorm, norm.LayerNorm),
         *(dropout.Dropout, dropout.Dropout2d),
-        *(activation.ReLU, activation.LeakyReLU, activation.ELU, activation.GELU, activation.SiLU),
+        *(activation.ReLU, rectifiers.LeakyReLU, rectifiers.ELU, activation.GELU, activation.SiLU),
         *(activation.Sigmoid, activation.Tanh, activation.Softmax, activation.LogSoftmax),
         *(shape.Flatten, shape.Reshape, shape.Upsample, shape.Identity),
     )

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from cnn import Layer, Mode, Residual, Sequential, build_model
 from cnn.graphs.fusion import fuse
 from cnn.layers import LAYERS
-from cnn.layers.activation import ELU, ReLU
+from cnn.layers.activation import ReLU
 from cnn.layers.conv import Conv2d
+from cnn.layers.rectifiers import ELU
 from cnn.text import yaml as to_yaml
 from tests.cnn.cases import FAMILIES
 from tests.cnn.test_models import CLIP, MODELS
