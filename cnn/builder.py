@@ -127,7 +127,7 @@ def _make_layer(kind: str, arguments: Mapping[str, Any], place: str, init: Schem
     constructor = known()[kind]
     hints = get_type_hints(constructor.__init__, include_extras=True)
     own = dict(arguments)
-    if init and "init" in hints:
+    if init and hints.get("init") == Scheme:  # and not prelu's, which is a number
         own.setdefault("init", init)
     faults: list[Fault] = []
 

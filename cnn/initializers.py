@@ -54,3 +54,8 @@ def zeros(shape: Shape, generator: torch.Generator) -> Tensor:
 def ones(shape: Shape, generator: torch.Generator) -> Tensor:
     """All ones: the initial value of a normalisation's scale."""
     return torch.ones(shape, dtype=torch.float64)
+
+
+def constant(shape: Shape, generator: torch.Generator, *, value: float) -> Tensor:
+    """One value everywhere."""
+    return torch.full(shape, value, dtype=torch.float64)

@@ -15,7 +15,8 @@ LAYERS: dict[str, type[Layer]] = {
         pool.GlobalAvgPool,
         *(norm.BatchNorm, norm.GroupNorm, norm.LayerNorm),
         *(dropout.Dropout, dropout.Dropout2d),
-        *(activation.ReLU, rectifiers.LeakyReLU, rectifiers.ELU, activation.GELU, activation.SiLU),
+        *(activation.ReLU, rectifiers.LeakyReLU, rectifiers.PReLU, rectifiers.ELU, rectifiers.Softplus),
+        *(activation.GELU, activation.SiLU, rectifiers.HardSwish),
         *(activation.Sigmoid, activation.Tanh, activation.Softmax, activation.LogSoftmax),
         *(shape.Flatten, shape.Reshape, shape.Upsample, shape.Identity),
     )

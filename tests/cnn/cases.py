@@ -26,6 +26,12 @@ def off_zero(shape: tuple[int, ...], seed: int) -> Tensor:
     return x + 0.1 * x.sign()
 
 
+def off_three(shape: tuple[int, ...], seed: int) -> Tensor:
+    """On all sides of the kinks at -3 and 3, and away from them."""
+    x = 3 * normal(shape, seed)
+    return x + 0.1 * (x + 3).sign() + 0.1 * (x - 3).sign()
+
+
 def distinct(shape: tuple[int, ...], seed: int) -> Tensor:
     """No two values closer than 0.01: no ties."""
     count = int(torch.Size(shape).numel())
@@ -170,8 +176,17 @@ def elementwise(draw: st.DrawFn, kind: str) -> Case:
         "leaky_relu": {"negative_slope": draw(st.sampled_from([0.01, 0.3, -0.5]))},
         "elu": {"alpha": draw(st.sampled_from([1.0, 0.3]))},
         "gelu": {"approximate": draw(st.sampled_from(["none", "tanh"]))},
+        "softplus": {"beta": draw(st.sampled_from([1, 0.5, 3.0])), "threshold": draw(st.sampled_from([20, 0.0]))},
     }
-    return Case(kind, drawn.get(kind, {}), draw(shapes), draw(batches), off_zero)
+    draw_x = off_three if kind == "hard_swish" else off_zero  # where a softplus with threshold 0 jumps
+    return Case(kind, drawn.get(kind, {}), draw(shapes), draw(batches), draw_x)
+
+
+@st.composite
+def prelus(draw: st.DrawFn) -> Case:
+    shape = draw(shapes)
+    arguments = {"num_parameters": draw(st.sampled_from([1, shape[0]])), "init": draw(st.sampled_from([0.25, -0.5]))}
+    return Case("prelu", arguments, shape, draw(st.sampled_from([2, 3, 5])), off_zero)
 
 
 @st.composite
@@ -239,7 +254,7 @@ def graphs(draw: st.DrawFn, kind: str) -> Case:
 
 
 AXES = (1, 2, 3)
-ELEMENTWISE = ("relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "tanh")
+ELEMENTWISE = ("relu", "leaky_relu", "elu", "softplus", "gelu", "silu", "hard_swish", "sigmoid", "tanh")
 
 FAMILIES: dict[str, dict[str, Strategy]] = {
     "convolution": {f"conv{n}d": convolutions(n) for n in AXES},
@@ -254,6 +269,7 @@ FAMILIES: dict[str, dict[str, Strategy]] = {
     "normalisation": {"batch_norm": batch_norms(), **{k: example_norms(k) for k in ("group_norm", "layer_norm")}},
     "activation": {
         **{kind: elementwise(kind) for kind in ELEMENTWISE},
+        "prelu": prelus(),
         **{kind: over_features(kind) for kind in ("softmax", "log_softmax")},
     },
     "dropout": {kind: dropouts(kind) for kind in ("dropout", "dropout2d")},

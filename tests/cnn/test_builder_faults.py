@@ -149,6 +149,7 @@ def test_faults_inside_of_graphs_have_their_whole_place() -> None:
             [{"reshape": {"shape": [36, 1]}}, {"max_pool1d": {"kernel_size": 2, "dilation": 2, "padding": 1}}],
             "layers.1.max_pool1d: max_pool1d_1 has windows that lie entirely in the padding on the input [36, 1]",
         ),
+        ([{"prelu": {"num_parameters": 2}}], "layers.0.prelu: prelu_1 has 2 slopes for 1 channels: give 1 or one for"),
         ([{"group_norm": {"num_groups": 3}}], "layers.0.group_norm: group_norm_1 has 3 groups, which don't divide"),
         ([{"reshape": {"shape": [5, -1]}}], "layers.0.reshape: reshape_1 [5, -1] can't hold the 36 values"),
         ([{"upsample": {"scale_factor": [2]}}], "layers.0.upsample: upsample_1 takes channels and 1 spatial axes"),

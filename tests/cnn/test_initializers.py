@@ -11,6 +11,7 @@ from torch import nn
 
 from cnn import ConfigError, Mode, Sequential, build_model
 from cnn.initializers import gain_of, weights
+from cnn.layers.rectifiers import PReLU
 from cnn.layers.weighted import Weighted
 from tests.cnn.cases import ELEMENTWISE
 
@@ -45,11 +46,14 @@ def test_gains_known_in_closed_form() -> None:
 @pytest.mark.parametrize("activation", ELEMENTWISE)
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_activations_keep_their_size_through_ten_layers(activation: str, scheme: str) -> None:
-    """The default is sound for the activation that follows: sizes stay within a factor of four."""
+    """The default is sound for the activation that follows: sizes stay within a factor of four.
+
+    Those of hard_swish drift faster: its kappa in docs/initialisation.md is 1.22.
+    """
     layers = [{"repeat": {"times": 10, "layers": [{"linear": {"out_features": 256}}, activation]}}]
     network = build_model({"layers": layers, "init": scheme}, (256,), seed=1)
     y, _ = network.forward(torch.randn(256, 64, generator=torch.Generator().manual_seed(2)), Mode(train=False))
-    assert 1 / 4 < math.sqrt(float(y.square().mean())) < 4
+    assert 1 / 4 < math.sqrt(float(y.square().mean())) < (8 if activation == "hard_swish" else 4)
 
 
 def gains(layers: list[Any], shape: tuple[int, ...] = (2, 8, 8), **model: Any) -> dict[str, tuple[float, str]]:
@@ -81,6 +85,9 @@ def test_schemes_for_the_net_and_for_a_layer() -> None:
     own = {"linear": {"out_features": 3, "init": "kaiming_uniform"}}
     found = gains([linear, own, {"repeat": {"times": 1, "layers": [linear]}}], (4,), init="xavier_normal")
     assert [scheme for _, scheme in found.values()] == ["xavier_normal", "kaiming_uniform", "xavier_normal"]
+    prelu = build_model({"layers": [linear, "prelu"], "init": "xavier_normal"}, (4,)).layers["prelu_1"]
+    assert isinstance(prelu, PReLU)
+    assert prelu.weight.data.tolist() == [0.25]  # its own init is another thing
     with pytest.raises(ConfigError, match=r"^init: 'xavier' is not allowed, give one of kaiming_normal,"):
         gains([linear], (4,), init="xavier")
 

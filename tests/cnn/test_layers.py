@@ -145,10 +145,13 @@ def test_max_pools_of_ties_nan_and_infinity_are_those_of_torch(axes: int, data: 
 
 @pytest.mark.parametrize(
     "entry",
-    ["relu", {"leaky_relu": {"negative_slope": -0.5}}, {"elu": {"alpha": 0.3}}, "gelu", "silu", "tanh", "sigmoid"],
+    [
+        *("relu", {"leaky_relu": {"negative_slope": -0.5}}, "prelu", {"elu": {"alpha": 0.3}}, "softplus"),
+        *("gelu", "silu", "hard_swish", "tanh", "sigmoid"),
+    ],
 )
-def test_activations_at_exactly_zero(entry: Entry, kernel_set: str) -> None:
-    x = torch.tensor([[0.0, -0.0, 1.0], [-1.0, 0.0, -0.0]], dtype=torch.float64)
+def test_activations_at_exactly_their_kinks(entry: Entry, kernel_set: str) -> None:
+    x = torch.tensor([[0.0, -0.0, 1.0, 3.0], [-1.0, 0.0, -0.0, -3.0]], dtype=torch.float64)
     network = randomised(build_model({"layers": [entry]}, (2,)))
     assert max(compare(network, sequence([entry], (2,)), x, Mode(train=True)).values()) <= 1e-12
 

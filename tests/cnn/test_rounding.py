@@ -54,7 +54,11 @@ def test_norms_of_a_small_deviation_from_a_large_mean(entry: Entry, kernel_set: 
 
 
 @pytest.mark.parametrize(
-    "entry", ["sigmoid", "softmax", "log_softmax", "tanh", "elu", "silu", {"gelu": {"approximate": "tanh"}}]
+    "entry",
+    [
+        *("sigmoid", "softmax", "log_softmax", "tanh", "elu", "prelu", "softplus", "silu", "hard_swish"),
+        {"gelu": {"approximate": "tanh"}},
+    ],
 )
 def test_activations_at_the_ends(entry: Entry) -> None:
     """Where exponentials overflow or vanish, values and gradients are torch's, and none is NaN."""
@@ -65,6 +69,10 @@ def test_activations_at_the_ends(entry: Entry) -> None:
 
 def elu(x: float) -> tuple[float, float]:
     return math.expm1(x), math.exp(x)
+
+
+def softplus(x: float) -> tuple[float, float]:
+    return math.log1p(math.exp(x)), math.exp(x) / (1 + math.exp(x))
 
 
 def gelu(x: float) -> tuple[float, float]:
@@ -82,6 +90,7 @@ def gelu_by_tanh(x: float) -> tuple[float, float]:
     ("entry", "exact", "start", "end"),
     [
         ("elu", elu, -80, -3),
+        ("softplus", softplus, -80, -3),
         ({"gelu": {"approximate": "none"}}, gelu, -11, -3),
         ({"gelu": {"approximate": "tanh"}}, gelu_by_tanh, -9, -3),
     ],
@@ -96,3 +105,14 @@ def test_the_tails_of_activations_far_below_zero(entry: Entry, exact: Any, start
     assert torch.allclose(y[0].double(), values, rtol=1e-4, atol=0)
     assert dx is not None
     assert torch.allclose(dx[0].double(), slopes * dy[0], rtol=1e-4, atol=0)
+
+
+def test_softplus_never_overflows() -> None:
+    """Also with a threshold beyond the largest exponential, where torch gives infinity."""
+    x = torch.tensor([[-1000.0, 0.0, 1000.0]])
+    network = build_model({"layers": [{"softplus": {"threshold": 1e6}}]}, (1,))
+    y, cache = network.forward(x, Mode(train=True))
+    dx = network.backward(torch.ones_like(y), cache)
+    assert y.tolist() == [[0.0, pytest.approx(math.log(2)), 1000.0]]
+    assert dx is not None
+    assert dx.tolist() == [[0.0, 0.5, 1.0]]

@@ -119,7 +119,9 @@ OF_GRAPHS: dict[str, list[Broken]] = {
 def mistakes(kind: str) -> list[Broken]:
     if kind in GRAPHS:
         return OF_GRAPHS[kind]
-    names = ("weight", "bias") if kind.startswith("conv") or kind == "linear" or kind.endswith("norm") else ()
+    names: tuple[str, ...] = ("weight",) if kind == "prelu" else ()
+    if kind.startswith("conv") or kind == "linear" or kind.endswith("norm"):
+        names = ("weight", "bias")
     return [*GENERAL, *(how(name) for name in names for how in (gradient_dropped, gradient_shifted))]
 
 

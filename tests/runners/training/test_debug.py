@@ -34,6 +34,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     **{f"{kind}_pool{n}d": WINDOW for kind in ("max", "avg") for n in (1, 2, 3)},
     "linear": {"out_features": 5},
     "group_norm": {"num_groups": 2},
+    "prelu": {"num_parameters": 4},
     "reshape": {"shape": [2, -1]},
     "upsample": {"scale_factor": 2},
     "dropout": {"p": 0.4},
