@@ -14,7 +14,7 @@ from cnn.gradients.finite_differences import relative_error
 from cnn.graphs.fusion import NormPoolReLU, fuse
 from cnn.layers.activation import ReLU
 from cnn.layers.norm import BatchNorm
-from tests.cnn.cases import distinct, normal
+from tests.cnn.case import distinct, normal
 from tests.cnn.oracle import Entry, randomised
 from tests.cnn.test_models import CLIP, MODELS, layers_of
 

@@ -17,7 +17,8 @@ from cnn.gradients.finite_differences import directional, gradcheck
 from cnn.graphs import GRAPHS
 from cnn.layers import LAYERS
 from tests.cnn import ledger
-from tests.cnn.cases import FAMILIES, Case, normal
+from tests.cnn.case import Case, normal
+from tests.cnn.cases import FAMILIES
 from tests.cnn.oracle import Entry, bound, compare, ours, randomised, sequence, theirs
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # torch's

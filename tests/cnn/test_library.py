@@ -16,7 +16,7 @@ from cnn.graphs.fusion import fuse
 from cnn.losses import LOSSES, CrossEntropy
 from cnn.optimizers import OPTIMIZERS
 from cnn.schedules import SCHEDULES, Cosine, OneCycle, RunLength
-from tests.cnn.cases import normal
+from tests.cnn.case import normal
 
 LAYERS: list[Any] = [
     {"conv2d": {"out_channels": 4, "kernel_size": 3}},

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cnn import Mode, build_model
-from tests.cnn.cases import normal
+from tests.cnn.case import normal
 from tests.cnn.oracle import compare, randomised, sequence
 from tests.cnn.test_trajectory import ROOT, shipped
 

@@ -10,7 +10,7 @@ import torch
 
 from cnn import Mode, build_model, ops
 from cnn.layers import LAYERS
-from tests.cnn.cases import normal
+from tests.cnn.case import normal
 from tests.cnn.oracle import Entry, bound, compare, randomised, sequence
 from tests.cnn.test_layers import KERNEL_SETS
 

@@ -15,7 +15,7 @@ from cnn import Layer, Mode, Sequential, build_model, ops
 from cnn.gradients.finite_differences import relative_error
 from cnn.graphs.fusion import fuse
 from cnn.layers import LAYERS
-from tests.cnn.cases import distinct, normal
+from tests.cnn.case import distinct, normal
 from tests.cnn.oracle import Entry, bound, randomised
 
 POOL: Entry = {"max_pool2d": {"kernel_size": 3, "stride": 2, "padding": 1}}
