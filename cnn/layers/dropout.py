@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from cnn.arguments import UnitInterval
-from cnn.layer import Cache, Layer, Mode, Shape, ShapeError
+from cnn.layer import Cache, Layer, Mode, Shape
+from cnn.layers.windowed import check_axes
 
 
 class Dropout(Layer):
@@ -47,22 +50,34 @@ class Dropout(Layer):
         return tuple(x.shape)
 
 
-class Dropout2d(Dropout):
+class ChannelDropout(Dropout):
     """In training, set whole channels to zero with probability p and scale the others up to preserve the mean.
 
     Forward:  y[c, p, n] = x[c, p, n] * m[c, n] / (1 - p),  m = 0 with probability p, else 1; in evaluation y = x
     Backward: dx[c, p, n] = dy[c, p, n] * m[c, n] / (1 - p); in evaluation dx = dy
 
-    As `torch.nn.Dropout2d`. Shapes: x, y [C, H, W, N], m [C, N]. Raises ShapeError for inputs with other axes.
+    As `torch.nn.Dropout2d` and `torch.nn.Dropout3d`. Shapes: x, y [C, *S, N], m [C, N].
+    Raises ShapeError for inputs with other axes.
     Source: Tompson et al. 2015, "Efficient object localization using convolutional networks", section 3.2.
     """
 
-    kind = "dropout2d"
+    axes: ClassVar[int]
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        if len(input_shape) != 3:
-            raise ShapeError(f"takes [channels, height, width], got input {list(input_shape)}: use dropout")
+        check_axes(self.axes, input_shape)
         return input_shape
 
     def _noise_shape(self, x: Tensor) -> Shape:
-        return x.shape[0], 1, 1, x.shape[-1]
+        return x.shape[0], *(1,) * self.axes, x.shape[-1]
+
+
+class Dropout2d(ChannelDropout):
+    __doc__ = ChannelDropout.__doc__
+    kind = "dropout2d"
+    axes = 2
+
+
+class Dropout3d(ChannelDropout):
+    __doc__ = ChannelDropout.__doc__
+    kind = "dropout3d"
+    axes = 3

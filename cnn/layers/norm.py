@@ -143,7 +143,7 @@ class ExampleNorm(Layer):
         return (5 + 2 * self.affine) * math.prod(input_shape)
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        grouped = x.reshape(self.groups, -1, x.shape[-1])  # [G, M, N]
+        grouped = self._grouped(x)
         mean = ops.mean_of(grouped, 1)
         centred = grouped - mean
         rstd = (centred.square().mean(1, keepdim=True) + self.eps).rsqrt()
@@ -153,7 +153,7 @@ class ExampleNorm(Layer):
 
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         x, mean, rstd = cache.take()
-        xhat = (x.reshape(self.groups, -1, x.shape[-1]) - mean) * rstd
+        xhat = (self._grouped(x) - mean) * rstd
         if need_dparams and self.affine:
             shape = self.weight.shape
             self.weight.grad += (dy * xhat.reshape(x.shape)).flatten(len(shape)).sum(-1)
@@ -164,6 +164,10 @@ class ExampleNorm(Layer):
         shift = dxhat.mean(1, keepdim=True) + xhat * (dxhat * xhat).mean(1, keepdim=True)
         dx: Tensor = rstd * (dxhat - shift)
         return dx.reshape(x.shape)
+
+    def _grouped(self, x: Tensor) -> Tensor:
+        """x as [G, M, N]."""
+        return x.reshape(self.groups, -1, x.shape[-1])
 
     def _spread(self, parameter: Parameter, x: Tensor) -> Tensor:
         """A parameter in a shape that broadcasts with x."""
@@ -196,6 +200,38 @@ class GroupNorm(ExampleNorm):
 
     def _affine_shape(self, input_shape: Shape) -> Shape:
         return input_shape[:1]
+
+
+class InstanceNorm(ExampleNorm):
+    """Normalise each channel of each example to mean 0 and variance 1: `torch.nn.InstanceNorm*d`.
+
+    Forward:  y = weight * xhat + bias,  xhat = (x - mean) / sqrt(var + eps), with mean and (biased) variance of the
+              M = prod(S) values of a channel in one example; the same in training and evaluation
+    Backward: dbias = sum over S, n of dy,  dweight = sum over S, n of dy * xhat,
+              dx = (dxhat - mean of dxhat - xhat * mean of (dxhat * xhat)) / sqrt(var + eps),  dxhat = weight * dy
+
+    Group norm with a group for each channel. As in PyTorch there are no weight and bias unless `affine`; they are then
+    taken as 1 and 0. Running statistics (`track_running_stats`) are left out.
+    Shapes: x, y [C, *S, N]; weight, bias [C]. Raises ShapeError if a channel has a single value, which would become 0.
+    Source: Ulyanov, Vedaldi & Lempitsky 2016, "Instance normalization", eq. 2.
+    """
+
+    kind = "instance_norm"
+
+    def __init__(self, eps: PositiveFloat = 1e-5, affine: bool = False) -> None:
+        self.eps = eps
+        self.affine = affine
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if math.prod(input_shape[1:]) < 2:
+            raise ShapeError(f"needs more than one value per channel, got input {list(input_shape)}")
+        return input_shape
+
+    def _affine_shape(self, input_shape: Shape) -> Shape:
+        return input_shape[:1]
+
+    def _grouped(self, x: Tensor) -> Tensor:
+        return x.flatten(1, -2)
 
 
 class LayerNorm(ExampleNorm):

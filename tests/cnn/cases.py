@@ -28,6 +28,9 @@ def example_norms(draw: st.DrawFn, kind: str) -> Case:
     if kind == "layer_norm":
         shape = draw(shapes.filter(lambda shape: torch.Size(shape).numel() >= 4))
         return Case(kind, {"eps": eps, "elementwise_affine": affine}, shape, draw(batches))
+    if kind == "instance_norm":
+        size = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3).filter(lambda s: torch.Size(s).numel() >= 4))
+        return Case(kind, {"eps": eps, "affine": affine}, (draw(st.integers(1, 3)), *size), draw(batches))
     groups, each, size = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.lists(st.integers(1, 4), max_size=3))
     assume(each * torch.Size(size).numel() >= 4)
     return Case(kind, {"num_groups": groups, "eps": eps, "affine": affine}, (groups * each, *size), draw(batches))
@@ -81,7 +84,8 @@ def upsamples(draw: st.DrawFn) -> Case:
 
 @st.composite
 def dropouts(draw: st.DrawFn, kind: str) -> Case:
-    shape = draw(st.lists(st.integers(1, 4), min_size=3, max_size=3).map(tuple) if kind == "dropout2d" else shapes)
+    rank = {"dropout2d": 3, "dropout3d": 4}.get(kind)
+    shape = draw(st.lists(st.integers(1, 4), min_size=rank, max_size=rank).map(tuple) if rank else shapes)
     return Case(
         kind, {"p": draw(st.sampled_from([0.0, 0.2, 0.5, 0.9]))}, shape, draw(batches), train=draw(st.booleans())
     )
@@ -135,13 +139,16 @@ FAMILIES: dict[str, dict[str, Strategy]] = {
         ),
     },
     "linear": {"linear": linears()},
-    "normalisation": {"batch_norm": batch_norms(), **{k: example_norms(k) for k in ("group_norm", "layer_norm")}},
+    "normalisation": {
+        "batch_norm": batch_norms(),
+        **{kind: example_norms(kind) for kind in ("group_norm", "instance_norm", "layer_norm")},
+    },
     "activation": {
         **{kind: elementwise(kind) for kind in ELEMENTWISE},
         "prelu": prelus(),
         **{kind: over_features(kind) for kind in ("softmax", "log_softmax")},
     },
-    "dropout": {kind: dropouts(kind) for kind in ("dropout", "dropout2d")},
+    "dropout": {kind: dropouts(kind) for kind in ("dropout", "dropout2d", "dropout3d")},
     "shape": {
         "reshape": reshapes(),
         "upsample": upsamples(),

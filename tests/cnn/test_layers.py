@@ -19,7 +19,7 @@ from cnn.layers import LAYERS
 from tests.cnn import ledger
 from tests.cnn.case import Case, normal
 from tests.cnn.cases import FAMILIES
-from tests.cnn.oracle import Entry, bound, compare, ours, randomised, sequence, theirs
+from tests.cnn.oracle import MODULES, Entry, bound, compare, ours, randomised, sequence, theirs
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # torch's
 KERNEL_SETS: tuple[ops.KernelSet, ...] = ("compiled", "reference")
@@ -45,9 +45,10 @@ class SameNoise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         p = self.case.arguments["p"]
         if not self.case.train:
-            y: Tensor = {"dropout": nn.Dropout, "dropout2d": nn.Dropout2d}[self.case.kind](p).eval()(x)
+            y: Tensor = MODULES[self.case.kind](x.shape[1:], p=p).eval()(x)
             return y
-        shape = (*x.shape[1:], len(x)) if self.case.kind == "dropout" else (x.shape[1], 1, 1, len(x))
+        positions = x.shape[2:] if self.case.kind == "dropout" else (1,) * (x.dim() - 2)  # with an m of their own
+        shape = (x.shape[1], *positions, len(x))
         kept = torch.rand(shape, generator=mode_of(self.case).generator) >= p
         y = x * kept.movedim(-1, 0) / (1 - p)
         return y
@@ -212,9 +213,9 @@ def test_batch_norm_refuses_one_value_a_channel() -> None:
         network.forward(normal((3, 1), 0), Mode(train=True))
 
 
-@pytest.mark.parametrize("kind", ["dropout", "dropout2d"])
+@pytest.mark.parametrize("kind", ["dropout", "dropout2d", "dropout3d"])
 def test_dropout_drops_its_share_and_keeps_the_mean(kind: str) -> None:
-    x = torch.ones(50, 4, 4, 100)
+    x = torch.ones(50, 4, 4, *(1,) * (kind == "dropout3d"), 100)
     layer = LAYERS[kind](0.3)  # type: ignore[call-arg]
     y, _ = layer.forward(x, Mode(train=True, generator=torch.Generator().manual_seed(0)))
     again, _ = layer.forward(x, Mode(train=True, generator=torch.Generator().manual_seed(0)))
@@ -223,8 +224,8 @@ def test_dropout_drops_its_share_and_keeps_the_mean(kind: str) -> None:
     assert not torch.equal(y, other)
     assert math.isclose((y == 0).double().mean(), 0.3, abs_tol=0.02)
     assert torch.allclose(y[y != 0], torch.tensor(1 / 0.7))
-    whole = ((y == 0).flatten(1, 2).double().mean(1) % 1 == 0).all()
-    assert bool(whole) == (kind == "dropout2d")
+    whole = ((y == 0).flatten(1, -2).double().mean(1) % 1 == 0).all()
+    assert bool(whole) == (kind != "dropout")
     assert layer.forward(x, Mode(train=False))[0] is x
     nothing = LAYERS[kind](1.0).forward(x, Mode(train=True))[0]  # type: ignore[call-arg]
     assert not nothing.any()

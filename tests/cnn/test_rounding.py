@@ -27,7 +27,13 @@ def test_batch_norm_of_large_means_stays_exact() -> None:
         assert torch.allclose(rstd, x.double().var(1, correction=0).rsqrt().float(), rtol=1e-4)
 
 
-NORMS: list[Entry] = ["batch_norm", "layer_norm", {"group_norm": {"num_groups": 2}}, {"group_norm": {"num_groups": 6}}]
+NORMS: list[Entry] = [
+    "batch_norm",
+    "instance_norm",
+    "layer_norm",
+    {"group_norm": {"num_groups": 2}},
+    {"group_norm": {"num_groups": 6}},
+]
 
 
 @pytest.mark.parametrize("entry", NORMS)

@@ -39,6 +39,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "upsample": {"scale_factor": 2},
     "dropout": {"p": 0.4},
     "dropout2d": {"p": 0.4},
+    "dropout3d": {"p": 0.4},
+    "instance_norm": {"affine": True},
     "sequential": {"layers": TANH},
     "repeat": {"times": 2, "layers": TANH},
     "residual": {"body": TANH},
@@ -51,6 +53,7 @@ SHAPES: dict[str, list[int]] = {
         for kind in ("conv", "conv_transpose", "max_pool", "avg_pool")
     },
     "linear": [100],
+    "dropout3d": [4, 1, 5, 5],
 }
 
 
