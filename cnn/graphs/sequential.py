@@ -16,13 +16,13 @@ from cnn.text import yaml
 Times = Annotated[int, Field(ge=1, le=1000)]
 
 KEEPING_RANGES = {
-    *("identity", "flatten", "reshape", "upsample", "global_avg_pool"),
+    *("identity", "flatten", "reshape", "pixel_shuffle", "upsample", "global_avg_pool"),
     *("dropout", "dropout2d", "dropout3d"),
     *(f"{pool}_pool{axes}d" for pool in ("max", "avg") for axes in (1, 2, 3)),
 }
 """Kinds of layers whose outputs are their inputs or means of them (of dropout, but for a scale)."""
 
-RESHAPING = {"identity", "flatten", "reshape"}
+RESHAPING = {"identity", "flatten", "reshape", "pixel_shuffle"}
 """Kinds of layers that change no value."""
 
 ELEMENTWISE = {"sigmoid"}

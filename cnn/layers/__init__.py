@@ -1,7 +1,7 @@
 """Every layer that a config may use. To add your own: `LAYERS["swish"] = Swish`."""
 
 from cnn.layer import Layer
-from cnn.layers import activation, conv, conv_transpose, dropout, linear, norm, pool, rectifiers, shape
+from cnn.layers import activation, conv, conv_transpose, dropout, linear, norm, pool, rectifiers, shape, upsample
 
 __all__ = ["LAYERS"]
 
@@ -18,6 +18,7 @@ LAYERS: dict[str, type[Layer]] = {
         *(activation.ReLU, rectifiers.LeakyReLU, rectifiers.PReLU, rectifiers.ELU, rectifiers.Softplus),
         *(activation.GELU, activation.SiLU, rectifiers.HardSwish),
         *(activation.Sigmoid, activation.Tanh, activation.Softmax, activation.LogSoftmax),
-        *(shape.Flatten, shape.Reshape, shape.Upsample, shape.Identity),
+        *(shape.Flatten, shape.Reshape, shape.PixelShuffle, shape.Identity),
+        upsample.Upsample,
     )
 }

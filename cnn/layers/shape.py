@@ -1,18 +1,19 @@
-"""Layers that change shapes, not values. The backward pass of upsampling is derived in docs/shapes.md."""
+"""Layers that change shapes, not values. Derived in docs/shapes.md."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor
 
 from cnn import ops
-from cnn.arguments import LARGEST, PositivePerAxis
+from cnn.arguments import LARGEST, Positive
 from cnn.faults import ConfigError, Fault
 from cnn.layer import Cache, Layer, Mode, Shape, ShapeError
+from cnn.layers.windowed import check_axes
 
 Extent = Annotated[int, Field(ge=-1, le=LARGEST)]
 
@@ -86,50 +87,54 @@ class Flatten(Reshape):
         super().__init__([-1])
 
 
-class Upsample(Layer):
-    """Repeat each value `scale_factor` times along each spatial axis, as `torch.nn.Upsample(mode="nearest")` does.
+class PixelShuffle(Layer):
+    """Turn r * r channels into r times as many rows and columns, with r = `upscale_factor`: `torch.nn.PixelShuffle`.
 
-    Forward:  y[c, i, n] = x[c, i // scale, n]
-    Backward: dx[c, p, n] = sum over all i with i // scale = p of dy[c, i, n]
+    Forward:  y[c, h * r + i, w * r + j, n] = x[c * r * r + i * r + j, h, w, n]
+    Backward: dx[c * r * r + i * r + j, h, w, n] = dy[c, h * r + i, w * r + j, n]
 
-    Shapes: x [C, *S, N], y [C, *(S * scale), N]; the scale is one number, or one per axis.
-    Raises ShapeError for inputs with no spatial axes or another number of them.
+    Shapes: x [C * r * r, H, W, N], y [C, H * r, W * r, N].
+    Raises ShapeError if r * r doesn't divide the channels, and for inputs with other axes.
+    Source: Shi et al. 2016, "Real-time single image and video super-resolution using an efficient sub-pixel
+    convolutional neural network", eq. 4.
     """
 
-    kind = "upsample"
+    kind = "pixel_shuffle"
 
-    def __init__(self, scale_factor: PositivePerAxis, mode: Literal["nearest"] = "nearest") -> None:
-        self.scale_factor = scale_factor
+    def __init__(self, upscale_factor: Positive) -> None:
+        self.upscale_factor = upscale_factor
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        scale = self._scale(len(input_shape) - 1, input_shape)
-        return input_shape[0], *(extent * factor for extent, factor in zip(input_shape[1:], scale, strict=True))
+        check_axes(2, input_shape)
+        r = self.upscale_factor
+        channels, height, width = input_shape
+        if channels % (r * r):
+            raise ShapeError(f"has upscale_factor {r}, whose square doesn't divide the input's {channels} channels")
+        return channels // (r * r), height * r, width * r
 
     def flops(self, input_shape: Shape) -> int:
         return 0
 
-    def _scale(self, axes: int, input_shape: Shape) -> Shape:
-        scale = (self.scale_factor,) * axes if isinstance(self.scale_factor, int) else tuple(self.scale_factor)
-        if not axes or len(scale) != axes:
-            wanted = f"{len(scale)} spatial axes" if axes else "spatial axes"
-            raise ShapeError(f"takes channels and {wanted}, got input {list(input_shape)}")
-        return scale
-
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        channels, *size, batch = x.shape
-        y = ops.empty((*self.output_shape(tuple(x.shape[:-1])), batch), like=x)
-        repeated = self._by_repeats(y, tuple(size))  # [C, S1, scale1, S2, scale2, ..., N]
-        source = x.view(channels, *(part for extent in size for part in (extent, 1)), batch)
-        repeated.copy_(source)
-        return y, mode.keep(tuple(size))
+        y = ops.empty((*self.output_shape(tuple(x.shape[:-1])), x.shape[-1]), like=x)
+        self._by_phases(y).copy_(self._by_channels(x))
+        return y, mode.keep(tuple(x.shape))
 
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        (size,) = cache.take()
+        (shape,) = cache.take()
         if not need_dx:
             return None
-        return self._by_repeats(dy.contiguous(), size).sum([2 * axis + 2 for axis in range(len(size))])
+        dx = ops.empty(shape, like=dy)
+        self._by_channels(dx).copy_(self._by_phases(dy))
+        return dx
 
-    def _by_repeats(self, y: Tensor, size: Shape) -> Tensor:
-        """The output with a separate axis for the repeats along each axis."""
-        pairs = zip(size, self._scale(len(size), size), strict=True)
-        return y.view(y.shape[0], *(part for pair in pairs for part in pair), y.shape[-1])
+    def _by_channels(self, x: Tensor) -> Tensor:
+        """x as [C, r, r, H, W, N]."""
+        r = self.upscale_factor
+        return x.view(-1, r, r, *x.shape[1:])
+
+    def _by_phases(self, y: Tensor) -> Tensor:
+        """y as [C, r, r, H, W, N]: the phases i and j of a row and a column come first."""
+        r = self.upscale_factor
+        channels, height, width, batch = y.shape
+        return y.view(channels, height // r, r, width // r, r, batch).permute(0, 2, 4, 1, 3, 5)

@@ -79,7 +79,16 @@ def reshapes(draw: st.DrawFn) -> Case:
 @st.composite
 def upsamples(draw: st.DrawFn) -> Case:
     shape = draw(shapes.filter(lambda shape: len(shape) > 1))
-    return Case("upsample", {"scale_factor": draw(per_axis(len(shape) - 1, 1, 3))}, shape, draw(batches))
+    arguments: dict[str, Any] = {"scale_factor": draw(per_axis(len(shape) - 1, 1, 3))}
+    if draw(st.booleans()):
+        arguments |= {"mode": ["linear", "bilinear", "trilinear"][len(shape) - 2], "align_corners": draw(st.booleans())}
+    return Case("upsample", arguments, shape, draw(batches))
+
+
+@st.composite
+def pixel_shuffles(draw: st.DrawFn) -> Case:
+    factor, (channels, *size) = draw(st.integers(1, 3)), draw(st.tuples(*[st.integers(1, 3)] * 3))
+    return Case("pixel_shuffle", {"upscale_factor": factor}, (factor * factor * channels, *size), draw(batches))
 
 
 @st.composite
@@ -151,6 +160,7 @@ FAMILIES: dict[str, dict[str, Strategy]] = {
     "dropout": {kind: dropouts(kind) for kind in ("dropout", "dropout2d", "dropout3d")},
     "shape": {
         "reshape": reshapes(),
+        "pixel_shuffle": pixel_shuffles(),
         "upsample": upsamples(),
         **{kind: elementwise(kind) for kind in ("flatten", "identity")},
     },

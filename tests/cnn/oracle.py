@@ -86,8 +86,9 @@ MODULES: dict[str, Callable[..., nn.Module]] = {
     "flatten": lambda s: nn.Flatten(),
     "identity": lambda s: nn.Identity(),
     "reshape": lambda s, shape: Reshaped(shape),
-    "upsample": lambda s, scale_factor: nn.Upsample(
-        scale_factor=tuple(map(float, scale_factor)) if isinstance(scale_factor, Sequence) else scale_factor
+    "pixel_shuffle": lambda s, **a: nn.PixelShuffle(**a),
+    "upsample": lambda s, scale_factor, **a: nn.Upsample(
+        scale_factor=tuple(map(float, scale_factor)) if isinstance(scale_factor, Sequence) else scale_factor, **a
     ),
     "dropout": lambda s, **a: nn.Dropout(**a),
     "dropout2d": lambda s, **a: nn.Dropout2d(**a),

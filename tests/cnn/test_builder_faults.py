@@ -152,6 +152,11 @@ def test_faults_inside_of_graphs_have_their_whole_place() -> None:
         ([{"prelu": {"num_parameters": 2}}], "layers.0.prelu: prelu_1 has 2 slopes for 1 channels: give 1 or one for"),
         ([{"group_norm": {"num_groups": 3}}], "layers.0.group_norm: group_norm_1 has 3 groups, which don't divide"),
         ([{"reshape": {"shape": [5, -1]}}], "layers.0.reshape: reshape_1 [5, -1] can't hold the 36 values"),
+        (
+            [{"upsample": {"scale_factor": 2, "mode": "trilinear"}}],
+            "layers.0.upsample: upsample_1 has mode trilinear for 2 spatial axes: use bilinear",
+        ),
+        ([{"pixel_shuffle": {"upscale_factor": 2}}], "layers.0.pixel_shuffle: pixel_shuffle_1 has upscale_factor 2, "),
         ([{"upsample": {"scale_factor": [2]}}], "layers.0.upsample: upsample_1 takes channels and 1 spatial axes"),
         (["flatten", "instance_norm"], "layers.1.instance_norm: instance_norm_1 needs more than one value per channel"),
         (["dropout3d"], "layers.0.dropout3d: dropout3d_1 takes [channels, depth, height, width], got input [1, 6, 6]"),

@@ -158,6 +158,39 @@ def test_activations_at_exactly_their_kinks(entry: Entry, kernel_set: str) -> No
     assert max(compare(network, sequence([entry], (2,)), x, Mode(train=True)).values()) <= 1e-12
 
 
+@pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize("scale", range(1, 8))
+def test_the_weights_of_an_interpolation(scale: int, align: bool) -> None:
+    """Of axes of any length: places with equal weights are taken together, where they follow each other."""
+    for extent in range(1, 14):
+        entry = {"upsample": {"scale_factor": scale, "mode": "linear", "align_corners": align}}
+        network = build_model({"layers": [entry]}, (1, extent), dtype=torch.float64)
+        errors = compare(network, sequence([entry], (1, extent)), normal((1, extent, 2), 0), Mode(train=True))
+        assert max(errors.values()) <= 1e-12
+
+
+@pytest.mark.parametrize(("scale", "align"), [(1, False), (2, False), (3, False), (3, True)])
+def test_infinity_and_nan_reach_only_the_places_that_interpolate_them(scale: int, align: bool) -> None:
+    """With as many infinite and undefined values as torch's, or fewer: it multiplies some by weights of zero."""
+    entry = {"upsample": {"scale_factor": scale, "mode": "bilinear", "align_corners": align}}
+    network = build_model({"layers": [entry]}, (1, 4, 4), dtype=torch.float64)
+    x = normal((1, 4, 4, 30), 0)
+    x[normal((1, 4, 4, 30), 1) > 1.5] = math.inf
+    x[normal((1, 4, 4, 30), 2) > 2] = math.nan
+    y, cache = network.forward(x, Mode(train=True))
+    clean = network.forward(torch.where(x.abs() < math.inf, x, 0.0), Mode(train=True))[0]
+    touched = network.forward((x.abs() < math.inf).double(), Mode(train=True))[0] < 1 - 1e-9
+    assert torch.equal(~(y.abs() < math.inf), touched)
+    assert torch.allclose(y[~touched], clean[~touched])
+    expected = ours(sequence([entry], (1, 4, 4))(theirs(x)))
+    assert not (y.isnan() & ~expected.isnan()).any()
+    dy = torch.where(normal(tuple(y.shape), 3) > 2, math.inf, normal(tuple(y.shape), 4))
+    dx = network.backward(dy, cache)
+    assert dx is not None
+    assert not dx.isnan().any()
+    assert torch.equal(dx.isinf().any(), dy.isinf().any())
+
+
 def test_a_pool_that_only_fits_when_rounded_up(kernel_set: str) -> None:
     for kind in ("max", "avg"):
         entry = {f"{kind}_pool2d": {"kernel_size": 4, "stride": 2, "ceil_mode": True}}
