@@ -59,3 +59,11 @@ def ones(shape: Shape, generator: torch.Generator) -> Tensor:
 def constant(shape: Shape, generator: torch.Generator, *, value: float) -> Tensor:
     """One value everywhere."""
     return torch.full(shape, value, dtype=torch.float64)
+
+
+def normal(shape: Shape, generator: torch.Generator, *, zero_row: int | None = None) -> Tensor:
+    """Values from N(0, 1); zeros in one row, if it is given."""
+    values = torch.randn(shape, generator=generator, dtype=torch.float64)
+    if zero_row is not None:
+        values[zero_row] = 0
+    return values

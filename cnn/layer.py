@@ -257,6 +257,10 @@ class Layer:
             if mode.generator is not None and noise is not None:
                 mode.generator.set_state(noise)
 
+    def example(self, x: Tensor) -> Tensor:
+        """Inputs for a check of gradients, made of values from -2 to 2: these, unless the layer takes others."""
+        return x
+
     def children(self) -> dict[str, Layer]:
         """The layers that this one is made of, by name."""
         return {}

@@ -98,7 +98,7 @@ class _Scored(Graph):
 def _check(name: str, layer: Layer, shape: Shape, device: torch.device, seed: int) -> Finding:
     """The worst of a layer's gradients in both modes."""
     examples = MORE_EXAMPLES if isinstance(layer, Weighted) else EXAMPLES
-    x = away_from_kinks((*shape, examples), seed).to(device)
+    x = layer.example(away_from_kinks((*shape, examples), seed)).to(device)
     kinks = isinstance(layer, Graph)
     errors: dict[str, float] = {}
     for train in (True, False):

@@ -175,6 +175,11 @@ class Graph(Layer):
         for _, buffer in self.named_buffers():
             buffer.data = torch.full(buffer.shape, buffer.fill, dtype=dtype, device=device)
 
+    def example(self, x: Tensor) -> Tensor:
+        """Inputs for the first of the layers that takes others than most."""
+        examples = (layer.example(x) for layer in self.layers.values())
+        return next((example for example in examples if example is not x), x)
+
     def entered(self, tensor: Tensor) -> Tensor:
         """The input of a network, [*input_shape, N], outside of autograd; of graphs in a network as it is.
 

@@ -55,6 +55,14 @@ class Sequential(Graph):
             gain = layer.propagate_gain(gain)
         return gain
 
+    def example(self, x: Tensor) -> Tensor:
+        """Inputs for the first layer, or for the next one where it only reshapes."""
+        for layer in self.layers.values():
+            x = layer.example(x)
+            if layer.kind not in RESHAPING:
+                break
+        return x
+
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
         caches = []
         x = self.entered(x)

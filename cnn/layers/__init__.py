@@ -1,7 +1,19 @@
 """Every layer that a config may use. To add your own: `LAYERS["swish"] = Swish`."""
 
 from cnn.layer import Layer
-from cnn.layers import activation, conv, conv_transpose, dropout, linear, norm, pool, rectifiers, shape, upsample
+from cnn.layers import (
+    activation,
+    conv,
+    conv_transpose,
+    dropout,
+    embedding,
+    linear,
+    norm,
+    pool,
+    rectifiers,
+    shape,
+    upsample,
+)
 
 __all__ = ["LAYERS"]
 
@@ -10,7 +22,7 @@ LAYERS: dict[str, type[Layer]] = {
     for layer in (
         *(conv.Conv1d, conv.Conv2d, conv.Conv3d),
         *(conv_transpose.ConvTranspose1d, conv_transpose.ConvTranspose2d, conv_transpose.ConvTranspose3d),
-        linear.Linear,
+        *(linear.Linear, embedding.Embedding),
         *(pool.MaxPool1d, pool.MaxPool2d, pool.MaxPool3d, pool.AvgPool1d, pool.AvgPool2d, pool.AvgPool3d),
         pool.GlobalAvgPool,
         *(norm.BatchNorm, norm.GroupNorm, norm.InstanceNorm, norm.LayerNorm),

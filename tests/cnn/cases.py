@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from hypothesis import assume
 from hypothesis import strategies as st
+from torch import Tensor
 
-from tests.cnn.case import Case, Strategy, batches, off_three, off_zero, per_axis, shapes
+from cnn.layers import LAYERS
+from tests.cnn.case import Case, Strategy, batches, normal, off_three, off_zero, per_axis, shapes
 from tests.cnn.oracle import Entry
 from tests.cnn.window_cases import convolutions, pools, transposed
 
@@ -40,6 +42,21 @@ def example_norms(draw: st.DrawFn, kind: str) -> Case:
 def linears(draw: st.DrawFn) -> Case:
     arguments = {"out_features": draw(st.integers(1, 7)), "bias": draw(st.booleans())}
     return Case("linear", arguments, (draw(st.integers(1, 7)),), draw(batches))
+
+
+@st.composite
+def embeddings(draw: st.DrawFn) -> Case:
+    count = draw(st.integers(2, 6))
+    arguments = {"num_embeddings": count, "embedding_dim": draw(st.integers(1, 4))}
+    if draw(st.booleans()):
+        arguments["padding_idx"] = draw(st.integers(-count, count - 1))
+
+    def indices(shape: tuple[int, ...], seed: int) -> Tensor:
+        """Numbers near whole ones, to which they are rounded."""
+        numbers = LAYERS["embedding"](**arguments).example(normal(shape, seed))
+        return numbers + 0.3 * normal(shape, seed + 1).clamp(-1, 1)
+
+    return Case("embedding", arguments, draw(shapes), draw(batches), indices)
 
 
 @st.composite
@@ -148,6 +165,7 @@ FAMILIES: dict[str, dict[str, Strategy]] = {
         ),
     },
     "linear": {"linear": linears()},
+    "embedding": {"embedding": embeddings()},
     "normalisation": {
         "batch_norm": batch_norms(),
         **{kind: example_norms(kind) for kind in ("group_norm", "instance_norm", "layer_norm")},

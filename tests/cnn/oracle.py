@@ -44,6 +44,13 @@ class Reshaped(nn.Module):
         return x.reshape(len(x), *self.shape)
 
 
+class Embedding(nn.Embedding):
+    """With numbers of any dtype, which get a gradient of zeros, and features first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.round().long()).movedim(-1, 1) + 0 * x.sum()
+
+
 def residual(shape: Sequence[int], body: Sequence[Entry], shortcut: Any = "auto") -> nn.Module:
     inner = sequence(body, shape)
     if not isinstance(shortcut, str):
@@ -67,6 +74,7 @@ MODULES: dict[str, Callable[..., nn.Module]] = {
     **{f"avg_pool{n}d": lambda s, n=n, **a: getattr(nn, f"AvgPool{n}d")(**a) for n in AXES},
     "global_avg_pool": lambda s: nn.Sequential(getattr(nn, f"AdaptiveAvgPool{len(s) - 1}d")(1), nn.Flatten()),
     "linear": lambda s, **a: nn.Linear(s[0], **a),
+    "embedding": lambda s, **a: Embedding(**a),
     "batch_norm": lambda s, **a: getattr(nn, f"BatchNorm{max(1, len(s) - 1)}d")(s[0], **a),
     "group_norm": lambda s, num_groups, **a: nn.GroupNorm(num_groups, s[0], **a),
     "instance_norm": lambda s, **a: getattr(nn, f"InstanceNorm{len(s) - 1}d")(s[0], **a),

@@ -53,6 +53,15 @@ def one_channel_dropped(kind: type[Layer]) -> type[Layer]:
     return Copy
 
 
+def not_a_step(kind: type[Layer]) -> type[Layer]:
+    class Copy(kind):  # type: ignore[valid-type, misc]
+        def backward(self, dy: Tensor, cache: Cache, **needs: bool) -> Tensor | None:
+            dx: Tensor | None = super().backward(dy, cache, **needs)
+            return None if dx is None else dx + dy.sum(0)
+
+    return Copy
+
+
 def gradient_changed(name: str, change: Callable[[Tensor], Tensor]) -> Broken:
     """What is added to one parameter's gradient is something else."""
 
@@ -119,10 +128,11 @@ OF_GRAPHS: dict[str, list[Broken]] = {
 def mistakes(kind: str) -> list[Broken]:
     if kind in GRAPHS:
         return OF_GRAPHS[kind]
-    names: tuple[str, ...] = ("weight",) if kind == "prelu" else ()
+    names: tuple[str, ...] = ("weight",) if kind in ("prelu", "embedding") else ()
     if kind.startswith("conv") or kind == "linear" or kind.endswith("norm"):
         names = ("weight", "bias")
-    return [*GENERAL, *(how(name) for name in names for how in (gradient_dropped, gradient_shifted))]
+    general = [not_a_step] if kind == "embedding" else GENERAL  # its dx is 0, whatever its sign and place
+    return [*general, *(how(name) for name in names for how in (gradient_dropped, gradient_shifted))]
 
 
 def batch_norm_without_its_second_term(self: Any, dy: Tensor, cache: Cache, **needs: bool) -> Tensor | None:

@@ -33,6 +33,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     **{f"conv_transpose{n}d": {"out_channels": 4, "groups": 2, "output_padding": 1, **WINDOW} for n in (1, 2, 3)},
     **{f"{kind}_pool{n}d": WINDOW for kind in ("max", "avg") for n in (1, 2, 3)},
     "linear": {"out_features": 5},
+    "embedding": {"num_embeddings": 7, "embedding_dim": 3, "padding_idx": 2},
     "group_norm": {"num_groups": 2},
     "prelu": {"num_parameters": 4},
     "reshape": {"shape": [2, -1]},
@@ -121,6 +122,16 @@ def test_a_wrong_formula_is_caught(
     monkeypatch.setattr(LAYERS[kind], "backward", backward)
     assert run(f"model.layers={layers_with(kind)}", "debug=gradcheck", "threads=1") == 1
     assert "wrong: tested" in capsys.readouterr().out
+
+
+def test_embeddings_get_numbers_that_they_take(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the first layer, after one that reshapes, and in a branch, alone and in the whole network."""
+    table = {"embedding": {"num_embeddings": 9, "embedding_dim": 2}}
+    branches = {"concat": {"branches": [["flatten", table], [table, {"reshape": {"shape": [2, -1]}}]]}}
+    for first in ([table], ["flatten", {"sequential": {"layers": [table]}}], [branches]):
+        layers = typed([*first, "flatten", {"linear": {"out_features": 3}}])
+        assert run(f"model.layers={layers}", "debug=gradcheck", "threads=1") == 0, capsys.readouterr()
+        assert "embedding_1 " in capsys.readouterr().out
 
 
 def test_a_broken_compiled_kernel_is_caught(
