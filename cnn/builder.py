@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 import torch
 from pydantic import BaseModel
 
-from cnn.arguments import STRICT, Name, check, construct
+from cnn.arguments import STRICT, Name, check, construct, model_of
 from cnn.faults import MAX_FAULTS, ConfigError, Fault, join
 from cnn.graphs import GRAPHS
 from cnn.graphs.concat import Branches
@@ -124,7 +124,7 @@ def _make_layers(entries: object, place: str, init: Scheme | None, depth: int = 
 
 def _make_layer(kind: str, arguments: Mapping[str, Any], place: str, init: Scheme | None, depth: int) -> Layer:
     """One layer. If it is a graph, its own layers are made first."""
-    constructor = known()[kind]
+    constructor: Any = known()[kind]
     hints = get_type_hints(constructor.__init__, include_extras=True)
     own = dict(arguments)
     if init and hints.get("init") == Scheme:  # and not prelu's, which is a number
@@ -144,12 +144,13 @@ def _make_layer(kind: str, arguments: Mapping[str, Any], place: str, init: Schem
             own[name] = [make(branch, f"{where}.{index}") for index, branch in enumerate(value)]
         elif (hint == Layers or Layers in get_args(hint)) and not isinstance(value, str):
             own[name] = make(value, where)
-    try:
-        layer: Layer = construct(constructor, own, place)
-    except ConfigError as error:
-        raise ConfigError([*error.faults, *faults]) from None
     if faults:
+        try:
+            check(model_of(constructor), own, place)
+        except ConfigError as error:
+            raise ConfigError([*error.faults, *faults]) from None
         raise ConfigError(faults)
+    layer: Layer = construct(constructor, own, place)
     layer.place = place
     return layer
 

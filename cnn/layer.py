@@ -257,6 +257,9 @@ class Layer:
             if mode.generator is not None and noise is not None:
                 mode.generator.set_state(noise)
 
+    def settle(self) -> None:
+        """Compute buffers that depend on the initial values of parameters, when the root of the graph is bound."""
+
     def example(self, x: Tensor) -> Tensor:
         """Inputs for a check of gradients, made of values from -2 to 2: these, unless the layer takes others."""
         return x

@@ -235,9 +235,9 @@ OPERATORS = set(
     _to_copy _unsafe_view abs add add_ addcdiv_ addcmul_ addmm addmm_ alias all amax arange argmax baddbmm_ bitwise_and
     bitwise_and_ bitwise_not bitwise_or bmm cat clamp clamp_ clone copy_ detach div div_ dot empty empty_like eq erf
     erfc exp expand expm1 fill_ full full_like gather ge gt index index_add_ index_put_ index_select isnan le lerp_
-    lift_fresh log log1p lt masked_fill masked_fill_ mean mm mul mul_ ne neg new_empty new_full new_ones new_zeros ones
-    ones_like permute pow rand reciprocal remainder round rsqrt rsub scatter_ scatter_add_ select sign sign_ slice sqrt
-    sqrt_ sub sub_ sum t transpose unsqueeze view where zero_ zeros zeros_like
+    lift_fresh log log1p lt masked_fill masked_fill_ mean mm mul mul_ mv ne neg new_empty new_full new_ones new_zeros
+    ones ones_like permute pow rand reciprocal remainder round rsqrt rsub scatter_ scatter_add_ select sign sign_ slice
+    sqrt sqrt_ sub sub_ sum t transpose unsqueeze view where zero_ zeros zeros_like
     """.split()
 )
 

@@ -72,6 +72,8 @@ def _randomise(network: Graph, seed: int) -> None:
         parameter.data.add_((0.3 * size * noise(parameter.shape)).to(parameter.data.device))
     for _, buffer in network.named_buffers():  # keep variances positive
         buffer.data.add_((0.3 * noise(buffer.shape).abs()).to(buffer.data.device))
+    for _, layer in network.named_layers():
+        layer.settle()
 
 
 class _Scored(Graph):

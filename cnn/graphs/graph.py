@@ -174,6 +174,8 @@ class Graph(Layer):
             parameter.data.copy_(parameter.initializer(parameter.shape, generator))
         for _, buffer in self.named_buffers():
             buffer.data = torch.full(buffer.shape, buffer.fill, dtype=dtype, device=device)
+        for _, layer in self.named_layers():
+            layer.settle()
 
     def example(self, x: Tensor) -> Tensor:
         """Inputs for the first of the layers that takes others than most."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -152,6 +153,17 @@ def graphs(draw: st.DrawFn, kind: str) -> Case:
     return Case(kind, arguments, (channels, size, size), draw(st.integers(2, 4)), train=draw(st.booleans()))
 
 
+@st.composite
+def spectral_norms(draw: st.DrawFn) -> Case:
+    """Of weights with several values: a single one becomes 1 or -1 whatever it is."""
+    axes = draw(st.sampled_from(AXES))
+    inner = draw(st.one_of(linears(), convolutions(axes), transposed(axes)))
+    layer = LAYERS[inner.kind](**inner.arguments)
+    assume(math.prod(layer.declare(inner.input_shape)["weight"].shape) > 1)
+    arguments = {"layers": [inner.entry], "n_power_iterations": draw(st.integers(1, 3))}
+    return Case("spectral_norm", arguments, inner.input_shape, inner.batch, train=draw(st.booleans()))
+
+
 AXES = (1, 2, 3)
 ELEMENTWISE = ("relu", "leaky_relu", "elu", "softplus", "gelu", "silu", "hard_swish", "sigmoid", "tanh")
 
@@ -182,5 +194,6 @@ FAMILIES: dict[str, dict[str, Strategy]] = {
         "upsample": upsamples(),
         **{kind: elementwise(kind) for kind in ("flatten", "identity")},
     },
+    "spectral normalisation": {"spectral_norm": spectral_norms()},
     "graph": {kind: graphs(kind) for kind in ("sequential", "repeat", "residual", "concat")},
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
 
 from cnn import Buffer, Graph, Layer, Mode, Parameter, Sequential
 from cnn.gradients.finite_differences import relative_error
@@ -104,6 +105,7 @@ MODULES: dict[str, Callable[..., nn.Module]] = {
     "sequential": lambda s, layers: sequence(layers, s),
     "repeat": lambda s, times, layers: sequence([{"sequential": {"layers": layers}}] * times, s),
     "residual": residual,
+    "spectral_norm": lambda s, layers, **a: parametrizations.spectral_norm(sequence(layers, s)[0], **a),
     "concat": lambda s, branches: Concat([sequence(branch, s) for branch in branches]),
 }
 
@@ -141,6 +143,8 @@ def randomised(network: Sequential, dtype: torch.dtype = torch.float64, seed: in
     for name, buffer in network.named_buffers():
         noise = torch.rand(buffer.shape, generator=generator, dtype=torch.float64)
         buffer.data.copy_((noise + 0.5 if name.endswith("var") else noise).to(dtype))
+    for _, layer in network.named_layers():
+        layer.settle()
     return network
 
 
@@ -162,12 +166,23 @@ def tensors_of(network: Graph) -> Iterator[tuple[str, Parameter | Buffer]]:
                 yield f"{path}.{name}", value
 
 
+def their_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The same of a torch module; those of a spectral norm under our names."""
+    for inner in module.modules():
+        if parametrize.is_parametrized(inner):
+            weight: Any = inner.get_submodule("parametrizations.weight")
+            yield from (("u", weight[0]._u), ("v", weight[0]._v), ("weight", weight.original))
+        elif isinstance(inner, parametrize.ParametrizationList) or hasattr(inner, "_u"):
+            continue
+        tensors = [*inner.named_parameters(recurse=False), *inner.named_buffers(recurse=False)]
+        yield from ((name, tensor) for name, tensor in tensors if name != "num_batches_tracked")
+
+
 def copy_state(network: Graph, module: nn.Module) -> None:
     """Our parameters and buffers into a torch module: same names within a layer, same shapes, same order of layers."""
-    state = {key: tensor for key, tensor in module.state_dict().items() if not key.endswith("num_batches_tracked")}
     with torch.no_grad():
-        for (key, target), (name, own) in zip(state.items(), tensors_of(network), strict=True):
-            assert key.split(".")[-1] == name.split(".")[-1]
+        for (key, target), (name, own) in zip(their_tensors(module), tensors_of(network), strict=True):
+            assert key == name.split(".")[-1]
             target.copy_(own.data)
 
 
@@ -191,7 +206,8 @@ def compare(network: Sequential, module: nn.Module, x: Tensor, mode: Mode, *, as
     assert leaf.grad is not None
     errors = {"y": relative_error(y, ours(expected.detach())), "dx": relative_error(dx, ours(leaf.grad))}
     found = [(name, tensor) for name, tensor in tensors_of(network) if isinstance(tensor, Parameter)]
-    wanted = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    tensors = [tensor for _, tensor in their_tensors(module)]
+    wanted = [tensor.grad for tensor in tensors if isinstance(tensor, nn.Parameter) and tensor.grad is not None]
     if as_one and found:
         vectors = [
             torch.cat([gradient.flatten() for gradient in side]) for side in ([p.grad for _, p in found], wanted)
@@ -200,7 +216,7 @@ def compare(network: Sequential, module: nn.Module, x: Tensor, mode: Mode, *, as
     else:
         pairs = zip(found, wanted, strict=True)
         errors |= {f"d{name}": relative_error(parameter.grad, gradient) for (name, parameter), gradient in pairs}
-    buffers = [buffer for name, buffer in module.named_buffers() if not name.endswith("num_batches_tracked")]
+    buffers = [tensor for tensor in tensors if not isinstance(tensor, nn.Parameter)]
     for (name, buffer), expected_buffer in itertools.zip_longest(network.named_buffers(), buffers):
         errors[name] = relative_error(buffer.data, expected_buffer)
     return errors

@@ -13,6 +13,7 @@ from cnn import Cache, Layer, ops
 from cnn.graphs import GRAPHS
 from cnn.graphs.concat import Concat
 from cnn.graphs.residual import Residual
+from cnn.graphs.spectral_norm import SpectralNorm
 
 Broken = Callable[[type[Layer]], type[Layer]]
 
@@ -116,12 +117,26 @@ def last_layer_skipped(kind: type[Layer]) -> type[Layer]:
     return Copy
 
 
+def sigma_is_constant(kind: type[Layer]) -> type[Layer]:
+    class Copy(SpectralNorm):
+        def backward(self, dy: Tensor, cache: Cache, **needs: bool) -> Tensor | None:
+            inner_cache, normalised, sigma, _, _ = cache.take()
+            layer = self._with_weight(normalised)
+            layer.weight.grad = torch.zeros_like(normalised)
+            dx: Tensor | None = layer.backward(dy, inner_cache, **needs)
+            self._layer.weight.grad += layer.weight.grad / sigma
+            return dx
+
+    return Copy
+
+
 GENERAL: list[Broken] = [sign_flipped, index_off_by_one, one_channel_dropped]
 OF_GRAPHS: dict[str, list[Broken]] = {
     "residual": [sign_flipped, shortcut_forgotten],
     "concat": [sign_flipped, branches_swapped],
     "sequential": [sign_flipped, last_layer_skipped],
     "repeat": [sign_flipped, last_layer_skipped],
+    "spectral_norm": [sign_flipped, sigma_is_constant],
 }
 
 

@@ -46,6 +46,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "sequential": {"layers": TANH},
     "repeat": {"times": 2, "layers": TANH},
     "residual": {"body": TANH},
+    "spectral_norm": {"layers": [{"conv2d": {"out_channels": 4, **WINDOW}}]},
     "concat": {"branches": [["identity"], TANH]},
 }
 SHAPES: dict[str, list[int]] = {
