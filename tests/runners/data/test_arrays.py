@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,14 @@ class Values(Task):
 """
 
 
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """The task that a test has registered isn't there in the next one."""
+    yield
+    forget()
+
+
+@pytest.mark.usefixtures("forgotten")
 def test_a_run_on_values(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A task of one's own learns the mean and the spread of the pixels."""
     folder = write_arrays(
@@ -146,4 +155,3 @@ def test_a_run_on_values(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture
     )
     assert evaluate.main(["a", "extensions=[values.py]"]) == 0
     assert "arrays: 60 test examples, loss" in capsys.readouterr().out
-    forget()
