@@ -48,6 +48,10 @@ class ImageError(InputError):
         super().__init__(f"{printable(path)}: {reason}" if path else reason)
 
 
+class OptionError(InputError):
+    """The options of a command contradict each other, or don't apply to the run."""
+
+
 class RunDirectoryError(InputError):
     """A run directory can't be created, or a directory isn't a run directory."""
 

@@ -1,4 +1,4 @@
-"""Prediction: classify pictures with a network that is rebuilt from its checkpoint alone."""
+"""Prediction: what a network, rebuilt from its checkpoint alone, makes of pictures."""
 
 from __future__ import annotations
 
@@ -86,33 +86,90 @@ class Prediction:
         }
 
 
-class Predictor:
-    """A task, how its pictures are prepared and the names of its classes, all from one checkpoint."""
+@dataclass(frozen=True)
+class Output:
+    """What a task predicts for one picture, without a batch axis, and a record of how the picture was prepared."""
+
+    path: Path
+    values: Tensor
+    done: dict[str, Any]
+
+
+class PictureTask:
+    """A task whose inputs are pictures, and how these are prepared, all from one checkpoint."""
 
     def __init__(self, task: Task, content: Checkpoint) -> None:
         self.task = task
         self.content = content
         self.input_shape = tuple(content.data.input_shape)
-        many = max(1, min(MAX_BATCH, MAX_VALUES // math.prod(self.input_shape)))
+        many = batch_size(self.input_shape)
         self.batch_size = 1 if content.dtype == "float64" else many  # its matrix products depend on places in a batch
+
+    def require_pictures(self, run: str) -> None:
+        """Raise CheckpointError if the network's input isn't a picture."""
+        if len(self.input_shape) != 3 or self.input_shape[0] not in (1, 3):
+            problem = f"its network takes {list(self.input_shape)}, pictures are [1 or 3 channels, height, width]"
+            raise CheckpointError(f"{run}: {problem}; {program('evaluate')} {run} tests it on its own data")
+
+    def prepare(self, picture: Image.Image) -> Prepared:
+        """The picture in the form that the network was trained on."""
+        return preparer(self.content.data.preparation)(picture, self.input_shape)
+
+    def outputs(self, paths: Sequence[Path]) -> Iterator[Output | ImageError]:
+        """What the task predicts for each picture, or why that can't be read.
+
+        Pictures are taken in batches, of which each has the same size, so that an answer doesn't depend on the other
+        pictures. Raises CheckpointError if the network's output isn't finite.
+        """
+        with ThreadPoolExecutor(min(MAX_READERS, available_cores())) as pool:
+            for start in range(0, len(paths), self.batch_size):
+                batch = paths[start : start + self.batch_size]
+                with checkpoint.enough_memory(self.content):
+                    first = self._read(batch[0])
+                    read = [first, *(pool.map if _is_large(first) else map)(self._read, batch[1:])]
+                    prepared = [one for one in read if not isinstance(one, ImageError)]
+                    values = iter(self._values([one.pixels for one in prepared]).unbind(-1) if prepared else ())
+                for path, one in zip(batch, read, strict=True):
+                    yield one if isinstance(one, ImageError) else self._output(path, one, next(values))
+
+    def _read(self, path: Path) -> Prepared | ImageError:
+        """A picture, read and prepared; what was done in reading it is added to the record."""
+        try:
+            picture = read_picture(path)
+            prepared = self.prepare(picture)
+        except ImageError as error:
+            return ImageError(error.reason, path)
+        return replace(prepared, done={**{str(key): value for key, value in picture.info.items()}, **prepared.done})
+
+    def _output(self, path: Path, prepared: Prepared, values: Tensor) -> Output:
+        require_finite(values, self.content)
+        return Output(path, values, prepared.done)
+
+    def _values(self, pixels: Sequence[Array]) -> Tensor:
+        """The prediction [..., N] for at most `batch_size` pictures; empty places are computed with them.
+
+        The reference kernels are used: to load compiled ones takes longer than a thousand small pictures.
+        """
+        data = self.content.data
+        x = torch.zeros(*self.input_shape, self.batch_size, dtype=checkpoint.PRECISIONS[self.content.dtype])
+        x[..., : len(pixels)] = torch.from_numpy(np.stack(pixels, -1))
+        with ops.kernels("reference"), threads(self.batch_size):
+            return self.task.predict(x.sub_(data.mean).div_(data.std))[..., : len(pixels)]
+
+
+class Predictor(PictureTask):
+    """A classifier of pictures, with the names of its classes."""
 
     @classmethod
     def load(cls, run: str, which: str = "best") -> Predictor:
         """Load a run directory or a checkpoint file. Raises CheckpointError."""
         content = checkpoint.load_run(run, which)
         predictor = cls(saved_task(content), content)
-        if not predictor.task.names_classes:
+        if predictor.task.predicts != "classes":
             problem = f"its task, {predictor.task.kind}, has no classes"
             raise CheckpointError(f"{run}: {problem}; {program('evaluate')} {run} tests it on its own data")
-        if len(predictor.input_shape) != 3 or predictor.input_shape[0] not in (1, 3):
-            shape = list(predictor.input_shape)
-            problem = f"its network takes {shape}, pictures are [1 or 3 channels, height, width]"
-            raise CheckpointError(f"{run}: {problem}; {program('evaluate')} {run} tests it on its own data")
+        predictor.require_pictures(run)
         return predictor
-
-    def prepare(self, picture: Image.Image) -> Prepared:
-        """The picture in the form that the network was trained on."""
-        return preparer(self.content.data.preparation)(picture, self.input_shape)
 
     def predict(self, path: Path) -> Prediction:
         """Classify a picture.
@@ -125,53 +182,31 @@ class Predictor:
         return answer
 
     def answers(self, paths: Sequence[Path]) -> Iterator[Prediction | ImageError]:
-        """The prediction for each picture, or why it can't be read.
-
-        Pictures are classified in batches, of which each has the same size, so that an answer doesn't depend on the
-        other pictures. Raises CheckpointError if the network's output isn't finite.
-        """
-        with ThreadPoolExecutor(min(MAX_READERS, available_cores())) as pool:
-            for start in range(0, len(paths), self.batch_size):
-                batch = paths[start : start + self.batch_size]
-                with checkpoint.enough_memory(self.content):
-                    first = self._read(batch[0])
-                    read = [first, *(pool.map if _is_large(first) else map)(self._read, batch[1:])]
-                    prepared = [one for one in read if not isinstance(one, ImageError)]
-                    columns = iter(self._probabilities([one.pixels for one in prepared]).T if prepared else ())
-                for path, one in zip(batch, read, strict=True):
-                    yield one if isinstance(one, ImageError) else self._prediction(path, one, next(columns))
-
-    def _read(self, path: Path) -> Prepared | ImageError:
-        """A picture, read and prepared; what was done in reading it is added to the record."""
-        try:
-            picture = read_picture(path)
-            prepared = self.prepare(picture)
-        except ImageError as error:
-            return ImageError(error.reason, path)
-        return replace(prepared, done={**{str(key): value for key, value in picture.info.items()}, **prepared.done})
-
-    def _probabilities(self, pixels: Sequence[Array]) -> Tensor:
-        """The probability of each class [K, N] for at most `batch_size` pictures; empty places are computed with them.
-
-        The reference kernels are used: to load compiled ones takes longer than a thousand small pictures.
-        """
-        data = self.content.data
-        x = torch.zeros(*self.input_shape, self.batch_size, dtype=checkpoint.PRECISIONS[self.content.dtype])
-        x[..., : len(pixels)] = torch.from_numpy(np.stack(pixels, -1))
-        with ops.kernels("reference"), self._threads():
-            return self.task.predict(x.sub_(data.mean).div_(data.std))[:, : len(pixels)]
-
-    def _threads(self) -> AbstractContextManager[None]:
-        """One for small pictures, where more would wait for each other."""
-        return one_thread() if self.batch_size > 1 else nullcontext()
-
-    def _prediction(self, path: Path, prepared: Prepared, probabilities: Tensor) -> Prediction:
-        if not probabilities.isfinite().all():
-            raise CheckpointError(f"{self.content.place}: its network's output is infinite or NaN")
+        """The prediction for each picture, as `outputs` gives it."""
         names = self.content.data.class_names
-        order = probabilities.argsort(descending=True).tolist()
-        values = probabilities.tolist()
-        return Prediction(path, [(names[index], values[index]) for index in order], prepared.done)
+        for output in self.outputs(paths):
+            if isinstance(output, ImageError):
+                yield output
+                continue
+            order = output.values.argsort(descending=True).tolist()
+            values = output.values.tolist()
+            yield Prediction(output.path, [(names[index], values[index]) for index in order], output.done)
+
+
+def batch_size(shape: Sequence[int]) -> int:
+    """How many pictures of this shape are computed at once."""
+    return max(1, min(MAX_BATCH, MAX_VALUES // math.prod(shape)))
+
+
+def threads(batch: int) -> AbstractContextManager[None]:
+    """One for small pictures, which are computed in batches: more would wait for each other."""
+    return one_thread() if batch > 1 else nullcontext()
+
+
+def require_finite(values: Tensor, content: Checkpoint) -> None:
+    """Raise CheckpointError if a checkpoint's network gave these values, and they aren't finite."""
+    if not values.isfinite().all():
+        raise CheckpointError(f"{content.place}: its network's output is infinite or NaN")
 
 
 def _is_large(read: Prepared | ImageError) -> bool:

@@ -20,6 +20,7 @@ LEVELS: list[tuple[str, ...]] = [
     ("trackers",),
     ("training",),
     ("prediction",),
+    ("drawing",),
     ("sweeps",),
     ("cli",),
     ("evaluate", "report", "export"),  # entries of three lines

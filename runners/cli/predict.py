@@ -1,55 +1,105 @@
-"""The command behind predict.py: classify pictures."""
+"""The command behind predict.py: what a trained network makes of pictures, or draws from noise."""
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
-from tqdm import tqdm
+from collections.abc import Callable, Sequence
 
 from cnn import ConfigError
-from runners.errors import ImageError, InputError, program
-from runners.exit_codes import BAD_INPUT, DONE, report_error
-from runners.files.paths import user_path
-from runners.pictures.reading import STDIN, find_pictures, without_warnings
-from runners.prediction import Predictor
+from runners.cli.answering import TOP, give_values, name_classes
+from runners.cli.drawing import draw_samples, make_pictures
+from runners.errors import InputError, OptionError, program, short
+from runners.exit_codes import report_error
+from runners.files import checkpoint
+from runners.files.content import Checkpoint
+from runners.tasks.generative import Generative
+from runners.tasks.registry import saved_task
+from runners.tasks.task import Task
 
-NO_NAME = "the name of a picture is empty, perhaps from a shell variable that isn't set"
+MAX_SAMPLES = 10_000
+
+ANSWERS: dict[str, Callable[[Task, Checkpoint, argparse.Namespace], int]] = {
+    "classes": name_classes,
+    "values": give_values,
+    "pictures": make_pictures,
+}
+"""What is done with pictures, by what a task predicts."""
+USES = {
+    "classes": "names the classes of pictures: RUN IMAGE",
+    "values": "gives values for pictures: RUN IMAGE",
+    "pictures": "makes pictures of pictures: RUN IMAGE --out FILE",
+}
+DRAWS = "draws pictures from noise: RUN --samples N --out FILE"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Classify pictures and return the exit code."""
-    parser = argparse.ArgumentParser(prog=program("predict"), description="Classify pictures with a trained network.")
-    parser.add_argument("run", help="a run directory, or a checkpoint in it")
-    parser.add_argument("images", nargs="+", help="pictures, folders of pictures, or - for the standard input")
-    parser.add_argument("--top", type=_count, default=3, metavar="K", help="show the K most likely classes (default 3)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
-    parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which weights (default best)")
+    """Answer for a trained network and return the exit code."""
+    parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        images = _without_extensions(options.images)
-        if not images:
+        options.images = _without_extensions(options.images or [])
+        drawing = options.samples is not None or options.walk is not None
+        if not options.images and not drawing:
             parser.error("the following arguments are required: images")
-        predictor = Predictor.load(options.run, options.checkpoint)
+        _check(options, drawing)
+        content = checkpoint.load_run(options.run, options.checkpoint)
+        task = saved_task(content)
+        _check_use(task, options, drawing)
+        if drawing and isinstance(task, Generative):
+            return draw_samples(task, content, options)
+        return ANSWERS[task.predicts](task, content, options)
     except (ConfigError, InputError) as error:
         return report_error(error)
-    asked = [one for given in images for one in _expand(given)]
-    try:
-        with without_warnings():
-            return _answer(predictor, asked, options)
-    except InputError as error:  # a fault of the network, which every picture would report
-        return report_error(error)
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A picture that is asked about, if it has a name, and the subfolder of the given folder that it is in."""
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=program("predict"),
+        description="Classify pictures with a trained network, or whatever it does: compute values, make pictures.",
+    )
+    parser.add_argument("run", help="a run directory, or a checkpoint in it")
+    images = parser.add_argument("images", nargs="+", help="pictures, folders of pictures, or - for the standard input")
+    images.required = False  # samples need none
+    top = f"show the K most likely classes (default {TOP})"
+    parser.add_argument("--top", type=_whole(1, 10**9 - 1), metavar="K", help=top)
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
+    parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which weights (default best)")
+    parser.add_argument("--out", metavar="FILE", help="where to write a picture, or the folder for those of several")
+    group = parser.add_argument_group("pictures from noise, by generators and decoders")
+    group.add_argument("--samples", type=_whole(1, MAX_SAMPLES), metavar="N", help="draw N pictures, in a grid")
+    group.add_argument("--walk", metavar="FILE.gif", help="draw the way from one to the next, of up to 16 at once")
+    group.add_argument("--class", dest="only", metavar="NAME", help="draw this class alone")
+    group.add_argument("--seed", type=_whole(0, 10**9 - 1), metavar="S", help="take other noise (default 0)")
+    return parser
 
-    path: Path | None
-    folder: str | None = None
+
+def _check(options: argparse.Namespace, drawing: bool) -> None:
+    """Raise OptionError if the options don't go together, whatever the run is."""
+    asked = "--samples" if options.samples is not None else "--walk"
+    if drawing and options.images:
+        raise OptionError(f"{asked} draws from noise and takes no pictures, leave out {short(options.images[0])}")
+    if options.samples is not None and options.out is None and options.walk is None:
+        raise OptionError("--samples: say where to write them: --out FILE for a grid, --walk FILE.gif for a walk")
+    for option, value in (("--class", options.only), ("--seed", options.seed)):
+        if value is not None and not drawing:
+            raise OptionError(f"{option} is for pictures from noise, give it with --samples or --walk")
+
+
+def _check_use(task: Task, options: argparse.Namespace, drawing: bool) -> None:
+    """Raise OptionError if a task can't do what is asked of it."""
+    does = [USES[task.predicts]] if task.predicts in USES else []
+    does += [DRAWS] if isinstance(task, Generative) else []
+    uses = f"the task {task.kind} {', or '.join(does)}"
+    if drawing and not isinstance(task, Generative):
+        raise OptionError(f"{short(options.run)} has nothing to draw from noise: {uses}")
+    if options.images and task.predicts not in ANSWERS:
+        raise OptionError(f"{short(options.run)} takes no pictures: {uses}")
+    if options.top is not None and (drawing or task.predicts != "classes"):
+        raise OptionError(f"--top: {short(options.run)} has no classes to rank: {uses}")
+    if options.out is not None and not drawing and task.predicts != "pictures":
+        raise OptionError(f"--out: {short(options.run)} makes no pictures: {uses}")
+    if options.out is None and not drawing and task.predicts == "pictures":
+        raise OptionError(f"--out is missing: {uses}")
 
 
 def _without_extensions(arguments: list[str]) -> list[str]:
@@ -61,53 +111,15 @@ def _without_extensions(arguments: list[str]) -> list[str]:
     return extensions.load_from_arguments(arguments)[1]
 
 
-def _answer(predictor: Predictor, asked: Sequence[Asked], options: argparse.Namespace) -> int:
-    """Print the answers in the order of the pictures; returns the exit code."""
-    answers = predictor.answers([one.path for one in asked if one.path])
-    exit_code, read, right = DONE, 0, 0
-    bar = tqdm(asked, unit="picture", leave=False, disable=None if len(asked) > 1 else True)
-    for one in bar:
-        answer = next(answers) if one.path else ImageError(NO_NAME)
-        with tqdm.external_write_mode():
-            if isinstance(answer, ImageError):
-                exit_code = BAD_INPUT
-                _report(answer, one, options)
-                continue
-            read += 1
-            right += answer.ranking[0][0] == one.folder
-            if options.json:
-                print(json.dumps(answer.as_json(options.top)), flush=True)
-            else:
-                print(answer.as_text(options.top) if len(asked) == 1 else answer.as_line(), flush=True)
-    names = set(predictor.content.data.class_names)
-    if read > 1 and not options.json and all(one.folder in names for one in asked):
-        share = f"{right:,} of the {read:,} pictures that were read are of the class that their folder is named as"
-        print(f"accuracy {right / read:.2%}: {share}")
-    return exit_code
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number in this range."""
 
+    def convert(text: str) -> int:
+        number = int(text) if text.isdecimal() and len(text) < 10 else -1  # Python refuses more than 4,300 digits
+        if not low <= number <= high:
+            shown = text if len(text) <= 40 else f"{text[:37]}..."
+            allowed = f">= {low} of at most 9 digits" if high == 10**9 - 1 else f"from {low:,} to {high:,}"
+            raise argparse.ArgumentTypeError(f"{shown} is not allowed, give a whole number {allowed}")
+        return number
 
-def _report(error: ImageError, one: Asked, options: argparse.Namespace) -> None:
-    """Say why a picture can't be read."""
-    if options.json:
-        print(json.dumps({"path": str(one.path or ""), "error": error.reason}), flush=True)
-    else:
-        report_error(error)
-
-
-def _expand(given: str) -> list[Asked]:
-    """The pictures that an argument stands for, and paths that can't be read, which are reported in their turn."""
-    if given in ("", "-"):
-        return [Asked(STDIN if given else None)]  # Path("") would be the working directory
-    unlisted: list[Path] = []  # includes a path that isn't a folder but a picture
-    top = user_path(given)
-    found = find_pictures(top, unlisted)
-    paths = sorted([*found, *unlisted]) or [top]
-    return [Asked(path, path.relative_to(top).parts[0] if path != top else None) for path in paths]
-
-
-def _count(text: str) -> int:
-    number = int(text) if text.isdecimal() and len(text) < 10 else 0  # Python refuses to convert more than 4,300 digits
-    if number < 1:
-        shown = text if len(text) <= 40 else f"{text[:37]}..."
-        raise argparse.ArgumentTypeError(f"{shown} is not allowed, give a whole number >= 1 of at most 9 digits")
-    return number
+    return convert

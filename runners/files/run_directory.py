@@ -22,6 +22,8 @@ from runners.errors import RunDirectoryError
 from runners.files import atomic
 from runners.files.status import LOCK, now, read_status
 
+SNAPSHOTS = "samples"
+"""The folder, within figures, of what is drawn after each epoch."""
 LOCK_TIMEOUT = 0.5
 """Seconds. A process that only checks whether a run is active holds the lock for less."""
 
@@ -83,7 +85,7 @@ class RunDirectory:
             raise RunDirectoryError(f"{path}: {_why_no_run(path)}")
         try:
             directory = cls(path)
-            for folder in (path, path / "checkpoints", path / "figures"):
+            for folder in (path, path / "checkpoints", path / "figures", path / "figures" / SNAPSHOTS):
                 atomic.clean(folder)
         except OSError as error:
             raise RunDirectoryError(f"{path}: can't be written to: {error.strerror}") from None
@@ -110,9 +112,20 @@ class RunDirectory:
     def checkpoint(self, which: str) -> Path:
         return self.path / "checkpoints" / f"{which}.pkl"
 
-    def write_figure(self, name: str, png: bytes) -> None:
-        (self.path / "figures").mkdir(exist_ok=True)
-        atomic.write(self.path / "figures" / f"{name}.png", png)
+    def write_figure(self, name: str, content: bytes, suffix: str = ".png") -> None:
+        """Write a file in the folder figures, or in a folder of it if the name has one."""
+        file = self.path / "figures" / f"{name}{suffix}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write(file, content)
+
+    def write_snapshot(self, epoch: int, png: bytes) -> None:
+        """Write the picture of an epoch, perhaps over that of an epoch which is repeated after a resume."""
+        self.write_figure(f"{SNAPSHOTS}/{epoch:04d}", png)
+
+    def snapshots(self) -> list[Path]:
+        """The pictures of all epochs, in their order."""
+        files = (self.path / "figures" / SNAPSHOTS).glob("*.png")
+        return sorted((file for file in files if file.stem.isdecimal()), key=lambda file: int(file.stem))
 
     def write_yaml(self, name: str, content: Mapping[str, Any] | list[str]) -> None:
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

@@ -1,1 +1,3 @@
-"""Pictures as input for networks: reading, rotating, cropping. Imports no other wing."""
+"""Pictures as input for networks: reading, rotating, cropping; and as what they give: grids, files. Imports no other
+wing.
+"""

@@ -1,1 +1,3 @@
-"""Tasks: what is trained, and how it is measured. Imports data, files and `cnn`; takes values, never a config."""
+"""Tasks: what is trained, and how it is measured. Imports data, files, pictures and
+`cnn`; takes values, never a config.
+"""

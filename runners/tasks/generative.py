@@ -11,10 +11,12 @@ from torch import Tensor
 from cnn.text import columns, printable
 from runners.data.batches import Batch
 from runners.data.dataset import Dataset
+from runners.pictures.grid import grid
 from runners.tasks.judge import Judge, blurred
 from runners.tasks.measures import class_shares, frechet_distance, precision_and_recall
 from runners.tasks.noise import fixed_noise
-from runners.tasks.task import Metric, Task
+from runners.tasks.task import Answer, Array, Metric, Task
+from runners.tasks.walks import STEPS, STOPS, WALK_COLUMNS, WALKERS, endless
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,6 +34,8 @@ samples, and of a conditional generator the share of samples that it recognises 
 SAMPLES_COUNTED = 1000
 """The classes of this many samples are counted by an evaluation."""
 DRAWN_AT_ONCE = 256
+COLUMNS, SIDE = 10, 8
+"""Pictures of a conditional generator have a column for each class, up to 10 columns of 10; others are 8 by 8."""
 
 
 class Generative(Task):
@@ -43,6 +47,7 @@ class Generative(Task):
     many as there are real ones. The noise is always the same.
     """
 
+    predicts: Answer = "samples"
     latent_size: int
     judge_from: str | None = None
     eval_every: int = 1
@@ -120,6 +125,28 @@ class Generative(Task):
 
     def figures(self, dataset: Dataset, outputs: Tensor) -> dict[str, Figure]:
         return {}
+
+    def snapshot(self) -> Array | None:
+        """A grid of samples of the same noise each time."""
+        classes = self.conditional_classes
+        columns = min(classes, COLUMNS) or SIDE
+        count = columns * (COLUMNS if classes else SIDE)
+        return self._sheet(self.latent(0, count), torch.arange(count) % columns if classes else None, columns)
+
+    def pictures(self) -> dict[str, list[Array]]:
+        """`samples`, the grid with the best weights, and `walk`, an endless walk through the latent space."""
+        samples = self.snapshot()
+        if samples is None:
+            return {}
+        stops = [self.latent(stop * WALKERS, WALKERS) for stop in range(STOPS)]
+        classes = self.classes_of(0, WALKERS)
+        frames = [self._sheet(z, classes, WALK_COLUMNS) for z in endless(stops, STEPS)]
+        return {"samples": [samples], "walk": [frame for frame in frames if frame is not None]}
+
+    def _sheet(self, z: Tensor, classes: Tensor | None, columns: int) -> Array | None:
+        """Samples as one picture; None if they can't be shown as pictures."""
+        drawn = self.draw(z, classes)
+        return grid(drawn.cpu().numpy(), columns) if drawn.dim() == 4 and len(drawn) in (1, 3) else None
 
     def pixels(self, batch: Batch) -> Tensor:
         """The inputs of a batch with values in [0, 1]."""

@@ -28,7 +28,7 @@ def saved_task(content: Checkpoint) -> Task:
             raise CheckpointError(f"{content.place}: it has no network {missing[0]}, which its task needs")
         graphs = checkpoint.rebuild(content)
         classes = len(content.data.class_names)
-        if task.names_classes and not classes:
+        if task.predicts == "classes" and not classes:
             raise CheckpointError(f"{content.place}: it has no class names, which its task needs")
         faults = task.faults(graphs, loss, Description(tuple(content.data.input_shape), classes or None))
     except ConfigError as error:

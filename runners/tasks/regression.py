@@ -50,6 +50,7 @@ class Regression(Task):
 
     def __init__(self, target: Literal["input", "data"] = "data", noise: NonNegativeFloat = 0.0) -> None:
         self.target = target
+        self.predicts = "pictures" if target == "input" else "values"
         self.noise = noise
 
     @property

@@ -13,6 +13,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,6 +30,8 @@ from runners.tasks.watching import NotFinite, Report, finite, watch, watch_loss
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Array = np.ndarray[Any, Any]
+Answer = Literal["classes", "values", "pictures", "samples"]
 EVALUATION = Mode(train=False, keep_cache=False)
 
 
@@ -127,8 +130,10 @@ class Task:
     monitor: ClassVar[str] = "val/loss"
     mean_and_std: ClassVar[tuple[float, float] | None] = None
     """What pixels, scaled to [0, 1], are normalised with; None: the mean and deviation of the training images."""
-    names_classes: ClassVar[bool] = False
-    """Whether `predict` gives a probability for each class of the data."""
+    predicts: Answer = "values"
+    """What `predict` gives: a probability for each class of the data, values of any shape, pictures made of pictures,
+    or pictures made of noise; the last two with values in [0, 1].
+    """
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Raise ValueError for a monitor that is no column or says not what is better, and for unusable names."""
@@ -147,7 +152,7 @@ class Task:
 
     def input_shapes(self, data: Description) -> dict[str, tuple[int, ...]]:
         """The input shape of each network, as far as these data determine it; by default that of an example."""
-        if data.input_shape is None or (self.names_classes and not data.classes):
+        if data.input_shape is None or (self.predicts == "classes" and not data.classes):
             return {}
         return dict.fromkeys(self.networks, data.input_shape)
 
@@ -207,6 +212,14 @@ class Task:
 
     def figures(self, dataset: Dataset, outputs: Tensor) -> dict[str, Figure]:
         """Figures of the test results, by name."""
+        return {}
+
+    def snapshot(self) -> Array | None:
+        """A picture of what the networks do now, [H, W] or [H, W, 3] in bytes, drawn after each epoch."""
+        return None
+
+    def pictures(self) -> dict[str, list[Array]]:
+        """Pictures of what the best weights do, by name: one frame is a PNG, several are a GIF."""
         return {}
 
     def loss_check(self, name: str, data: Description, count: int) -> tuple[Graph, Loss, Tensor]:

@@ -47,6 +47,7 @@ class VAE(Generative):
     )
     monitor = "val/elbo"
     mean_and_std = (0.0, 1.0)
+    predicts = "pictures"
 
     def __init__(
         self,

@@ -72,7 +72,7 @@ def evaluate(run: str, overrides: Sequence[str] = (), which: str = "best") -> Ev
     if shape != content.data.input_shape:
         raise DataError(f"the test images are {shape}, but the network takes {content.data.input_shape}")
     targets = test.targets
-    if task.names_classes:
+    if task.predicts == "classes":
         targets = _as_the_network_counts(targets, source.class_names, names)
     flat = next(iter(task.graphs.values())).flat.data
     batches = Batches(

@@ -31,6 +31,7 @@ from runners.tasks.divergence import Diverged
 from runners.tasks.task import Task
 from runners.training import judging, setup, snapshot
 from runners.training.loop import Loop, evaluate, metrics_of
+from runners.training.pictures import Snapshots, write_pictures
 from runners.training.progress import Progress
 from runners.training.recorder import Console, Listener, Recorder, RunFiles
 from runners.training.result import Result
@@ -96,7 +97,7 @@ def _train(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) 
     log.info(dataset.as_text())
     columns = ["epoch", "step", *task.rate_columns().values(), *task.columns(), *metrics_csv.TIMING]
     files = RunFiles(directory, columns, lambda: snapshot.take(config, task, dataset, progress))
-    recorder = Recorder(files, listeners(task, plan.length))
+    recorder = Recorder(files, listeners(task, plan.length, directory))
     train, val = (setup.batches(config, dataset, split) for split in ("train", "val"))
     for text in experiment.left_out:
         log.info("%s %s", setup.LEFT_OUT, text)
@@ -108,9 +109,9 @@ def _train(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) 
     Loop(task, plan, progress, train, val, recorder, watch).run()
 
 
-def listeners(task: Task, length: RunLength) -> list[Listener]:
+def listeners(task: Task, length: RunLength, directory: RunDirectory) -> list[Listener]:
     """The listeners of a run, besides its own files."""
-    return [Console(task, length)]
+    return [Console(task, length), Snapshots(task, directory)]
 
 
 def _test(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) -> dict[str, Any]:
@@ -137,7 +138,7 @@ def _test(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) -
 
 
 def _draw(experiment: Experiment, directory: RunDirectory, outputs: Tensor) -> None:
-    """Write the figures. matplotlib is imported only here, as that takes half a second."""
+    """Write the figures and pictures. matplotlib is imported only here, as that takes half a second."""
     from runners.tasks import figures
 
     rows = metrics_csv.read(directory.metrics)
@@ -146,6 +147,7 @@ def _draw(experiment: Experiment, directory: RunDirectory, outputs: Tensor) -> N
         png = io.BytesIO()
         figure.savefig(png, format="png")
         directory.write_figure(name, png.getvalue())
+    write_pictures(experiment.task, directory)
 
 
 def _summary(experiment: Experiment, test: Row) -> dict[str, Any]:

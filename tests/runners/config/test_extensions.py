@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from runners.cli import evaluate, predict, train
 from runners.files import checkpoint
@@ -90,8 +92,9 @@ def test_the_numbers_of_a_task_are_its_own(run: Run, capsys: pytest.CaptureFixtu
     saved = checkpoint.load(Path("a/checkpoints/last.pkl"))
     assert saved.task == {"name": "brightness", "scale": 2.0}
     assert saved.task_state == {"pictures": 480}
-    assert predict.main(["a", "x.png", TASK[0]]) == 2
-    assert "its task, brightness, has no classes" in capsys.readouterr().err
+    Image.new("L", (10, 10), 51).save("x.png")
+    assert predict.main(["a", "x.png", TASK[0]]) == 0
+    assert re.fullmatch(r"x\.png: -?\d+\.\d+\n", capsys.readouterr().out)
 
 
 def test_the_name_of_an_extension_is_given_as_a_name(run: Run, capsys: Capture) -> None:

@@ -58,7 +58,7 @@ class Broken(Listener):
 
 def listen(listeners: list[Listener], monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a run use these beside its own."""
-    monkeypatch.setattr(experiment, "listeners", lambda task, length: [Console(task, length), *listeners])
+    monkeypatch.setattr(experiment, "listeners", lambda task, length, _: [Console(task, length), *listeners])
 
 
 def test_a_second_listener_hears_everything(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

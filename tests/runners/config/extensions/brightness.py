@@ -32,7 +32,7 @@ class Brightness(Task):
 
     def __init__(self, scale: PositiveFloat = 1.0) -> None:
         self.scale = scale
-        self.pictures = 0
+        self.seen = 0
 
     def faults(self, graphs: Mapping[str, Graph], loss: Loss | None, data: Description) -> list[Fault]:
         faults = []
@@ -54,7 +54,7 @@ class Brightness(Task):
             value, loss_cache = self.loss.forward(y, self._target(batch.x))
             self.fused.backward(self.loss.backward(loss_cache) * (len(batch) / count), cache, need_dx=False)
             self._add(sums, batch, y, value)
-            self.pictures += len(batch)
+            self.seen += len(batch)
         self.trained["model"].update(step, sums.total("loss"))
 
     def evaluate(self, batch: Batch, sums: Sums) -> Tensor:
@@ -79,11 +79,11 @@ class Brightness(Task):
         return {"brightness": figure}
 
     def state(self) -> dict[str, Any]:
-        return {"pictures": self.pictures}
+        return {"pictures": self.seen}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
-        self.pictures = state["pictures"]
+        self.seen = state["pictures"]
 
     def _target(self, x: Tensor) -> Tensor:
         return self.scale * x.flatten(0, -2).mean(0, keepdim=True)

@@ -1,0 +1,47 @@
+"""Pictures of what a run's networks do: one after each epoch, the film that these make, and the final ones."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from runners.files.metrics_csv import Row
+from runners.files.run_directory import SNAPSHOTS, RunDirectory
+from runners.pictures.writing import gif, png
+from runners.tasks.task import Task
+from runners.training.progress import Progress
+from runners.training.recorder import Listener
+
+MAX_FRAMES = 100
+
+
+class Snapshots(Listener):
+    """Writes a picture after each epoch, of tasks that have one."""
+
+    def __init__(self, task: Task, directory: RunDirectory) -> None:
+        self.task = task
+        self.directory = directory
+
+    def epoch(self, row: Row, progress: Progress) -> str | None:
+        picture = self.task.snapshot()
+        if picture is not None:
+            self.directory.write_snapshot(progress.epoch, png(picture))
+        return None
+
+
+def write_pictures(task: Task, directory: RunDirectory) -> None:
+    """Write the final pictures, and a film of all epochs, whichever process has drawn them."""
+    for name, frames in task.pictures().items():
+        if len(frames) == 1:
+            directory.write_figure(name, png(frames[0]))
+        else:
+            directory.write_figure(name, gif(frames), ".gif")
+    files = directory.snapshots()
+    if len(files) > 1:
+        shown = [files[index] for index in evenly(len(files), MAX_FRAMES)]
+        directory.write_figure(SNAPSHOTS, gif([np.asarray(Image.open(file)) for file in shown]), ".gif")
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """At most this many of the indices below `count`, at even distances, with the first and the last."""
+    return [round(index) for index in np.linspace(0, count - 1, min(count, most)).tolist()]
