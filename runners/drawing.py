@@ -45,7 +45,7 @@ class Artist:
         """The number of a class. Raises OptionError if there is no such class."""
         names = self.content.data.class_names[: self.task.conditional_classes]
         if not names:
-            raise OptionError(f"--class: {self.content.place} was trained without classes, it draws what it likes")
+            raise OptionError(f"--class: {self.content.place} was trained without classes: leave it out")
         if name not in names:
             raise OptionError(f"--class: unknown {short(repr(name))}, {short(nearest(name, names))}")
         return names.index(name)

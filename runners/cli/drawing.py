@@ -122,7 +122,8 @@ def _file(option: str, given: str, endings: Sequence[str]) -> Path:
     if path.is_dir():
         raise OptionError(f"{option}: {path} is a folder, give the name of a picture in it")
     if path.suffix.lower() not in endings:
-        raise OptionError(f"{option}: {path} is not allowed, give a name that ends in {' or '.join(endings)}")
+        last = " or ".join(filter(None, [", ".join(endings[:-1]), endings[-1]]))
+        raise OptionError(f"{option}: {path} is not allowed, give a name that ends in {last}")
     _require_folder(option, path.absolute().parent)
     return path
 

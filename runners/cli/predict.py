@@ -25,11 +25,11 @@ ANSWERS: dict[str, Callable[[Task, Checkpoint, argparse.Namespace], int]] = {
 }
 """What is done with pictures, by what a task predicts."""
 USES = {
-    "classes": "names the classes of pictures: RUN IMAGE",
-    "values": "gives values for pictures: RUN IMAGE",
-    "pictures": "makes pictures of pictures: RUN IMAGE --out FILE",
+    "classes": ("names the classes of pictures", "IMAGE"),
+    "values": ("gives values for pictures", "IMAGE"),
+    "pictures": ("makes pictures of pictures", "IMAGE --out FILE"),
 }
-DRAWS = "draws pictures from noise: RUN --samples N --out FILE"
+DRAWS = ("draws pictures from noise", "--samples N --out FILE")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -87,17 +87,18 @@ def _check(options: argparse.Namespace, drawing: bool) -> None:
 
 def _check_use(task: Task, options: argparse.Namespace, drawing: bool) -> None:
     """Raise OptionError if a task can't do what is asked of it."""
+    run = short(options.run)
     does = [USES[task.predicts]] if task.predicts in USES else []
     does += [DRAWS] if isinstance(task, Generative) else []
-    uses = f"the task {task.kind} {', or '.join(does)}"
+    uses = f"the task {task.kind} {', and '.join(f'{what} ({run} {how})' for what, how in does)}"
     if drawing and not isinstance(task, Generative):
-        raise OptionError(f"{short(options.run)} has nothing to draw from noise: {uses}")
+        raise OptionError(f"{run} has nothing to draw from noise: {uses}")
     if options.images and task.predicts not in ANSWERS:
-        raise OptionError(f"{short(options.run)} takes no pictures: {uses}")
+        raise OptionError(f"{run} takes no pictures: {uses}")
     if options.top is not None and (drawing or task.predicts != "classes"):
-        raise OptionError(f"--top: {short(options.run)} has no classes to rank: {uses}")
+        raise OptionError(f"--top: {run} has no classes to rank: {uses}")
     if options.out is not None and not drawing and task.predicts != "pictures":
-        raise OptionError(f"--out: {short(options.run)} makes no pictures: {uses}")
+        raise OptionError(f"--out: {run} makes no pictures: {uses}")
     if options.out is None and not drawing and task.predicts == "pictures":
         raise OptionError(f"--out is missing: {uses}")
 

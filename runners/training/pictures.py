@@ -13,6 +13,8 @@ from runners.training.progress import Progress
 from runners.training.recorder import Listener
 
 MAX_FRAMES = 100
+FILM_MILLISECONDS = 200
+"""How long each frame of a film of epochs is shown."""
 
 
 class Snapshots(Listener):
@@ -39,7 +41,9 @@ def write_pictures(task: Task, directory: RunDirectory) -> None:
     files = directory.snapshots()
     if len(files) > 1:
         shown = [files[index] for index in evenly(len(files), MAX_FRAMES)]
-        directory.write_figure(SNAPSHOTS, gif([np.asarray(Image.open(file)) for file in shown]), ".gif")
+        directory.write_figure(
+            SNAPSHOTS, gif([np.asarray(Image.open(file)) for file in shown], FILM_MILLISECONDS), ".gif"
+        )
 
 
 def evenly(count: int, most: int) -> list[int]:
