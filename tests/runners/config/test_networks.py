@@ -12,7 +12,7 @@ import yaml
 from torch import Tensor
 
 from cnn import Cache, build_model
-from cnn.layers.activation import LeakyReLU
+from cnn.layers.rectifiers import LeakyReLU
 from runners.cli import train
 from runners.config import folders, schema
 from runners.files import checkpoint
