@@ -126,7 +126,7 @@ def test_help_names_the_choices(run: Run, capsys: pytest.CaptureFixture[str]) ->
         run("epochs=3", "--help")  # flags may stand anywhere
     assert end.value.code == 0
     out = capsys.readouterr().out
-    assert "model: blocks, conv3d, densenet, inception_block, lenet, resnet13," in out
+    assert "model: blocks, conv3d, densenet, inception_block, judge, lenet, resnet13," in out
     assert "epochs: 3" in out
 
 
