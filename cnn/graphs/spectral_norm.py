@@ -112,7 +112,8 @@ class SpectralNorm(Graph):
         if need_dparams:
             gradient = layer.weight.grad
             along = (gradient * normalised).sum()
-            self._layer.weight.grad += (gradient - self._as_weight((along * u)[:, None] * v)) / sigma
+            gradient.sub_(self._as_weight((along * u)[:, None] * v)).div_(sigma)
+            self._layer.weight.grad += gradient
         return dx
 
     def _iterate(self, matrix: Tensor) -> None:
