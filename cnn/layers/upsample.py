@@ -69,7 +69,7 @@ class Upsample(Layer):
         scale = (self.scale_factor,) * axes if isinstance(self.scale_factor, int) else tuple(self.scale_factor)
         if not axes or len(scale) != axes:
             wanted = f"{len(scale)} spatial axes" if axes else "spatial axes"
-            raise ShapeError(f"takes channels and {wanted}, got {axes}")
+            raise ShapeError(f"takes channels and {wanted}, got axes of size {list(size)}")
         if LINEAR.get(self.mode, axes) != axes:
             fitting = next((mode for mode, own in LINEAR.items() if own == axes), "nearest")
             raise ShapeError(f"has mode {self.mode} for {axes} spatial axes: use {fitting}")
