@@ -123,15 +123,15 @@ class Softplus(Activation):
 
     def __init__(self, beta: PositiveFloat = 1.0, threshold: FiniteFloat = 20.0) -> None:
         self.beta = beta
-        self.threshold = threshold
+        self.largest = threshold
 
     def function(self, x: Tensor, /) -> Tensor:
         z = x * self.beta
-        return torch.where(z > self.threshold, x, (z.clamp(min=0) + torch.log1p(torch.exp(-z.abs()))) / self.beta)
+        return torch.where(z > self.largest, x, (z.clamp(min=0) + torch.log1p(torch.exp(-z.abs()))) / self.beta)
 
     def gradient(self, dy: Tensor, x: Tensor, /) -> Tensor:
         z = x * self.beta
-        return torch.where(z > self.threshold, dy, dy * logistic(z))
+        return torch.where(z > self.largest, dy, dy * logistic(z))
 
 
 class HardSwish(Activation):
