@@ -24,6 +24,8 @@ from cnn.losses import LOSSES
 from cnn.optimizers import OPTIMIZERS
 from runners.data.batches import Batch
 from runners.tasks.sums import Sums
+from runners.tasks.task import Task
+from tests import generators
 from tests.classifier import classifier, train_step
 from tests.cnn.cases import FAMILIES
 from tests.cnn.test_layers import KERNEL_SETS
@@ -236,8 +238,8 @@ OPERATORS = set(
     bitwise_and_ bitwise_not bitwise_or bmm cat clamp clamp_ clone copy_ detach div div_ dot empty empty_like eq erf
     erfc exp expand expm1 fill_ full full_like gather ge gt index index_add_ index_put_ index_select isnan le lerp_
     lift_fresh log log1p lt masked_fill masked_fill_ mean mm mul mul_ mv ne neg new_empty new_full new_ones new_zeros
-    ones ones_like permute pow rand reciprocal remainder round rsqrt rsub scatter_ scatter_add_ select sign sign_ slice
-    sqrt sqrt_ sub sub_ sum t transpose unsqueeze view where zero_ zeros zeros_like
+    ones ones_like permute pow rand randn reciprocal remainder round rsqrt rsub scatter_ scatter_add_ select sign sign_
+    slice sqrt sqrt_ sub sub_ sum t transpose unsqueeze view where zero_ zeros zeros_like
     """.split()
 )
 
@@ -260,7 +262,11 @@ WEIGHTED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "loss"), [*((name, "cross_entropy") for name in OPTIMIZERS), *(("adam", name) for name in LOSSES)]
+    ("optimizer", "loss"),
+    [
+        *((name, "cross_entropy") for name in OPTIMIZERS),
+        *(("adam", name) for name, loss in LOSSES.items() if loss.targets != "real"),
+    ],
 )
 @pytest.mark.parametrize("model", PEERS)
 def test_a_training_step_runs_nothing_but_arithmetic(model: str, optimizer: str, loss: str, kernel_set: str) -> None:
@@ -271,6 +277,16 @@ def test_a_training_step_runs_nothing_but_arithmetic(model: str, optimizer: str,
     with OnlyArithmetic():
         train_step(task, [batch], max_norm=1.0)
         task.evaluate(batch, Sums())
+
+
+@pytest.mark.parametrize("task", ["vae", *(name for name, loss in LOSSES.items() if loss.targets == "real")])
+def test_a_generative_step_runs_nothing_but_arithmetic(task: str, kernel_set: str) -> None:
+    trained: Task = generators.vae() if task == "vae" else generators.gan(task, conditional=True)
+    batch = generators.pictures(4, low=0.0)
+    with OnlyArithmetic():
+        for index in range(2):
+            trained.train_step([batch], generators.step(index), Sums())
+            trained.evaluate(batch, Sums())
 
 
 @pytest.mark.parametrize("kind", [kind for family in FAMILIES.values() for kind in family])

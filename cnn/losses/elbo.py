@@ -37,10 +37,10 @@ class NegativeELBO(Loss):
         return value, Cache((cache, h, count))
 
     def backward(self, cache: Cache) -> Tensor:
-        pixels, h, count = cache.take()
+        pixel_cache, h, count = cache.take()
         mean, log_variance = h.chunk(2)
         divergence = torch.cat([mean, torch.expm1(log_variance) / 2]).mul_(self.beta / h.shape[-1])
-        return torch.cat([self.pixels.backward(pixels).mul_(count), divergence])
+        return torch.cat([self.pixels.backward(pixel_cache).mul_(count), divergence])
 
 
 def kl_divergence(h: Tensor) -> Tensor:

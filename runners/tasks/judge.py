@@ -65,9 +65,8 @@ class Judge:
     def features(self, pictures: Tensor) -> Tensor:
         """The features [F, N] of pictures [C, *S, N] with values in [0, 1]."""
         x = (pictures.to("cpu", torch.float32) - self.mean) / self.std
-        parts = [
-            self.body.forward(part.contiguous(), EVALUATION)[0].flatten(0, -2) for part in torch.split(x, BATCH, -1)
-        ]
+        starts = range(0, x.shape[-1], BATCH)
+        parts = [self.body.forward(x[..., n : n + BATCH].contiguous(), EVALUATION)[0] for n in starts]
         return torch.cat(parts, -1)
 
     def classify(self, features: Tensor) -> Tensor:
@@ -89,5 +88,5 @@ def blurred(pictures: Tensor, sigma: float = 1.0) -> Tensor:
         extent = pictures.shape[axis]
         distance = (torch.arange(extent)[:, None] - torch.arange(extent)).abs()
         matrix = torch.where(distance <= reach, taps[(distance + reach).clamp(max=2 * reach)], 0.0)
-        pictures = torch.tensordot(pictures, matrix.to(pictures.device), ([axis], [0])).movedim(-1, axis)
+        pictures = (pictures.movedim(axis, -1) @ matrix.to(pictures.device)).movedim(-1, axis)
     return pictures
