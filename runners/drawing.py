@@ -23,7 +23,7 @@ from runners.tasks.walks import STEPS, STOPS, WALKERS, endless
 Array = np.ndarray[Any, Any]
 
 
-class Artist:
+class Sampler:
     """A task that draws pictures from noise, and the noise that it is given: that of a seed, of one class or of all.
 
     Sample number n has noise of its own, and its place in a batch of fixed size: it is the same picture, to the last

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from runners.cli.asking import Asked, answer_all, expand, paths_of
-from runners.drawing import Artist
+from runners.drawing import Sampler
 from runners.errors import CheckpointError, OptionError, printable
 from runners.exit_codes import DONE
 from runners.files import atomic, checkpoint
@@ -34,29 +34,29 @@ def draw_samples(task: Generative, content: Checkpoint, options: argparse.Namesp
     out = None if options.out is None else _file("--out", options.out, suffixes())
     walk = None if options.walk is None else _file("--walk", options.walk, [".gif"])
     seed = options.seed or 0
-    artist = Artist(task, content, seed=seed, only=options.only)
+    sampler = Sampler(task, content, seed=seed, only=options.only)
     count = options.samples or WALKERS
     about = {"seed": seed, "class": options.only}
     with checkpoint.enough_memory(content):
         if out:
-            _save("--out", out, _encoded(_sheet(artist, count), out))
+            _save("--out", out, _encoded(_sheet(sampler, count), out))
             _say(options, {"path": str(out), "samples": count, **about}, f"{out}: {_counted(count)}")
         if walk:
-            frames, walking = [*artist.walk(count)], min(count, WALKERS)
+            frames, walking = [*sampler.walk(count)], min(count, WALKERS)
             _save("--walk", walk, gif(frames))
             text = f"{walk}: a walk of {_counted(walking)} in {len(frames)} frames"
             _say(options, {"path": str(walk), "samples": walking, "frames": len(frames), **about}, text)
     return DONE
 
 
-def _sheet(artist: Artist, count: int) -> Array:
+def _sheet(sampler: Sampler, count: int) -> Array:
     """A grid of samples; on a terminal, a bar shows how many of them are drawn."""
     parts = []
-    with tqdm(total=count, unit="sample", leave=False, disable=None if count > artist.batch_size else True) as bar:
-        for part in artist.samples(count):
+    with tqdm(total=count, unit="sample", leave=False, disable=None if count > sampler.batch_size else True) as bar:
+        for part in sampler.samples(count):
             parts.append(part)
             bar.update(part.shape[-1])
-    return grid(np.concatenate(parts, -1), artist.columns(count))
+    return grid(np.concatenate(parts, -1), sampler.columns(count))
 
 
 def _counted(samples: int) -> str:

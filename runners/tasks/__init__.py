@@ -1,3 +1,1 @@
-"""Tasks: what is trained, and how it is measured. Imports data, files, pictures and
-`cnn`; takes values, never a config.
-"""
+"""Tasks: what is trained and how it is measured. Takes values, never a config. Imports data, pictures, files, `cnn`."""

@@ -24,11 +24,20 @@ class Snapshots(Listener):
         self.task = task
         self.directory = directory
 
+    def begin(self, progress: Progress) -> None:
+        """Make up for a picture that is missing because its process was killed between saving and drawing."""
+        drawn = {int(file.stem) for file in self.directory.snapshots()}
+        if progress.epoch and not progress.steps and progress.epoch not in drawn:
+            self._draw(progress.epoch)
+
     def epoch(self, row: Row, progress: Progress) -> str | None:
+        self._draw(progress.epoch)
+        return None
+
+    def _draw(self, epoch: int) -> None:
         picture = self.task.snapshot()
         if picture is not None:
-            self.directory.write_snapshot(progress.epoch, png(picture))
-        return None
+            self.directory.write_snapshot(epoch, png(picture))
 
 
 def write_pictures(task: Task, directory: RunDirectory) -> None:

@@ -133,7 +133,7 @@ def test_a_file_that_cannot_be_written_is_one_line(
 def test_a_picture_that_is_too_large_for_its_format(
     runs: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runners.drawing.Artist.columns", lambda artist, count: count)
+    monkeypatch.setattr("runners.drawing.Sampler.columns", lambda sampler, count: count)
     assert call(runs / "vae", "--samples", 1500, "--out", "x.webp") == 2
     assert capsys.readouterr().err.startswith("error: --out: x.webp: 17998x10 pixels can't be written in this format")
 

@@ -59,6 +59,19 @@ def test_a_resumed_run_has_the_pictures_of_an_uninterrupted_one(
     assert files(tmp_path / "a") == files(whole)
 
 
+def test_a_picture_that_a_killed_process_did_not_draw_is_made_up_for(
+    striped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["run.py"])
+    run = train(VAE, striped, tmp_path / "a", epochs=2)
+    before = files(run)
+    (run / "figures/samples/0002.png").unlink()
+    assert command.main([f"resume={run}", "epochs=3"]) == 0
+    after = files(run)
+    assert {name: after[name] for name in before} == before
+    assert len(after) == 3
+
+
 def test_what_cannot_be_drawn_ends_no_run(
     striped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
