@@ -233,7 +233,7 @@ def test_a_monitor_that_is_no_column_is_refused(name: str, duel: Run, capsys: Ca
 SHAPES: dict[str, Any] = {
     "generator": ((16,), (1, 28, 28)),
     "discriminator": ((1, 28, 28), (1,)),
-    "encoder": ((1, 28, 28), (32,)),
+    "encoder": ((1, 28, 28), (64,)),
     "decoder": ((16,), (1, 28, 28)),
 }
 
