@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cnn import losses
 from runners.cli import evaluate, train
 from runners.files import checkpoint, metrics_csv
 from runners.tasks.gan import GAN
@@ -26,6 +27,7 @@ from tests.runners.outcomes import stop_at_step_of
 from tools.small_runs import outcome
 
 Fork = Callable[..., Forked]
+ADVERSARIAL = (losses.NonSaturating, losses.LeastSquares, losses.Hinge, losses.Wasserstein)
 CONV = "{conv2d:{out_channels:4,kernel_size:4,stride:2,padding:1}}"
 GENERATOR = (
     "generator.layers=[{linear:{out_features:100}},{reshape:{shape:[4,5,5]}},batch_norm,relu,"
@@ -232,3 +234,50 @@ def test_a_sweep_over_losses(run: Run, capsys: pytest.CaptureFixture[str]) -> No
     assert "loss=hinge" in out
     assert "loss=least_squares" in out
     assert np.isfinite(metrics_csv.read(Path("s/0/metrics.csv"))[0]["val/generator_loss"])
+
+
+def doubled(sound: Any) -> Any:
+    return lambda self, *arguments: 2 * sound(self, *arguments)
+
+
+def halved_value(sound: Any) -> Any:
+    """The loss, but half of it: its gradient is then twice too large."""
+
+    def halved(self: Any, *arguments: Any) -> Any:
+        value, cache = sound(self, *arguments)
+        return value / 2, cache
+
+    return halved
+
+
+@pytest.mark.parametrize(
+    ("loss", "method", "broken", "wrong"),
+    [
+        *((loss, "backward", doubled, ["generator", "discriminator"]) for loss in ADVERSARIAL),
+        *((loss, "forward", halved_value, ["discriminator"]) for loss in ADVERSARIAL),
+        *((loss, "of_generator", halved_value, ["generator"]) for loss in ADVERSARIAL),
+        (losses.LipschitzPenalty, "backward", doubled, ["discriminator"]),
+        (losses.NegativeELBO, "backward", doubled, ["encoder"]),
+        (losses.BCEWithLogits, "backward", doubled, ["encoder", "decoder"]),
+    ],
+)
+def test_a_broken_loss_is_caught_at_the_network_that_it_trains(
+    loss: Any,
+    method: str,
+    broken: Any,
+    wrong: list[str],
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(loss, method, broken(getattr(loss, method)))
+    adversarial = "wasserstein" if loss is losses.LipschitzPenalty else loss.kind
+    task = CODED if loss in (losses.NegativeELBO, losses.BCEWithLogits) else [*PAIR, f"loss={adversarial}"]
+    assert run("debug=gradcheck", "kernels=reference", *last_given(task)) == 1
+    verdict = next(line for line in capsys.readouterr().out.splitlines() if "wrong: " in line)
+
+    for name in wrong:
+        assert f"{name}.loss" in verdict
+        assert f"{name}.network and loss" in verdict
+    for name in {"generator", "discriminator", "encoder", "decoder"} - set(wrong):
+        assert f"{name}.loss" not in verdict
