@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from cnn import ops
 from cnn.arguments import UnitInterval
 from cnn.layer import Cache, Layer, Mode, Shape
 from cnn.layers.windowed import check_axes
@@ -44,7 +45,8 @@ class Dropout(Layer):
         return dy if kept is None else self._thin(dy, kept)
 
     def _thin(self, values: Tensor, kept: Tensor) -> Tensor:
-        return values * kept * (1 / (1 - self.p) if self.p < 1 else 0.0)
+        factor = kept * (1 / (1 - self.p) if self.p < 1 else 0.0)  # of whole channels this is a small tensor
+        return torch.mul(values, factor.to(values.dtype), out=ops.empty(tuple(values.shape), like=values))
 
     def _noise_shape(self, x: Tensor) -> Shape:
         return tuple(x.shape)

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from cnn import initializers
+from cnn import initializers, ops
 from cnn.arguments import FiniteFloat, Positive, PositiveFloat
 from cnn.initializers import gain_of
 from cnn.layer import Buffer, Cache, Layer, Mode, Parameter, Shape, ShapeError
@@ -31,10 +31,10 @@ class LeakyReLU(Activation):
         self.negative_slope = negative_slope
 
     def function(self, x: Tensor, /) -> Tensor:
-        return torch.where(x > 0, x, x * self.negative_slope)
+        return ops.leaky_relu(x, float(self.negative_slope))
 
     def gradient(self, dy: Tensor, x: Tensor, /) -> Tensor:
-        return torch.where(x > 0, dy, dy * self.negative_slope)
+        return ops.leaky_relu_backward(dy, x, float(self.negative_slope))
 
 
 class PReLU(Layer):

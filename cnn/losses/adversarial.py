@@ -57,7 +57,7 @@ class NonSaturating(AdversarialLoss):
         self._cross_entropy = BCEWithLogits()
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
-        smoothed = target.to(prediction.dtype) * (1 - self.label_smoothing)
+        smoothed = target.detach().to(prediction.dtype) * (1 - self.label_smoothing)
         return self._cross_entropy.forward(prediction, smoothed.expand(prediction.shape))
 
     def of_generator(self, scores: Tensor) -> tuple[Tensor, Cache]:
@@ -85,11 +85,11 @@ class LeastSquares(AdversarialLoss):
         self.label_smoothing = label_smoothing
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
-        difference = prediction - target.to(prediction.dtype) * (1 - self.label_smoothing)
+        difference = prediction.detach() - target.detach().to(prediction.dtype) * (1 - self.label_smoothing)
         return difference.square().mean(), Cache((difference,))
 
     def of_generator(self, scores: Tensor) -> tuple[Tensor, Cache]:
-        difference = scores - 1
+        difference = scores.detach() - 1
         return difference.square().mean(), Cache((difference,))
 
     def backward(self, cache: Cache) -> Tensor:
@@ -113,13 +113,13 @@ class Hinge(AdversarialLoss):
     learnt = (-1.0, 1e-3)
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
-        sign = target.to(prediction.dtype) * 2 - 1
-        margin = 1 - sign * prediction
+        sign = target.detach().to(prediction.dtype) * 2 - 1
+        margin = 1 - sign * prediction.detach()
         gradient = torch.where(margin > 0, -sign, torch.zeros_like(margin)) / margin.numel()
         return margin.clamp(min=0).mean(), Cache((gradient,))
 
     def of_generator(self, scores: Tensor) -> tuple[Tensor, Cache]:
-        return -scores.mean(), Cache((torch.full_like(scores, -1 / scores.numel()),))
+        return -scores.detach().mean(), Cache((torch.full_like(scores, -1 / scores.numel()),))
 
     def backward(self, cache: Cache) -> Tensor:
         gradient: Tensor
@@ -147,12 +147,12 @@ class Wasserstein(AdversarialLoss):
         self.penalty = penalty
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
-        sign = target.to(prediction.dtype) * 2 - 1
+        sign = target.detach().to(prediction.dtype) * 2 - 1
         gradient = (-sign / prediction.numel()).expand(prediction.shape)
-        return (gradient * prediction).sum(), Cache((gradient,))
+        return (gradient * prediction.detach()).sum(), Cache((gradient,))
 
     def of_generator(self, scores: Tensor) -> tuple[Tensor, Cache]:
-        return -scores.mean(), Cache((torch.full_like(scores, -1 / scores.numel()),))
+        return -scores.detach().mean(), Cache((torch.full_like(scores, -1 / scores.numel()),))
 
     def backward(self, cache: Cache) -> Tensor:
         gradient: Tensor
@@ -181,7 +181,7 @@ class LipschitzPenalty(Loss):
     targets = "values"
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
-        first, second = prediction.flatten(0, -2).sum(0).chunk(2)
+        first, second = prediction.detach().flatten(0, -2).sum(0).chunk(2)
         difference = first - second
         excess = (difference.abs() / target - 1).clamp(min=0)
         gradient = 2 * excess * difference.sign() / (target * len(target))

@@ -30,7 +30,7 @@ class NegativeELBO(Loss):
         self.pixels = BCEWithLogits()
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
-        count = len(target)
+        prediction, count = prediction.detach(), len(target)
         mean, cache = self.pixels.forward(prediction[:count], target)
         h = prediction[count:]
         value = mean * count + self.beta * kl_divergence(h).mean()

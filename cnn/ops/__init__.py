@@ -3,7 +3,7 @@
 The functions of this package are fronts: formula, shapes and checks, once. `backend.py` chooses what computes.
 """
 
-from cnn.ops.activation import relu, relu_backward
+from cnn.ops.activation import leaky_relu, leaky_relu_backward, relu, relu_backward
 from cnn.ops.backend import Backend, KernelSet, kernels, register, register_when_needed, remove, use_kernels
 from cnn.ops.columns import col2im, im2col
 from cnn.ops.compiling import before_compiling
@@ -62,6 +62,8 @@ __all__ = [
     "empty",
     "im2col",
     "kernels",
+    "leaky_relu",
+    "leaky_relu_backward",
     "max_pool",
     "max_pool_backward",
     "mean_of",

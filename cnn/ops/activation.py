@@ -1,4 +1,4 @@
-"""ReLU, the one activation that is used often enough to have its own kernels."""
+"""ReLU and leaky ReLU, the activations that are used often enough to have their own kernels."""
 
 from __future__ import annotations
 
@@ -18,3 +18,14 @@ def relu_backward(dy: Tensor, y: Tensor) -> Tensor:
     """dx = dy where y > 0, else 0. dy, y, dx: the same shape."""
     check_shape(dy, tuple(y.shape), "dy")
     return choose(reference.relu_backward, y)(dy, y)
+
+
+def leaky_relu(x: Tensor, slope: float) -> Tensor:
+    """y = x where x > 0, else slope * x, elementwise. x, y: any shape."""
+    return choose(reference.leaky_relu, x)(x, slope)
+
+
+def leaky_relu_backward(dy: Tensor, x: Tensor, slope: float) -> Tensor:
+    """dx = dy where x > 0, else slope * dy. dy, x, dx: the same shape."""
+    check_shape(dy, tuple(x.shape), "dy")
+    return choose(reference.leaky_relu_backward, x)(dy, x, slope)

@@ -157,3 +157,11 @@ def test_a_moving_average_forgets_the_initial_weights_and_follows_buffers() -> N
     for (name, buffer), (_, current) in zip(average.graph.named_buffers(), network.named_buffers(), strict=True):
         assert torch.equal(buffer.data, current.data), name
         assert buffer.data.data_ptr() != current.data.data_ptr()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_of_autograd_are_taken_as_their_values(kind: str) -> None:
+    loss: Any = LOSSES[kind]()
+    value, cache = loss.of_generator(scores(3).requires_grad_())
+    assert not value.requires_grad
+    assert not loss.backward(cache).requires_grad

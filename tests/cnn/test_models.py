@@ -14,7 +14,10 @@ from tests.cnn.oracle import compare, randomised, sequence
 from tests.cnn.test_trajectory import ROOT, shipped
 
 MODELS = sorted(file.stem for file in Path(ROOT / "configs" / "model").glob("*.yaml"))
-IMAGES = [name for name in MODELS if name != "conv3d"]
+IMAGES = [name for name in MODELS if name not in ("conv3d", "autoencoder", "denoiser")]
+"""Those that classify images."""
+PICTURES = ["autoencoder", "denoiser"]
+"""Those that make images of images."""
 CLIP = (1, 8, 20, 20)
 
 
@@ -32,7 +35,7 @@ def test_gradients_against_autograd(name: str, train: bool, kernel_set: str) -> 
     assert max(errors.values()) <= 1e-9, errors
 
 
-@pytest.mark.parametrize("name", IMAGES)
+@pytest.mark.parametrize("name", [*IMAGES, *PICTURES])
 def test_gradients_in_single_precision(name: str, kernel_set: str) -> None:
     """Looser than for one layer: rounding errors of many layers add up, and ReLUs near 0 fall either way."""
     layers, shape = layers_of(name), (1, 28, 28)
@@ -48,3 +51,8 @@ def test_images_of_both_sizes(name: str, channels: int, size: int) -> None:
     network = build_model(shipped(name), (channels, size, size))
     y, _ = network.forward(torch.zeros(channels, size, size, 2), Mode(train=False, keep_cache=False))
     assert y.shape == (10, 2)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_keep_their_size(name: str) -> None:
+    assert build_model(shipped(name), (1, 28, 28)).output_shape((1, 28, 28)) == (1, 28, 28)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -111,6 +112,12 @@ def test_nan_and_infinity_go_through_as_in_torch(kernel_set: str) -> None:
     torch.relu(leaf).backward(torch.ones_like(x))
     assert leaf.grad is not None
     assert torch.equal(ops.relu_backward(torch.ones_like(x), ops.relu(x)), leaf.grad)
+    leaf.grad = None
+    leaky = torch.nn.functional.leaky_relu(leaf, 0.1)
+    leaky.backward(torch.ones_like(x))
+    assert torch.equal(ops.leaky_relu(x, 0.1).nan_to_num(9.0, 8.0), leaky.detach().nan_to_num(9.0, 8.0))
+    slopes: Any = leaf.grad
+    assert torch.equal(ops.leaky_relu_backward(torch.ones_like(x), x, 0.1), slopes)
     y, _ = ops.batch_norm(x, torch.ones(1), torch.ones(1), running(torch.ones(1)), training=True)
     assert y.isnan().all()
     window = square(2, 1)

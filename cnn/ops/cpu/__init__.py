@@ -17,7 +17,7 @@ def serves(device: str, dtype: torch.dtype) -> bool:
 
 
 FUNCTIONS = (
-    *(activation.relu, activation.relu_backward),
+    *(activation.relu, activation.relu_backward, activation.leaky_relu, activation.leaky_relu_backward),
     *(columns.im2col, columns.col2im),
     *(conv.conv, conv.conv_backward_input, conv.add_conv_backward_weight),
     examples.take_examples,

@@ -1,4 +1,4 @@
-"""ReLU on compiled loops."""
+"""ReLU and leaky ReLU on compiled loops."""
 
 from __future__ import annotations
 
@@ -18,4 +18,16 @@ def relu(x: Tensor) -> Tensor:
 def relu_backward(dy: Tensor, y: Tensor) -> Tensor:
     dx = empty(tuple(y.shape), like=y)
     kernels.relu_backward(flat(dy), flat(y), flat(dx))
+    return dx
+
+
+def leaky_relu(x: Tensor, slope: float) -> Tensor:
+    y = empty(tuple(x.shape), like=x)
+    kernels.scale_where_not_positive(flat(x), flat(x), slope, flat(y))
+    return y
+
+
+def leaky_relu_backward(dy: Tensor, x: Tensor, slope: float) -> Tensor:
+    dx = empty(tuple(x.shape), like=x)
+    kernels.scale_where_not_positive(flat(dy), flat(x), slope, flat(dx))
     return dx

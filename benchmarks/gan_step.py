@@ -1,0 +1,185 @@
+"""A pair of steps of `experiment=dcgan_mnist`, one of each network, next to the same in torch.nn.
+
+    python -m benchmarks.gan_step [--batches 64,128] [--threads 1,2] [--rounds 5] [--seconds 0.4] [--no-compile]
+                                  [--json]
+
+torch runs eager and with torch.compile, each in both memory formats; the ratio is to the fastest of the four in each
+round, above 1 if ours is faster. Images are those that the discriminator sees of the data, and its generator's batch.
+Each number of threads is measured in its own process.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from benchmarks.sides import compile_anew, compile_problem
+from benchmarks.timing import Row, Step, alone, median_ratio, one_and_all, parser, report, take_turns
+from cnn import Mode, build_model, ops
+from cnn.arguments import construct_named
+from cnn.losses import LOSSES
+from cnn.optimizers import OPTIMIZERS
+from cnn.schedules import Constant, RunLength
+from runners.config.saved import composed
+from runners.data.batches import Batch
+from runners.data.dataset import Description
+from runners.tasks.gan import GAN
+from runners.tasks.registry import TASKS
+from runners.tasks.sums import Sums
+from runners.tasks.task import Step as TrainingStep
+
+SHAPE = (1, 28, 28)
+FORMATS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
+COLUMNS = {
+    "batch": ("batch", ""),
+    "threads": ("threads", ""),
+    "ours": ("ours images/s", ",.0f"),
+    **{f"{kind}, {layout}": (f"{kind} {layout}", ",.0f") for kind in ("eager", "compile") for layout in FORMATS},
+    "ratio_to_fastest": ("to the fastest", ".2f"),
+}
+
+
+def data(batch: int) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(*SHAPE, batch, generator=generator) * 2 - 1
+    return Batch(x, torch.randint(0, 10, (batch,), generator=generator))
+
+
+def our_task() -> GAN:
+    """The experiment's task with its networks and optimizers."""
+    config = composed(["experiment=dcgan_mnist"])
+    task = construct_named(TASKS, config["task"], "task")
+    shapes = task.input_shapes(Description(SHAPE, 10))
+    task.build(
+        {name: build_model(config[name], shapes[name]) for name in task.networks},
+        construct_named(LOSSES, config["loss"], "loss"),
+    )
+    optimizer = config["optimizer"]
+    task.train_with({name: (construct_named(OPTIMIZERS, optimizer, ""), Constant()) for name in task.networks})
+    assert isinstance(task, GAN)
+    return task
+
+
+def our_steps(batch: int) -> Step:
+    task, examples = our_task(), data(batch)
+    mode = Mode(train=True, generator=torch.Generator().manual_seed(0))
+
+    def both() -> None:
+        for index in range(task.critic_steps + 1):
+            task.train_step([examples], TrainingStep(index, RunLength(2, 1), mode), Sums())
+
+    return both
+
+
+class Torch:
+    """The experiment's pair in torch.nn; its layers are read from the same config."""
+
+    def __init__(self, batch: int, layout: str, *, compiled: bool) -> None:
+        config, task = composed(["experiment=dcgan_mnist"]), our_task()
+        shapes = task.input_shapes(Description(SHAPE, 10))
+        form: Any = FORMATS[layout]
+        self.latent_size, self.batch = task.latent_size, batch
+        self.x = data(batch).x.movedim(-1, 0).contiguous(memory_format=form)
+        self.form = form
+        self.networks = {name: modules(config[name]["layers"], shapes[name]) for name in task.networks}
+        for network in self.networks.values():
+            network.to(memory_format=form)  # type: ignore[call-overload]
+        lr, betas = config["optimizer"]["lr"], tuple(config["optimizer"]["betas"])
+        self.optimizers = {
+            name: torch.optim.Adam(network.parameters(), lr, betas, fused=True)
+            for name, network in self.networks.items()
+        }
+        self.average = [parameter.detach().clone() for parameter in self.networks["generator"].parameters()]
+        self.losses: dict[str, Callable[..., Tensor]] = {
+            name: compile_anew(loss) if compiled else loss for name, loss in self._losses().items()
+        }
+
+    def _losses(self) -> dict[str, Callable[..., Tensor]]:
+        return {"discriminator": self.of_discriminator, "generator": self.of_generator}
+
+    def of_discriminator(self, x: Tensor, made: Tensor) -> Tensor:
+        criterion, judge = nn.functional.binary_cross_entropy_with_logits, self.networks["discriminator"]
+        real, fake = judge(x), judge(made)
+        return criterion(real, torch.ones_like(real)) + criterion(fake, torch.zeros_like(fake))
+
+    def of_generator(self, z: Tensor) -> Tensor:
+        scores = self.networks["discriminator"](self.networks["generator"](z))
+        return nn.functional.binary_cross_entropy_with_logits(scores, torch.ones_like(scores))
+
+    def both(self) -> None:
+        self.optimizers["discriminator"].zero_grad(set_to_none=True)
+        with torch.no_grad():
+            made = self.networks["generator"](torch.randn(self.batch, self.latent_size))
+        self.losses["discriminator"](self.x, made).backward()
+        self.optimizers["discriminator"].step()
+        self.optimizers["generator"].zero_grad(set_to_none=True)
+        self.networks["discriminator"].requires_grad_(False)
+        self.losses["generator"](torch.randn(self.batch, self.latent_size)).backward()
+        self.networks["discriminator"].requires_grad_(True)
+        self.optimizers["generator"].step()
+        current = [parameter.detach() for parameter in self.networks["generator"].parameters()]
+        torch._foreach_lerp_(self.average, current, 0.01)
+
+
+def modules(entries: Sequence[Any], shape: Sequence[int]) -> nn.Sequential:
+    """torch's modules for a config's layers, of the kinds that these networks have."""
+    made: list[nn.Module] = []
+    kinds: dict[str, Any] = {
+        "conv2d": lambda inputs, out_channels, **more: nn.Conv2d(inputs, out_channels, **more),
+        "conv_transpose2d": lambda inputs, out_channels, **more: nn.ConvTranspose2d(inputs, out_channels, **more),
+        "linear": lambda inputs, out_features, **more: nn.Linear(inputs, out_features, **more),
+        "leaky_relu": lambda inputs, negative_slope: nn.LeakyReLU(negative_slope),
+        "dropout2d": lambda inputs, p: nn.Dropout2d(p),
+        "batch_norm": lambda inputs: nn.BatchNorm2d(inputs),
+        "reshape": lambda inputs, shape: nn.Unflatten(1, shape),
+        "relu": lambda inputs: nn.ReLU(),
+        "tanh": lambda inputs: nn.Tanh(),
+        "flatten": lambda inputs: nn.Flatten(),
+    }
+    for entry in entries:
+        kind, arguments = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
+        made.append(kinds[kind](shape[0], **arguments))
+        with torch.no_grad():
+            shape = made[-1].eval()(torch.zeros(2, *shape)).shape[1:]
+        made[-1].train()
+    return nn.Sequential(*made)
+
+
+def measure(batches: Sequence[int], compiled: bool, threads: int, rounds: int, seconds: float) -> list[Row]:
+    """A row for each batch size, on one number of threads, in this process."""
+    ops.set_threads(threads)
+    rows = []
+    for batch in tqdm(batches, desc=f"threads {threads}", disable=None, leave=False):
+        steps: dict[str, Step] = {"ours": our_steps(batch)}
+        for kind in ("eager", "compile") if compiled else ("eager",):
+            for layout in FORMATS:
+                steps[f"{kind}, {layout}"] = Torch(batch, layout, compiled=kind == "compile").both
+        times = take_turns(steps, rounds, seconds)
+        peers = [taken for side, taken in times.items() if side != "ours"]
+        fastest = [min(taken) for taken in zip(*peers, strict=True)]
+        speeds = {side: batch / statistics.median(taken) for side, taken in times.items()}
+        ratio = median_ratio(fastest, times["ours"])
+        rows.append({"batch": batch, "threads": threads, **speeds, "ratio_to_fastest": ratio})
+    return rows
+
+
+def main() -> None:
+    options = parser(
+        "gan_step", __doc__, batches=[64, 128], threads=one_and_all(), rounds=5, seconds=0.4, compile=True
+    ).parse_args()
+    compiled = options.compile and not alone(compile_problem)
+    rows = [
+        row
+        for threads in options.threads
+        for row in alone(measure, options.batches, compiled, threads, options.rounds, options.seconds)
+    ]
+    report(rows, COLUMNS, options.json)
+
+
+if __name__ == "__main__":
+    main()
