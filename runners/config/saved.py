@@ -7,6 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from cnn.faults import ConfigError, Fault
@@ -72,8 +73,14 @@ def composed(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _compose(arguments: Sequence[str]) -> DictConfig:
-    with initialize_config_dir(str(folders.CONFIGS), version_base="1.3"):
-        return compose("config", [folders.search_path(folders.own()), *arguments])
+    hydra = GlobalHydra.instance()
+    running = hydra.hydra  # of the command itself, which Hydra doesn't let anything compose beside
+    hydra.clear()
+    try:
+        with initialize_config_dir(str(folders.CONFIGS), version_base="1.3"):
+            return compose("config", [folders.search_path(folders.own()), *arguments])
+    finally:
+        hydra.hydra = running
 
 
 def _put(config: dict[str, Any], key: str, value: Any) -> None:

@@ -68,6 +68,8 @@ def _made(raw: Mapping[str, Any], data: Dataset | SavedData, run: Run) -> Path:
         raise ConfigError([Fault("task.judge", f"{problem}: give a run directory, or null to measure nothing")])
     section = {**raw["data"], "num_examples": None}
     recipe = {**composed([f"experiment={RECIPE}", f"model.classes={classes}"]), "data": section}
+    if raw.get("debug") == "fast":
+        recipe["debug"] = "fast"
     counted = {key: value for key, value in recipe.items() if key not in UNCOUNTED}
     counted["data"] = {key: value for key, value in section.items() if key != "path"}
     digest = hashlib.sha256(json.dumps([counted, data.fingerprint], sort_keys=True).encode()).hexdigest()
