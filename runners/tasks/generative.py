@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cnn.text import columns, printable
 from runners.data.batches import Batch
-from runners.data.dataset import Dataset
 from runners.pictures.grid import grid
 from runners.tasks.judge import Judge, blurred
 from runners.tasks.measures import class_shares, frechet_distance, precision_and_recall
 from runners.tasks.noise import fixed_noise
 from runners.tasks.task import Answer, Array, Metric, Task
 from runners.tasks.walks import STEPS, STOPS, WALK_COLUMNS, WALKERS, endless
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 MEASURED = ("val", "test")
 JUDGED = (
@@ -43,8 +39,8 @@ class Generative(Task):
 
     `latent_size`: the values of a latent vector. `judge`: `auto`, the classifier that the experiment `judge` makes of
     the same data, once; a run directory of another one; or null, for no numbers. `eval_every`: the numbers are measured
-    after the first epoch and then in every so many epochs. `samples`: the pictures that are drawn for them, at most as
-    many as there are real ones. The noise is always the same.
+    after the first epoch and then in every so many epochs. There are as many samples as real pictures, up to `samples`,
+    and their noise is always the same.
     """
 
     predicts: Answer = "samples"
@@ -122,9 +118,6 @@ class Generative(Task):
         lines += [f"frechet distance of the test pictures blurred by 1 pixel: {yardstick:.2f}"]
         details = {"judge": self.judge.digest, "frechet_of_blurred": yardstick, "class_shares": named}
         return details, "\n".join([*lines, *columns(rows, "><")])
-
-    def figures(self, dataset: Dataset, outputs: Tensor) -> dict[str, Figure]:
-        return {}
 
     def snapshot(self) -> Array | None:
         """A grid of samples of the same noise each time."""
