@@ -46,7 +46,7 @@ class Dropout(Layer):
 
     def _thin(self, values: Tensor, kept: Tensor) -> Tensor:
         factor = kept * (1 / (1 - self.p) if self.p < 1 else 0.0)  # of whole channels this is a small tensor
-        return torch.mul(values, factor.to(values.dtype), out=ops.empty(tuple(values.shape), like=values))
+        return ops.empty(tuple(values.shape), like=values).copy_(values).mul_(factor)
 
     def _noise_shape(self, x: Tensor) -> Shape:
         return tuple(x.shape)

@@ -126,7 +126,7 @@ def test_help_names_the_choices(run: Run, capsys: pytest.CaptureFixture[str]) ->
         run("epochs=3", "--help")  # flags may stand anywhere
     assert end.value.code == 0
     out = capsys.readouterr().out
-    assert "model: blocks, conv3d, densenet, inception_block, judge, lenet, resnet13," in out
+    assert "model: autoencoder, blocks, conv3d, denoiser, densenet, inception_block, judge," in out
     assert "epochs: 3" in out
 
 
@@ -166,7 +166,7 @@ MODELS = {
     "lists in lists": (b"layers: " + b"[" * 700, "{file}: lists are nested too deeply"),
     "a number": (b"3\n", "{file}: Invalid loaded object type: int"),
     "a list": (b"- relu\n", "model: ['relu'] is not allowed, give keys with values"),
-    "empty": (b"", "model.layers: null is not allowed, give a list of at least one layer"),
+    "empty": (b"", "model.layers: missing, give a list of layers, or choose a network with model=NAME"),
     "unknown key": (b"wdith: 3\nlayers: ['${model.width}']\nwidth: relu\n", "model.wdith: unknown, no layer uses"),
     "lost indentation": (
         b"layers:\n  - conv2d:\n    out_channels: 3\n",
@@ -216,7 +216,7 @@ def test_models_in_a_folder_of_ones_own(run: Run, own: Path, capsys: pytest.Capt
     (own / "model" / "other.yaml").write_text("layers: [\n")  # no fault of a run that doesn't use it
     assert run("model=mine", "--config-dir", str(own), "epochs=1", "run_dir=first") == 0
     assert run("model=mne", "--config-dir", str(own)) == 2
-    assert "model: unknown 'mne', did you mean mine? (known: blocks, " in capsys.readouterr().err
+    assert "model: unknown 'mne', did you mean mine? (known: autoencoder, blocks, " in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("closed")

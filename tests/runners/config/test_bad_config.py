@@ -28,7 +28,7 @@ FAULTS = {
     "debug=fasst": "debug: unknown 'fasst', did you mean fast?",
     "optimizer.name=adamm": "optimizer.name: unknown 'adamm', did you mean adam?",
     "optimizer.name=sgd": "optimizer.name: choose it with optimizer=sgd, which also sets its arguments",
-    "task.name=gan": "task.name: unknown 'gan'",
+    "task.name=gann": "task.name: unknown 'gann', did you mean gan?",
     # whole numbers
     "epochs=0": "epochs: 0 is not allowed, give a whole number >= 1",
     "+epochs=-1": "epochs: -1 is not allowed",

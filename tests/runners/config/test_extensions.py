@@ -98,9 +98,10 @@ def test_the_numbers_of_a_task_are_its_own(run: Run, capsys: pytest.CaptureFixtu
 
 
 def test_the_name_of_an_extension_is_given_as_a_name(run: Run, capsys: Capture) -> None:
-    assert run(TASK[0], "task=brightness") == 2
+    assert run(TASK[0], "task=brightness", "loss=l2", "model.layers=[flatten,{linear:{out_features:1}}]") == 2
     hint = "to choose one that an extension defines, give task.name=brightness"
-    assert capsys.readouterr().err == f"error: task: unknown 'brightness', known: classification; {hint}\n"
+    known = "did you mean regression? (known: classification, gan, regression, vae)"
+    assert capsys.readouterr().err == f"error: task: unknown 'brightness', {known}; {hint}\n"
 
 
 def test_debug_modes_know_a_task_of_ones_own(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
