@@ -135,7 +135,7 @@ def modules(entries: Sequence[Any], shape: Sequence[int]) -> nn.Sequential:
         "linear": lambda inputs, out_features, **more: nn.Linear(inputs, out_features, **more),
         "leaky_relu": lambda inputs, negative_slope: nn.LeakyReLU(negative_slope),
         "dropout2d": lambda inputs, p: nn.Dropout2d(p),
-        "batch_norm": lambda inputs: nn.BatchNorm2d(inputs),
+        "batch_norm": lambda inputs: (nn.BatchNorm1d if len(shape) == 1 else nn.BatchNorm2d)(inputs),
         "reshape": lambda inputs, shape: nn.Unflatten(1, shape),
         "relu": lambda inputs: nn.ReLU(),
         "tanh": lambda inputs: nn.Tanh(),

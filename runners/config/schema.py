@@ -250,7 +250,9 @@ def _mapping(raw: Mapping[str, Any], section: str) -> Mapping[str, Any]:
 def _model(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     model = _mapping(raw, name)
     if "layers" not in model and name in folders.groups():
-        raise ConfigError([Fault(f"{name}.layers", f"missing, give a list of layers, or choose a network with {name}=NAME")])
+        raise ConfigError(
+            [Fault(f"{name}.layers", f"missing, give a list of layers, or choose a network with {name}=NAME")]
+        )
     make_network(model, name)
     return model
 

@@ -32,6 +32,9 @@ RECIPE = "judge"
 UNCOUNTED = ("run_dir", "threads", "device")
 """Keys that don't change what is made."""
 
+NONE_MADE = "no judge can be made of these data"
+INSTEAD = "give a run directory, or null to measure nothing"
+
 Run = Callable[[Mapping[str, Any]], object]
 """Trains what a resolved config describes."""
 
@@ -64,8 +67,7 @@ def _made(raw: Mapping[str, Any], data: Dataset | SavedData, run: Run) -> Path:
     """The checkpoint of the judge of these data, which is made if it isn't there yet."""
     classes = len(data.class_names)
     if classes < 2:
-        problem = f"the data have {classes or 'no'} classes, so there is no judge of them"
-        raise ConfigError([Fault("task.judge", f"{problem}: give a run directory, or null to measure nothing")])
+        raise ConfigError([Fault("task.judge", f"{NONE_MADE}, which have {classes or 'no'} classes: {INSTEAD}")])
     section = {**raw["data"], "num_examples": None}
     recipe = {**composed([f"experiment={RECIPE}", f"model.classes={classes}"]), "data": section}
     if raw.get("debug") == "fast":
@@ -80,7 +82,10 @@ def _made(raw: Mapping[str, Any], data: Dataset | SavedData, run: Run) -> Path:
             shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
             _say(f"making the classifier that judges samples of these data, once: {folder}")
             threads = raw.get("threads") or available_threads()
-            run({**recipe, "run_dir": str(folder), "threads": threads, "device": raw.get("device", "auto")})
+            try:
+                run({**recipe, "run_dir": str(folder), "threads": threads, "device": raw.get("device", "auto")})
+            except ConfigError as error:  # of the recipe, which isn't what was typed
+                raise ConfigError([Fault("task.judge", f"{NONE_MADE}: {error.faults[0]}; {INSTEAD}")]) from None
             accuracy = json.loads((folder / "summary.json").read_text())["test"]["test/accuracy"]
             _say(f"the judge's test accuracy is {accuracy:.2%}")
             ops.use_kernels(raw.get("kernels", "compiled"))  # the recipe has its own

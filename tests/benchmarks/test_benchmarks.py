@@ -26,6 +26,7 @@ COMMANDS = {
     "epoch": [*SMALL, *BRIEF, "--examples", "32", "--epochs", "2", "--parts", "loop"],
     "scaling": ["--batches", "16,32", "--widths", "10", "--sizes", "28", "--threads", "1", "--json", *BRIEF],
     "first_step": ["batch_size=16", "threads=1"],
+    "gan_step": ["--batches", "16", "--threads", "1", "--json", *BRIEF, "--no-compile"],
     "torch_loop": ["--examples", "320", "--epochs", "1", "--threads", "1"],
 }
 SIDES = {"ours", "eager", "ratio_to_eager", "ratio_to_faster"}
@@ -61,6 +62,14 @@ def test_a_case_is_a_row_of_json(module: str, printed: Printed) -> None:
     assert row.keys() == FIELDS[module]
     assert SETTING.items() <= row.items()
     assert all(value > 0 for value in row.values() if not isinstance(value, str))
+
+
+@pytest.mark.long
+def test_a_pair_of_steps_is_measured_beside_both_formats_of_torch(printed: Printed) -> None:
+    (row,) = json.loads(printed("gan_step"))
+    peers = {f"eager, {layout}" for layout in ("contiguous", "channels last")}
+    assert row.keys() == {"batch", "threads", "ours", *peers, "ratio_to_fastest"}
+    assert all(value > 0 for value in row.values())
 
 
 def test_scaling_measures_each_point_and_draws_them(printed: Printed, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from runners.tasks.vae import VAE
 from tests.forks import ROOT, Forked
 from tests.runners.conftest import Run
 from tests.runners.outcomes import stop_at_step_of
-from tools.small_runs import outcome
+from tools.small_runs import outcome, write_dataset
 
 Fork = Callable[..., Forked]
 ADVERSARIAL = (losses.NonSaturating, losses.LeastSquares, losses.Hinge, losses.Wasserstein)
@@ -153,6 +153,13 @@ def test_the_judge_of_the_data_is_made_once_and_found_again(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     pair = last_given([*PAIR, "task.judge=auto", "epochs=1"])
+    assert run("run_dir=a", *pair) == 2
+    few = "batch_size: 128 is more than the 120 training examples, give at most 120"
+    alternative = "give a run directory, or null to measure nothing"
+    expected = f"error: task.judge: no judge can be made of these data: {few}; {alternative}"
+    assert capsys.readouterr().err.splitlines() == [expected]
+    assert not Path("a").exists()
+    pair.append(f"data.path={write_dataset(tmp_path / 'more', count=400)}")
     assert run("run_dir=a", *pair) == 0
     assert "making the classifier that judges samples of these data, once: " in capsys.readouterr().out
     [made] = [path for path in (tmp_path / "cache/cnn-from-scratch/judges").iterdir() if path.is_dir()]
