@@ -172,6 +172,7 @@ class LipschitzPenalty(Loss):
     backward pass; where the two points are close it is the slope in the direction in which the critic of Gulrajani et
     al., proposition 1, has its gradient. Like the penalty of Petzka et al. it leaves slopes below 1 alone.
 
+    Two points at the same place have no slope, and count as 0.
     Shapes: prediction [*S, 2 M], the scores of points a, then those of points b; target [M], the distances.
     Source: Petzka, Fischer & Lukovnikov 2018, "On the regularization of Wasserstein GANs", eq. 8; on pairs: Terjek
     2020, "Adversarial Lipschitz regularization", eq. 5.
@@ -182,9 +183,10 @@ class LipschitzPenalty(Loss):
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
         first, second = prediction.detach().flatten(0, -2).sum(0).chunk(2)
-        difference = first - second
-        excess = (difference.abs() / target - 1).clamp(min=0)
-        gradient = 2 * excess * difference.sign() / (target * len(target))
+        difference, apart = first - second, target > 0
+        distance = torch.where(apart, target, 1.0)
+        excess = torch.where(apart, (difference.abs() / distance - 1).clamp(min=0), 0.0)
+        gradient = 2 * excess * difference.sign() / (distance * len(target))
         return excess.square().mean(), Cache((torch.cat([gradient, -gradient]), prediction.shape))
 
     def backward(self, cache: Cache) -> Tensor:

@@ -29,6 +29,8 @@ samples, and of a conditional generator the share of samples that it recognises 
 
 SAMPLES_COUNTED = 1000
 """The classes of this many samples are counted by an evaluation."""
+MIN_JUDGED = 8
+"""Fewer real pictures have no covariance and no neighbours to speak of."""
 DRAWN_AT_ONCE = 256
 COLUMNS, SIDE = 10, 8
 """Pictures of a conditional generator have a column for each class, up to 10 columns of 10; others are 8 by 8."""
@@ -88,7 +90,7 @@ class Generative(Task):
     def set_metrics(self, outputs: Tensor, epoch: int | None) -> dict[str, float]:
         """The numbers of the judge, in epochs in which they are due."""
         due = epoch is None or epoch == 1 or epoch % self.eval_every == 0
-        if self.judge is None or not due:
+        if self.judge is None or not due or outputs.shape[-1] < MIN_JUDGED:
             return {}
         real, _ = outputs.chunk(2)
         count = min(self.samples, real.shape[-1])

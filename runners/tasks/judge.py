@@ -64,7 +64,8 @@ class Judge:
 
     def features(self, pictures: Tensor) -> Tensor:
         """The features [F, N] of pictures [C, *S, N] with values in [0, 1]."""
-        x = (pictures.to("cpu", torch.float32) - self.mean) / self.std
+        dtype = next(parameter.data.dtype for _, parameter in self.head.named_parameters())
+        x = (pictures.to("cpu", dtype) - self.mean) / self.std
         starts = range(0, x.shape[-1], BATCH)
         parts = [self.body.forward(x[..., n : n + BATCH].contiguous(), EVALUATION)[0] for n in starts]
         return torch.cat(parts, -1)

@@ -79,6 +79,14 @@ def test_the_penalty_is_that_of_slopes_above_one() -> None:
     assert relative_error(loss.backward(cache), expected) <= 1e-7
 
 
+def test_a_pair_at_the_same_place_has_no_slope() -> None:
+    """Its scores may differ all the same, by the noise of dropout."""
+    loss, z = LipschitzPenalty(), torch.tensor([[2.0, 5.0, 1.0, 0.0]], dtype=torch.float64)
+    value, cache = loss.forward(z, torch.tensor([0.0, 1.0], dtype=torch.float64))
+    assert float(value) == (5 - 1) ** 2 / 2
+    assert loss.backward(cache).tolist() == [[0.0, 4.0, -0.0, -4.0]]
+
+
 GENERATOR: list[Entry] = [
     {"linear": {"out_features": 4 * 9, "bias": False}},  # a bias before a normalisation has no gradient
     {"reshape": {"shape": [4, 3, 3]}},

@@ -234,6 +234,14 @@ def test_a_divergence_names_the_network_and_the_layer(
     assert "the output of generator.batch_norm_1 isn't finite in step 4 of epoch 1 (lr/generator" in err
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_judge_of_either_precision_judges_either(dtype: str, run: Run) -> None:
+    assert run("run_dir=judge", "epochs=1", f"dtype={dtype}") == 0
+    for other in ("float32", "float64"):
+        assert run(f"run_dir={other}", f"dtype={other}", *last_given([*PAIR, "task.judge=judge", "epochs=1"])) == 0
+        assert "val/frechet" in metrics_csv.read(Path(other, "metrics.csv"))[0]
+
+
 def test_a_sweep_over_losses(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     pair = [override for override in PAIR if not override.startswith("loss=")]
     assert run("-m", "loss=hinge,least_squares", "sweep_dir=s", "epochs=1", *pair) == 0
