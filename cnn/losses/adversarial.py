@@ -51,6 +51,7 @@ class NonSaturating(AdversarialLoss):
     """
 
     kind = "non_saturating"
+    learnt = (1e-2, 1e-2)
 
     def __init__(self, label_smoothing: UnitInterval = 0.0) -> None:
         self.label_smoothing = label_smoothing

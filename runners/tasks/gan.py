@@ -79,6 +79,8 @@ class GAN(Generative):
 
     def faults(self, graphs: Mapping[str, Graph], loss: Loss | None, data: Description) -> list[Fault]:
         faults = []
+        if self.conditional and data.target_shape is not None and not data.classes:
+            faults.append(Fault("task.conditional", "the data have no classes, give false"))
         wanted = {"generator": data.input_shape, "discriminator": (1,)}
         why = {"generator": "a picture like the data's, with values in [-1, 1]", "discriminator": "one score"}
         for name, graph in graphs.items():
@@ -104,6 +106,10 @@ class GAN(Generative):
         if not hasattr(self, "_average"):
             self._average = MovingAverage(self.graphs["generator"], self.ema)
         return self._average
+
+    @property
+    def uses_classes(self) -> bool:
+        return self.conditional
 
     def variant(self, index: int) -> str:
         """The network that a step updates."""
@@ -150,6 +156,9 @@ class GAN(Generative):
     def _penalised(self, x: Tensor, generated: Tensor, labels: Tensor | None, share: float, mode: Mode) -> Tensor:
         """Add the gradient of the penalty on slopes, between two points that are close to each other and on the way
         from x to `generated`; returns the penalty.
+
+        The discriminator is in evaluation mode: with dropout, or statistics of the batch, a score would also depend on
+        other things than its point.
         """
         weight = self.adversarial.penalty
         start = torch.rand(x.shape[-1], generator=mode.generator, dtype=x.dtype, device=x.device) * (1 - GAP)
@@ -157,7 +166,7 @@ class GAN(Generative):
         pairs = torch.cat([x + start * way, x + (start + GAP) * way], -1)
         distance = way.flatten(0, -2).square().sum(0).sqrt() * GAP
         twice = None if labels is None else torch.cat([labels, labels], -1)
-        scores, cache = self.discriminator.forward(with_labels(pairs, twice), mode)
+        scores, cache = self.discriminator.forward(with_labels(pairs, twice), replace(mode, train=False))
         penalty = LipschitzPenalty()
         loss, loss_cache = penalty.forward(scores, distance)
         self.discriminator.backward(penalty.backward(loss_cache) * (weight * share), cache, need_dx=False)
@@ -200,10 +209,10 @@ class GAN(Generative):
 
     def state(self) -> dict[str, Any]:
         """The average of the generator."""
-        average = self.average
+        average, judged = self.average, super().state()
         if average is None:
-            return {}
-        return {"updates": average.updates, "average": checkpoint.arrays(average.graph.state())}
+            return judged
+        return {**judged, "updates": average.updates, "average": checkpoint.arrays(average.graph.state())}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -102,18 +102,29 @@ class Generative(Task):
             found["agreement"] = float((self.judge.classify(generated) == wanted).double().mean())
         return found
 
+    def state(self) -> dict[str, Any]:
+        """Whose numbers the rows of metrics.csv are."""
+        return {"judge": self.judge.digest if self.judge else ""}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        super().load_state(state)
+        before, now = state["judge"], self.judge.digest if self.judge else ""
+        if before and now and before != now:
+            problem = f"its samples were judged by weights sha256 {str(before)[:12]}, task.judge has {now[:12]} now"
+            raise ValueError(f"{problem}, and their numbers can't be compared")
+
     def facts(self) -> dict[str, str]:
         return {"judge": self.judge.digest} if self.judge else {}
 
     def findings(self, targets: Tensor, class_names: Sequence[str], outputs: Tensor) -> tuple[dict[str, Any], str]:
         """The yardstick of blurred pictures, and how often the judge sees each class in samples."""
-        if self.judge is None:
+        if self.judge is None or outputs.shape[-1] < MIN_JUDGED:
             return {}, ""
         real, soft = outputs.chunk(2)
         yardstick = frechet_distance(real, soft)
         count = min(SAMPLES_COUNTED, self.samples)
-        seen = class_shares(self.judge.classify(self.judge.features(self.sample(count))), self.judge.classes)
-        named = {name: float(share) for name, share in zip(class_names, seen, strict=False)}
+        seen = class_shares(self.judge.classify(self.judge.features(self.sample(count))), len(self.judge.class_names))
+        named = {name: float(share) for name, share in zip(self.judge.class_names, seen, strict=True)}
         rows = [("class", f"share of {count:,} samples")]
         rows += [(printable(name), f"{share:.2%}") for name, share in named.items()]
         lines = [f"judged by a classifier with weights sha256 {self.judge.digest[:12]}"]

@@ -30,7 +30,7 @@ class Judge:
     body: Sequential
     head: Sequential
     input_shape: tuple[int, ...]
-    classes: int
+    class_names: list[str]
     mean: float
     std: float
     digest: str
@@ -56,7 +56,7 @@ class Judge:
             fuse(Sequential({name: layers[name] for name in names[:cut]})),
             Sequential({name: layers[name] for name in names[cut:]}),
             tuple(content.data.input_shape),
-            len(content.data.class_names),
+            content.data.class_names,
             content.data.mean,
             content.data.std,
             digest.hexdigest(),

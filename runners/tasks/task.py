@@ -194,13 +194,18 @@ class Task:
     def set_metrics(self, outputs: Tensor, epoch: int | None) -> dict[str, float]:
         """Metrics of all examples that aren't means over examples. An optional one may be missing after an epoch.
 
-        `epoch`: the epoch that ends with this validation; None in a test.
+        `epoch`: the epoch that ends with this validation; None in a test and in the last epoch.
         """
         return {}
 
     def predict(self, x: Tensor) -> Tensor:
         """The task's prediction for inputs [C, *S, N]."""
         raise NotImplementedError
+
+    @property
+    def uses_classes(self) -> bool:
+        """Whether targets are classes, and have to be numbered as the run's."""
+        return self.predicts == "classes"
 
     def facts(self) -> dict[str, str]:
         """What a run's metrics depend on besides its config and data, by name, for its summary."""

@@ -61,7 +61,6 @@ def evaluate(run: str, overrides: Sequence[str] = (), which: str = "best") -> Ev
     """
     content = checkpoint.load_run(run, which)
     task = saved_task(content)
-    judging.equip(task, content.config, content.data, train)
     section = _data_section(content.config.get("data") or {}, overrides)
     if section.get("name") == Folder.kind:
         section |= _folder_arguments(section, content, [override.partition("=")[0] for override in overrides])
@@ -72,8 +71,9 @@ def evaluate(run: str, overrides: Sequence[str] = (), which: str = "best") -> Ev
     if shape != content.data.input_shape:
         raise DataError(f"the test images are {shape}, but the network takes {content.data.input_shape}")
     targets = test.targets
-    if task.predicts == "classes":
+    if task.uses_classes:
         targets = _as_the_network_counts(targets, source.class_names, names)
+    judging.equip(task, content.config, content.data, train)
     flat = next(iter(task.graphs.values())).flat.data
     batches = Batches(
         Examples(test.images, targets),

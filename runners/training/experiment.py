@@ -124,7 +124,7 @@ def _test(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) -
     task.load_state(best.task_state)
     batches = setup.batches(config, dataset, "test")
     outputs, sums = evaluate(task, batches, watch.check)
-    test = metrics_of(task, "test", outputs, sums, int(progress.best["epoch"]), batches)
+    test = metrics_of(task, "test", (outputs, sums), int(progress.best["epoch"]), batches)
     summary = _summary(experiment, test)
     directory.write_json("summary.json", summary)
     directory.status("done")

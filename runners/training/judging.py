@@ -6,8 +6,9 @@ import hashlib
 import json
 import logging
 import shutil
+import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from filelock import FileLock
 from cnn import ops
 from cnn.faults import ConfigError, Fault
 from cnn.ops.threads import available_threads
+from cnn.text import first_of, short
 from runners.config.saved import composed
 from runners.data import Dataset
 from runners.data.download import cache_folder
-from runners.errors import CheckpointError
+from runners.errors import CheckpointError, RunDirectoryError
 from runners.files import checkpoint
 from runners.files.content import SavedData
+from runners.signals import Interrupted
 from runners.tasks.generative import Generative
 from runners.tasks.judge import Judge
 from runners.tasks.task import Task
@@ -52,6 +55,9 @@ def equip(task: Task, raw: Mapping[str, Any], data: Dataset | SavedData, run: Ru
     if judge.input_shape != tuple(data.input_shape):
         problem = f"{file} judges pictures {list(judge.input_shape)}, but the data's are {list(data.input_shape)}"
         raise ConfigError([Fault("task.judge", problem)])
+    if task.uses_classes and judge.class_names != data.class_names:
+        known, wanted = (first_of([short(name) for name in names]) for names in (judge.class_names, data.class_names))
+        raise ConfigError([Fault("task.judge", f"{file} knows the classes {known}, the data have {wanted}")])
     task.judge = judge
     log.info("samples are judged by %s, weights sha256 %s", file, judge.digest)
 
@@ -76,14 +82,21 @@ def _made(raw: Mapping[str, Any], data: Dataset | SavedData, run: Run) -> Path:
     counted["data"] = {key: value for key, value in section.items() if key != "path"}
     digest = hashlib.sha256(json.dumps([counted, data.fingerprint], sort_keys=True).encode()).hexdigest()
     folder = cache_folder("judges") / f"{section['name']}-{digest[:12]}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunDirectoryError(f"{folder.parent}: can't be made for the judge: {error.strerror}") from None
     with FileLock(folder.with_suffix(".lock")):
         if not (folder / "summary.json").exists():
             shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
             _say(f"making the classifier that judges samples of these data, once: {folder}")
-            threads = raw.get("threads") or available_threads()
+            threads = min(raw.get("threads") or available_threads(), available_threads())
             try:
-                run({**recipe, "run_dir": str(folder), "threads": threads, "device": raw.get("device", "auto")})
+                with redirect_stdout(sys.stderr):  # stdout is for what was asked for
+                    run({**recipe, "run_dir": str(folder), "threads": threads, "device": raw.get("device", "auto")})
+            except Interrupted as signal:
+                signal.resume = None  # the next start makes the judge again
+                raise
             except ConfigError as error:  # of the recipe, which isn't what was typed
                 raise ConfigError([Fault("task.judge", f"{NONE_MADE}: {error.faults[0]}; {INSTEAD}")]) from None
             accuracy = json.loads((folder / "summary.json").read_text())["test"]["test/accuracy"]
@@ -96,4 +109,4 @@ def _made(raw: Mapping[str, Any], data: Dataset | SavedData, run: Run) -> Path:
 def _say(text: str) -> None:
     log.info(text)
     with suppress(OSError):  # a closed output doesn't stop a run
-        print(text, flush=True)
+        print(text, file=sys.stderr, flush=True)

@@ -90,7 +90,9 @@ class Loop:
         start = time.perf_counter() - progress.seconds
         row = self._train()
         outputs, sums = evaluate(task, self.val_batches, self._save_and_stop_on_signal)
-        row |= metrics_of(task, "val", outputs, sums.reduce(self.world.reduce), progress.epoch + 1, self.val_batches)
+        number, found = progress.epoch + 1, (outputs, sums.reduce(self.world.reduce))
+        last = number == self.plan.length.epochs
+        row |= metrics_of(task, "val", found, number, self.val_batches, measure_all=last)
         for trained in task.trained.values():
             column = trained.schedule.monitor
             if column in row:  # an optional metric may be missing in an epoch
@@ -151,13 +153,19 @@ class Loop:
             raise Interrupted(signal)
 
 
-def metrics_of(task: Task, split: str, outputs: Tensor, sums: Sums, epoch: int, batches: Batches) -> Row:
-    """The columns of a split after an epoch, from what `evaluate` gives for its batches. Raises Diverged."""
+def metrics_of(
+    task: Task, split: str, found: tuple[Tensor, Sums], epoch: int, batches: Batches, *, measure_all: bool = True
+) -> Row:
+    """The columns of a split after an epoch, from what `evaluate` found in its batches. Raises Diverged.
+
+    `measure_all`: whether to measure what isn't due in every epoch, too.
+    """
+    outputs, sums = found
     when = {"val": f"in the validation after epoch {epoch}", "test": f"in the test, with the weights of epoch {epoch}"}
     means = sums.means(split)
     if not all(map(math.isfinite, means.values())):
         raise Diverged.at(fault_in_evaluation(task, batches.in_order()), when[split])
-    measured = task.set_metrics(outputs, epoch if split == "val" else None)
+    measured = task.set_metrics(outputs, None if measure_all else epoch)
     of_set = {f"{split}/{name}": value for name, value in measured.items()}
     for name, value in of_set.items():
         if not math.isfinite(value):

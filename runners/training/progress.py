@@ -80,5 +80,8 @@ class Progress:
         self.steps, self.examples, self.sums, self.seconds = 0, 0, Sums(), 0.0
 
     def is_out_of_patience(self, patience: int | None) -> bool:
-        """Whether this many epochs have passed without a better monitored value."""
-        return patience is not None and bool(self.rows) and self.epoch - self.best["epoch"] >= patience
+        """Whether this many epochs have passed without a better monitored value, of those that have one."""
+        if patience is None or not self.rows:
+            return False
+        best = self.best["epoch"]
+        return sum(row["epoch"] > best and self.monitor in row for row in self.rows) >= patience

@@ -61,7 +61,9 @@ class Twin:
                     1 - GAP
                 )
                 a, b = (real + at * (made - real) for at in (start, start + GAP))
+                self.networks["discriminator"].eval()
                 both = self.score(torch.cat([a, b]), None if labels is None else torch.cat([labels, labels]))
+                self.networks["discriminator"].train()
                 za, zb = both[:, 0].chunk(2)
                 slope = (za - zb).abs() / (a - b).flatten(1).norm(dim=1)
                 loss = loss + 10 * functional.relu(slope - 1).square().mean()
