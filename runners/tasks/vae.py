@@ -1,4 +1,4 @@
-"""A variational autoencoder: what it learns are a compressed form of pictures, and a distribution to draw them from."""
+"""A variational autoencoder: it learns a compressed form of pictures, and a distribution to draw them from."""
 
 from __future__ import annotations
 
