@@ -184,9 +184,9 @@ class LipschitzPenalty(Loss):
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
         first, second = prediction.detach().flatten(0, -2).sum(0).chunk(2)
-        difference, apart = first - second, target > 0
-        distance = torch.where(apart, target, 1.0)
-        excess = torch.where(apart, (difference.abs() / distance - 1).clamp(min=0), 0.0)
+        difference, together = first - second, target <= 0
+        distance = target.masked_fill(together, 1.0)
+        excess = (difference.abs() / distance - 1).clamp(min=0).masked_fill(together, 0.0)
         gradient = 2 * excess * difference.sign() / (distance * len(target))
         return excess.square().mean(), Cache((torch.cat([gradient, -gradient]), prediction.shape))
 

@@ -151,7 +151,9 @@ def test_a_network_that_is_not_chosen(duel: Run, capsys: Capture) -> None:
     assert duel(*DUEL, *NETWORKS[2:]) == 2
     assert faults(capsys) == ["generator: null is not allowed, choose one with generator=NAME"]
     assert duel(*DUEL, *NETWORKS[1:]) == 2
-    assert faults(capsys) == ["generator.layers: missing, choose a network with generator=NAME"]
+    assert faults(capsys) == [
+        "generator.layers: missing, give a list of layers, or choose a network with generator=NAME"
+    ]
 
 
 @pytest.mark.usefixtures("closed")
