@@ -19,6 +19,7 @@ __all__ = [
     "NegativeELBO",
     "NonSaturating",
     "Wasserstein",
+    "kinds_taking",
     "kl_divergence",
     "minus_log_sigmoid",
 ]
@@ -30,3 +31,8 @@ LOSSES: dict[str, type[Loss]] = {
         *(NonSaturating, LeastSquares, Hinge, Wasserstein),
     )
 }
+
+
+def kinds_taking(*targets: str) -> str:
+    """The names of the losses that take one of these targets, for a message."""
+    return ", ".join(kind for kind, loss in LOSSES.items() if loss.targets in targets)

@@ -99,7 +99,22 @@ class LeastSquares(AdversarialLoss):
         return gradient
 
 
-class Hinge(AdversarialLoss):
+class ScoreRaising(AdversarialLoss):
+    """The base of losses whose generator raises its scores: L = -mean of z, dz = -1 / M for M scores.
+
+    A cache holds the gradient itself.
+    """
+
+    def of_generator(self, scores: Tensor) -> tuple[Tensor, Cache]:
+        return -scores.detach().mean(), Cache((torch.full_like(scores, -1 / scores.numel()),))
+
+    def backward(self, cache: Cache) -> Tensor:
+        gradient: Tensor
+        (gradient,) = cache.take()
+        return gradient
+
+
+class Hinge(ScoreRaising):
     """Scores of data are pushed above 1, those of generated examples below -1; the generator raises its own.
 
     With t = 1 for data and -1 for generated examples:
@@ -119,16 +134,8 @@ class Hinge(AdversarialLoss):
         gradient = torch.where(margin > 0, -sign, torch.zeros_like(margin)) / margin.numel()
         return margin.clamp(min=0).mean(), Cache((gradient,))
 
-    def of_generator(self, scores: Tensor) -> tuple[Tensor, Cache]:
-        return -scores.detach().mean(), Cache((torch.full_like(scores, -1 / scores.numel()),))
 
-    def backward(self, cache: Cache) -> Tensor:
-        gradient: Tensor
-        (gradient,) = cache.take()
-        return gradient
-
-
-class Wasserstein(AdversarialLoss):
+class Wasserstein(ScoreRaising):
     """The difference of mean scores, of a critic whose slope is kept to at most 1 by a penalty.
 
     With t = 1 for data and -1 for generated examples:
@@ -151,14 +158,6 @@ class Wasserstein(AdversarialLoss):
         sign = target.detach().to(prediction.dtype) * 2 - 1
         gradient = (-sign / prediction.numel()).expand(prediction.shape)
         return (gradient * prediction.detach()).sum(), Cache((gradient,))
-
-    def of_generator(self, scores: Tensor) -> tuple[Tensor, Cache]:
-        return -scores.detach().mean(), Cache((torch.full_like(scores, -1 / scores.numel()),))
-
-    def backward(self, cache: Cache) -> Tensor:
-        gradient: Tensor
-        (gradient,) = cache.take()
-        return gradient
 
 
 class LipschitzPenalty(Loss):

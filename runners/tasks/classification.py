@@ -14,7 +14,7 @@ from cnn.graphs.fusion import fuse
 from cnn.graphs.sequential import origins
 from cnn.layers.activation import Softmax
 from cnn.layers.conv import Conv
-from cnn.losses import LOSSES, Loss, minus_log_sigmoid
+from cnn.losses import Loss, kinds_taking, minus_log_sigmoid
 from cnn.text import columns, printable
 from runners.data.batches import Batch
 from runners.data.dataset import Dataset, Description
@@ -45,8 +45,7 @@ class Classification(Task):
     def faults(self, graphs: Mapping[str, Graph], loss: Loss | None, data: Description) -> list[Fault]:
         faults: list[Fault] = []
         if loss and loss.targets == "real":
-            known = ", ".join(kind for kind, other in LOSSES.items() if other.targets != "real")
-            return [Fault("loss.name", f"{loss.kind} judges a generator, give {known}")]
+            return [Fault("loss.name", f"{loss.kind} judges a generator, give {kinds_taking('classes', 'values')}")]
         if loss and data.classes:
             try:
                 loss.check_classes(data.classes)

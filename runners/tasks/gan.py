@@ -16,12 +16,12 @@ from cnn.averaging import MovingAverage
 from cnn.faults import Fault
 from cnn.graphs.adversarial import Judged, with_labels
 from cnn.graphs.fusion import fuse
-from cnn.losses import LOSSES, AdversarialLoss, LipschitzPenalty, Loss
+from cnn.losses import AdversarialLoss, LipschitzPenalty, Loss, kinds_taking
 from runners.data.batches import Batch
 from runners.data.dataset import Description
 from runners.files import checkpoint
 from runners.tasks.classification import one_hot
-from runners.tasks.generative import JUDGED, Generative
+from runners.tasks.generative import JUDGED, Generative, output_faults
 from runners.tasks.sums import Sums
 from runners.tasks.task import EVALUATION, Metric, Step, shares
 
@@ -81,17 +81,13 @@ class GAN(Generative):
         faults = []
         if self.conditional and data.target_shape is not None and not data.classes:
             faults.append(Fault("task.conditional", "the data have no classes, give false"))
-        wanted = {"generator": data.input_shape, "discriminator": (1,)}
-        why = {"generator": "a picture like the data's, with values in [-1, 1]", "discriminator": "one score"}
-        for name, graph in graphs.items():
-            given, needed = graph.output_shape(graph.input_shape), wanted[name]
-            if needed is not None and given != needed:
-                last = list(graph.layers)[-1]
-                problem = f"the last, {last}, gives {list(given)}, but {list(needed)} is needed: {why[name]}"
-                faults.append(Fault(f"{name}.layers", problem))
+        faults += output_faults(
+            graphs,
+            generator=(data.input_shape, "a picture like the data's, with values in [-1, 1]"),
+            discriminator=((1,), "one score"),
+        )
         if loss and not isinstance(loss, AdversarialLoss):
-            known = [kind for kind, other in LOSSES.items() if issubclass(other, AdversarialLoss)]
-            faults.append(Fault("loss.name", f"{loss.kind} doesn't judge a generator, give {', '.join(known)}"))
+            faults.append(Fault("loss.name", f"{loss.kind} doesn't judge a generator, give {kinds_taking('real')}"))
         return faults
 
     def build(self, graphs: Mapping[str, Sequential], loss: Loss) -> None:
@@ -181,7 +177,7 @@ class GAN(Generative):
         of_fake, _ = self.loss.forward(fake, torch.zeros_like(fake))
         sums.add("discriminator_loss", (of_real + of_fake) * len(batch), len(batch))
         sums.add("generator_loss", self.adversarial.of_generator(fake)[0] * len(batch), len(batch))
-        return self.judged_features(self.pixels(batch))
+        return self.judged_features(_in_unit_range(batch.x))
 
     def predict(self, x: Tensor) -> Tensor:
         """The pictures of noise x [L, N]; of a conditional generator one of each class in turn."""
@@ -192,7 +188,7 @@ class GAN(Generative):
         generator = self.generator if average is None else fuse(average.graph)
         labels = None if classes is None else self._labels(classes.to(z.device))
         made, _ = generator.forward(self._joined(z, labels), EVALUATION)
-        return (made + 1) / 2
+        return _in_unit_range(made)
 
     def loss_check(self, name: str, data: Description, count: int) -> tuple[Graph, Loss, Tensor]:
         like = self.graphs[name].flat.data
@@ -244,6 +240,11 @@ class GAN(Generative):
 
     def _joined(self, z: Tensor, labels: Tensor | None) -> Tensor:
         return z if labels is None else torch.cat([z, labels])
+
+
+def _in_unit_range(x: Tensor) -> Tensor:
+    """Pixels from [-1, 1] in [0, 1]."""
+    return (x + 1) / 2
 
 
 class _OfGenerator(Loss):

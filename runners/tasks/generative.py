@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cnn import Graph
+from cnn.faults import Fault
 from cnn.text import columns, printable
-from runners.data.batches import Batch
 from runners.pictures.grid import grid
 from runners.tasks.judge import Judge, blurred
 from runners.tasks.measures import class_shares, frechet_distance, precision_and_recall
@@ -154,8 +155,14 @@ class Generative(Task):
         drawn = self.draw(z, classes)
         return grid(drawn.cpu().numpy(), columns) if drawn.dim() == 4 and len(drawn) in (1, 3) else None
 
-    def pixels(self, batch: Batch) -> Tensor:
-        """The inputs of a batch with values in [0, 1]."""
-        assert self.mean_and_std is not None
-        mean, std = self.mean_and_std
-        return batch.x if (mean, std) == (0.0, 1.0) else batch.x * std + mean
+
+def output_faults(graphs: Mapping[str, Graph], **wanted: tuple[tuple[int, ...] | None, str]) -> list[Fault]:
+    """A fault for each network whose output isn't of the shape that is wanted, if that is known, with what it is."""
+    faults = []
+    for name, graph in graphs.items():
+        given, (needed, what) = graph.output_shape(graph.input_shape), wanted[name]
+        if needed is not None and given != needed:
+            last = list(graph.layers)[-1]
+            problem = f"the last, {last}, gives {list(given)}, but {list(needed)} is needed: {what}"
+            faults.append(Fault(f"{name}.layers", problem))
+    return faults

@@ -13,7 +13,7 @@ from cnn.arguments import NonNegativeFloat
 from cnn.faults import ConfigError, Fault
 from cnn.graphs.fusion import fuse
 from cnn.layers.activation import logistic
-from cnn.losses import LOSSES, Loss
+from cnn.losses import Loss, kinds_taking
 from runners.data.batches import Batch
 from runners.data.dataset import Dataset, Description
 from runners.tasks.measures import SSIM_WINDOW, psnr, ssim
@@ -32,7 +32,7 @@ class Regression(Task):
 
     `target`: `input`, the picture itself, as for an autoencoder; or `data`, what the data come with: numbers, vectors
     or arrays of any shape. Classes are taken as numbers. `noise`: the standard deviation of Gaussian noise that is
-    added to the network's input in training, drawn anew in each step, and in evaluation, where each example has its
+    added to the network's input in training, new in each step, and in evaluation, where each example has its
     own, which never changes; the targets have none. Pixels are in [0, 1].
 
     Pictures are measured by PSNR and SSIM; with noise, `psnr_gain` is how much PSNR is higher than the noisy input's.
@@ -53,17 +53,13 @@ class Regression(Task):
         self.predicts = "pictures" if target == "input" else "values"
         self.noise = noise
 
-    @property
-    def gives_pictures(self) -> bool:
-        return self.target == "input"
-
     def faults(self, graphs: Mapping[str, Graph], loss: Loss | None, data: Description) -> list[Fault]:
         faults: list[Fault] = []
         wanted = data.input_shape if self.target == "input" else data.target_shape
         network = graphs.get("model")
         given = network.output_shape(network.input_shape) if network else None
         if loss and loss.targets != "values":
-            faults.append(Fault("loss.name", f"{loss.kind} doesn't compare values, give {', '.join(comparing())}"))
+            faults.append(Fault("loss.name", f"{loss.kind} doesn't compare values, give {kinds_taking('values')}"))
         elif loss and given:
             try:
                 loss.check_classes(given[0])
@@ -108,7 +104,7 @@ class Regression(Task):
         target = self._target(batch, y)
         values = self._values(y)
         self._add(sums, self.loss.forward(y, target)[0], values, target)
-        if self.gives_pictures:
+        if self.predicts == "pictures":
             count, found = len(batch), psnr(values, target)
             sums.add("psnr", found.sum(), count)
             if self.noise:
@@ -124,7 +120,7 @@ class Regression(Task):
 
     def figures(self, dataset: Dataset, outputs: Tensor) -> dict[str, Figure]:
         """Inputs above the network's outputs for the first test examples, if these are pictures."""
-        if not self.gives_pictures or len(dataset.input_shape) != 3:
+        if self.predicts != "pictures" or len(dataset.input_shape) != 3:
             return {}
         from runners.tasks import figures  # importing matplotlib takes half a second
 
@@ -157,8 +153,3 @@ class Regression(Task):
         count = values.shape[-1]
         sums.add("loss", loss * count, count)
         sums.add("absolute_error", (values - target).abs().mean() * count, count)
-
-
-def comparing() -> list[str]:
-    """The losses that compare values with values."""
-    return [name for name, loss in LOSSES.items() if loss.targets == "values"]

@@ -17,7 +17,7 @@ from cnn.layers.activation import logistic
 from cnn.losses import Loss, NegativeELBO, kl_divergence
 from runners.data.batches import Batch
 from runners.data.dataset import Description
-from runners.tasks.generative import JUDGED, Generative
+from runners.tasks.generative import JUDGED, Generative, output_faults
 from runners.tasks.noise import fixed_noise
 from runners.tasks.sums import Sums
 from runners.tasks.task import EVALUATION, Metric, Step, shares, update
@@ -31,7 +31,7 @@ class VAE(Generative):
     """Training steps and evaluation of an encoder and a decoder.
 
     The decoder gives the logit of each pixel, a Bernoulli variable. `binarize`: pictures are drawn as such variables,
-    anew in each training step, and once for all evaluations; otherwise their grey values are the targets. `beta`: the
+    again in each training step, and once for all evaluations; otherwise their grey values are the targets. `beta`: the
     weight of the KL term, reached after `beta_warmup_steps` steps. `elbo` is the evidence lower bound with beta = 1, in
     nats per example, with one sample of each latent vector; `reconstruction` and `kl` are its parts.
     """
@@ -70,18 +70,12 @@ class VAE(Generative):
         return {**known, "decoder": (self.latent_size,)}
 
     def faults(self, graphs: Mapping[str, Graph], loss: Loss | None, data: Description) -> list[Fault]:
-        wanted = {"encoder": (2 * self.latent_size,), "decoder": data.input_shape}
-        why = {
-            "encoder": f"a mean and a variance for each of {self.latent_size} latent values",
-            "decoder": "a logit for each pixel",
-        }
-        faults = []
-        for name, graph in graphs.items():
-            given, needed = graph.output_shape(graph.input_shape), wanted[name]
-            if needed is not None and given != needed:
-                last = list(graph.layers)[-1]
-                problem = f"the last, {last}, gives {list(given)}, but {list(needed)} is needed: {why[name]}"
-                faults.append(Fault(f"{name}.layers", problem))
+        statistics = f"a mean and a variance for each of {self.latent_size} latent values"
+        faults = output_faults(
+            graphs,
+            encoder=((2 * self.latent_size,), statistics),
+            decoder=(data.input_shape, "a logit for each pixel"),
+        )
         if loss and loss.kind != "bce_with_logits":
             faults.append(Fault("loss.name", f"{loss.kind} is not the loss of Bernoulli pixels, give bce_with_logits"))
         return faults
