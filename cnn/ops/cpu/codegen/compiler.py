@@ -1,6 +1,6 @@
 """Kernels are compiled by numba at first use, and cached on disk.
 
-Each iteration of a `prange` writes to its own places, so results don't depend on the number of threads. No fastmath:
+Each index of a `parallel_for` writes to its own places, so results don't depend on the number of threads. No fastmath:
 with it, freshly compiled code and the same code from the cache differed in the last bit, so that a program's second
 start didn't repeat its first. Without it, NaN and infinity propagate as in torch.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+from collections.abc import Iterator
 from contextlib import suppress
 from types import ModuleType
 from typing import Any
@@ -38,6 +39,16 @@ def _fingerprint(module: ModuleType) -> str:
     return hashlib.sha256("\n".join([inspect.getsource(module), *others]).encode()).hexdigest()
 
 
+def _constants(function: Any) -> Iterator[int]:
+    """The numbers that a kernel and the helpers made with it are compiled for."""
+    for cell in function.__closure__ or ():
+        value = cell.cell_contents
+        if isinstance(value, int):
+            yield value
+        else:
+            yield from _constants(value.py_func)
+
+
 class _Cache(FunctionCache):
     """Recompiles kernels when any of their sources has changed: numba only looks at a kernel's own file."""
 
@@ -45,13 +56,11 @@ class _Cache(FunctionCache):
         super().__init__(function)  # type: ignore[no-untyped-call]
         self._module = inspect.getmodule(function)
 
-    def _index_key(self, *args: Any) -> Any:
+    def _index_key(self, signature: Any, codegen: Any) -> Any:
         assert self._module
-        machine = (
-            REGISTERS,
-            VECTOR_BYTES,
-        )  # numba's key includes the processor, unless it is set to a generic one
-        return super()._index_key(*args), machine, _fingerprint(self._module)  # type: ignore[no-untyped-call]
+        # numba's key includes the processor, unless it is set to a generic one
+        machine = REGISTERS, VECTOR_BYTES
+        return signature, codegen.magic_tuple(), machine, (*_constants(self._py_func),), _fingerprint(self._module)
 
     def load_overload(self, *args: Any) -> Any:
         """The cached code, or None, also if the files are truncated or damaged."""
@@ -64,14 +73,15 @@ class _Cache(FunctionCache):
 
 def kernel(function: Any) -> Any:
     """A compiled function that is called from Python and may use several threads."""
-    compiled: Any = numba.njit(nogil=True, parallel=True, error_model="numpy")(function)
+    compiled: Any = numba.njit(**_OPTIONS)(function)
     with suppress(RuntimeError):  # no writable folder: every process compiles for itself
         compiled._cache = _Cache(function)
     return compiled
 
 
-helper: Any = numba.njit(nogil=True, error_model="numpy")
-"""A compiled function that is called by kernels, into which it is inlined."""
+_OPTIONS: Any = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+helper: Any = numba.njit(**_OPTIONS | {"no_cpython_wrapper": True})
+"""A compiled function that only kernels call, and into which it is inlined: it gets no machine code of its own."""
 
 
 class _Compiling(event.Listener):

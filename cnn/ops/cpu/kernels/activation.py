@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from numba import prange
-
-from cnn.ops.cpu.codegen.compiler import kernel
+from cnn.ops.cpu.codegen.compiler import helper, kernel
+from cnn.ops.cpu.codegen.parallel import parallel_for
 
 
 @kernel
 def relu(x, y):  # x, y [L]
-    zero = x.dtype.type(0)
-    for i in prange(x.size):
+    parallel_for(x.size, relu_part, (x, y))
+
+
+@helper
+def relu_part(start, stop, x, y):
+    x, y, zero = x[start:stop], y[start:stop], x.dtype.type(0)
+    for i in range(x.size):
         y[i] = zero if x[i] < zero else x[i]
 
 
 @kernel
 def relu_backward(dy, y, dx):  # dy, y, dx [L]
-    zero = dy.dtype.type(0)
-    for i in prange(dy.size):
+    parallel_for(dy.size, relu_backward_part, (dy, y, dx))
+
+
+@helper
+def relu_backward_part(start, stop, dy, y, dx):
+    dy, y, dx, zero = dy[start:stop], y[start:stop], dx[start:stop], dy.dtype.type(0)
+    for i in range(dy.size):
         dx[i] = zero if y[i] <= zero else dy[i]
 
 
 @kernel
 def scale_where_not_positive(values, x, slope, scaled):  # values, x, scaled [L]
-    zero, factor = x.dtype.type(0), x.dtype.type(slope)
-    for i in prange(x.size):
-        scaled[i] = values[i] if x[i] > zero else values[i] * factor
+    parallel_for(x.size, scale_part, (values, x, x.dtype.type(slope), scaled))
+
+
+@helper
+def scale_part(start, stop, values, x, slope, scaled):
+    values, x, scaled, zero = values[start:stop], x[start:stop], scaled[start:stop], x.dtype.type(0)
+    for i in range(x.size):
+        scaled[i] = values[i] if x[i] > zero else values[i] * slope

@@ -9,11 +9,12 @@ import functools
 from typing import Any
 
 import numpy as np
-from numba import prange
 
 from cnn.ops.cpu.codegen.compiler import helper, kernel
+from cnn.ops.cpu.codegen.parallel import parallel_for
 from cnn.ops.cpu.codegen.vectors import add_products, add_scaled, add_totals, repeated, store, width, zeros
 from cnn.ops.cpu.kernels.sums import total
+from cnn.ops.cpu.kernels.window import clear, copy
 
 
 @functools.cache
@@ -30,17 +31,29 @@ def gather_products(rows: int) -> Any:
         # y [G outputs positions N]; shape: G, outputs, C, K
         G, outputs, C, K = shape
         B, positions = (outputs + rows - 1) // rows, starts.size - 1
+        packed = np.empty(G * B * K * C * rows, x.dtype)  # [G, B, K, C, rows]
+        shift = np.zeros(G * outputs, x.dtype)
+        copy(bias, shift[: bias.size])
+        parallel_for(G * B, pack_blocks, (weight, strides, shape, packed))
+        parallel_for(G * positions, gather_positions, (shape, shift, packed, starts, met, x, x_step, N, y))
+
+    @helper
+    def pack_blocks(start, stop, weight, strides, shape, packed):
+        _, outputs, C, K = shape
+        B = (outputs + rows - 1) // rows
+        for block in range(start, stop):
+            g, b = block // B, block % B
+            first = g * outputs * C * K + min(b * rows, outputs - rows) * strides[0]
+            pack(weight, strides, first, C, K, packed, block * K * C * rows, rows)
+
+    @helper
+    def gather_positions(start, stop, shape, shift, packed, starts, met, x, x_step, N, y):
+        _, outputs, C, K = shape
+        B, positions = (outputs + rows - 1) // rows, starts.size - 1
         y_step = positions * N
         lanes = width(x)
         pairs = N // (2 * lanes)
-        packed = np.empty(G * B * K * C * rows, x.dtype)  # [G, B, K, C, rows]
-        shift = np.zeros(G * outputs, x.dtype)
-        shift[: bias.size] = bias
-        for block in prange(G * B):
-            g, b = block // B, block % B
-            start = g * outputs * C * K + min(b * rows, outputs - rows) * strides[0]
-            pack(weight, strides, start, C, K, packed, block * K * C * rows, rows)
-        for task in prange(G * positions):
+        for task in range(start, stop):
             g, p = task // positions, task % positions
             for b in range(B):
                 o = g * outputs + min(b * rows, outputs - rows)
@@ -100,18 +113,27 @@ def weight_gradient(rows: int, columns: int) -> Any:
     def gradient(starts, runs, chunks, splits, dy, dy_step, x, x_step, N, partial, dweight, dbias):
         # dy [G outputs positions N], dy_step = positions N, x [G C places N], x_step = places N,
         # partial [parts, G, outputs, C, K], dweight [G outputs C K], dbias [G outputs], or empty
+        parts = partial.shape[0]
+        work = starts, runs, chunks, splits
+        parallel_for(parts * splits, add_parts, (work, dy, dy_step, x, x_step, N, partial))
+        parallel_for(dweight.size, add_partial_sums, (partial.reshape(parts, -1), dweight))
+        parallel_for(dbias.size, add_row_totals, (dy, dy_step, dbias))
+
+    @helper
+    def add_parts(start, stop, work, dy, dy_step, x, x_step, N, partial):
+        starts, runs, chunks, splits = work
         parts, G, outputs, C, K = partial.shape
         blocks = G * ((outputs + rows - 1) // rows)
-        for task in prange(parts * splits):
+        for task in range(start, stop):
             part, split = task // splits, task % splits
             first_block, last_block = split * blocks // splits, (split + 1) * blocks // splits
             for block in range(first_block, last_block):
-                partial[part, block % G, block // G * rows : (block // G + 1) * rows] = 0
+                clear(partial[part, block % G, block // G * rows : (block // G + 1) * rows])
             result = partial[part].reshape(-1)
             for q in range(part * chunks // parts, (part + 1) * chunks // parts):
                 for block in range(first_block, last_block):
-                    g, start = block % G, block // G * rows
-                    o = min(start, outputs - rows)
+                    g, top = block % G, block // G * rows
+                    o = min(top, outputs - rows)
                     for left in range(0, C, columns):
                         c = min(left, C - columns)
                         for k in range(K):
@@ -120,15 +142,26 @@ def weight_gradient(rows: int, columns: int) -> Any:
                             sums = zeros(x, rows, columns)
                             sums = add_runs(sums, dy, from_dy, dy_step, x, from_x, x_step, runs, first, end, N)
                             to = ((g * outputs + o) * C + c) * K + k
-                            add_totals(sums, result, to, C * K, K, start - o, left - c)
-        flat = partial.reshape(parts, -1)
-        for i in prange(dweight.size):
-            for part in range(parts):
-                dweight[i] += flat[part, i]
-        for o in prange(dbias.size):
-            dbias[o] += total(dy[o * dy_step : (o + 1) * dy_step])
+                            add_totals(sums, result, to, C * K, K, top - o, left - c)
 
     return gradient
+
+
+@helper
+def add_partial_sums(start, stop, partial, dweight):
+    """dweight += the sum of its parts, in order: partial [parts, L]."""
+    target = dweight[start:stop]
+    for part in range(partial.shape[0]):
+        source = partial[part, start:stop]
+        for i in range(target.size):
+            target[i] += source[i]
+
+
+@helper
+def add_row_totals(start, stop, dy, dy_step, dbias):
+    """dbias[o] += the sum of row o of dy."""
+    for o in range(start, stop):
+        dbias[o] += total(dy[o * dy_step : (o + 1) * dy_step])
 
 
 @helper

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from cnn.ops.cpu.codegen.compiler import helper, kernel
+from cnn.ops.cpu.codegen.parallel import parallel_for
 
 COLUMNS = 256
 """The number of columns of logits in one partial sum."""
@@ -28,14 +28,21 @@ def cross_entropy(logits, target, weight, label_smoothing, gradient):
     share = 1.0 if norm == 0 else 1 / norm
     spread = label_smoothing / K
     losses = np.zeros((L + COLUMNS - 1) // COLUMNS)
-    for part in prange(losses.size):
-        for n in range(part * COLUMNS, min(L, (part + 1) * COLUMNS)):
-            hit = (1 - label_smoothing) * weight[target[n]]
-            losses[part] += column_loss(logits, n, target[n], weight, hit, spread, share, all_weights, gradient)
+    scale = label_smoothing, spread, share, all_weights
+    parallel_for(losses.size, add_losses, (logits, target, weight, scale, gradient, losses))
     value = 0.0
     for part in range(losses.size):
         value += losses[part]
     return value * share, 0
+
+
+@helper
+def add_losses(start, stop, logits, target, weight, scale, gradient, losses):
+    label_smoothing, spread, share, all_weights = scale
+    for part in range(start, stop):
+        for n in range(part * COLUMNS, min(target.size, (part + 1) * COLUMNS)):
+            hit = (1 - label_smoothing) * weight[target[n]]
+            losses[part] += column_loss(logits, n, target[n], weight, hit, spread, share, all_weights, gradient)
 
 
 @helper

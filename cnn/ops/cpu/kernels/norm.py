@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numba import prange
 
 from cnn.ops.cpu.codegen.compiler import helper, kernel
+from cnn.ops.cpu.codegen.parallel import parallel_for
 from cnn.ops.cpu.codegen.vectors import (
     load,
     minus,
@@ -81,8 +81,9 @@ def rectify_and_mark(y, winner, nobody):
 
 
 @helper
-def measure(x, c, running_mean, running_var, training, momentum, eps, statistics):
+def measure(x, c, moving, statistics):
     """Write mean and 1 / sqrt(var + eps) of channel c, [L], to `statistics`, [2, C]."""
+    running_mean, running_var, training, momentum, eps = moving
     if training:
         mean, var = moments(x)
         running_mean[c] += momentum * (mean - running_mean[c])
@@ -97,8 +98,14 @@ def measure(x, c, running_mean, running_var, training, momentum, eps, statistics
 def batch_norm(
     x, weight, bias, running_mean, running_var, training, momentum, eps, rectify, y, statistics
 ):  # x, y [C, L]; statistics [2, C]; vectors [C]
-    for c in prange(x.shape[0]):
-        measure(x[c], c, running_mean, running_var, training, momentum, eps, statistics)
+    moving = running_mean, running_var, training, momentum, eps
+    parallel_for(x.shape[0], normalise_channels, (x, weight, bias, moving, rectify, y, statistics))
+
+
+@helper
+def normalise_channels(start, stop, x, weight, bias, moving, rectify, y, statistics):
+    for c in range(start, stop):
+        measure(x[c], c, moving, statistics)
         normalise(x[c], statistics[0, c], weight[c] * statistics[1, c], bias[c], rectify, y[c])
 
 
@@ -120,13 +127,22 @@ def batch_norm_pool(
     winner,
     statistics,
 ):  # x [C, D, H, W N] -> y, winner [C, Do, Ho, Wo N]; planes [threads, D, H, W N]
+    moving = running_mean, running_var, training, momentum, eps
+    arguments = x, weight, bias, moving, rectify, window, N, planes, y, winner, statistics
+    parallel_for(y.shape[0], normalise_and_pool_channels, arguments)
+
+
+@helper
+def normalise_and_pool_channels(
+    start, stop, x, weight, bias, moving, rectify, window, N, planes, y, winner, statistics
+):
     kernel_size, stride, dilation, padding = window
-    C, Do, Ho, _ = y.shape
+    _, Do, Ho, _ = y.shape
     nobody = winner.dtype.type(kernel_size[0] * kernel_size[1] * kernel_size[2])
-    for c in prange(C):
+    plane = planes[numba.get_thread_id()]
+    for c in range(start, stop):
         row = x[c].reshape(-1)
-        measure(row, c, running_mean, running_var, training, momentum, eps, statistics)
-        plane = planes[numba.get_thread_id()]
+        measure(row, c, moving, statistics)
         normalise(row, statistics[0, c], weight[c] * statistics[1, c], bias[c], False, plane.reshape(-1))
         for p in range(Do):
             for q in range(Ho):
@@ -190,16 +206,27 @@ def backward_row(dy, y, rectified, x, c, statistics, weight, dx, dweight, dbias)
 @kernel
 def batch_norm_backward(dy, y, rectified, x, statistics, weight, dx, dweight, dbias):
     """dy, x, dx [C, L], and y if there was a ReLU; statistics [2, C]; the others [C]."""
-    for c in prange(x.shape[0]):
+    parallel_for(x.shape[0], differentiate_channels, (dy, y, rectified, x, statistics, weight, dx, dweight, dbias))
+
+
+@helper
+def differentiate_channels(start, stop, dy, y, rectified, x, statistics, weight, dx, dweight, dbias):
+    for c in range(start, stop):
         backward_row(dy[c], y[c], rectified, x[c], c, statistics, weight, dx[c], dweight, dbias)
 
 
 @kernel
 def batch_norm_pool_backward(dy, winner, x, statistics, weight, window, N, dx, dweight, dbias):
     """dy, winner [C, Do, Ho, Wo N], x, dx [C, D, H, W N]; statistics [2, C]; the others [C]."""
+    arguments = dy, winner, x, statistics, weight, window, N, dx, dweight, dbias
+    parallel_for(dx.shape[0], unpool_and_differentiate_channels, arguments)
+
+
+@helper
+def unpool_and_differentiate_channels(start, stop, dy, winner, x, statistics, weight, window, N, dx, dweight, dbias):
     kernel_size, stride, dilation, padding = window
-    C, Do, Ho, _ = dy.shape
-    for c in prange(C):
+    _, Do, Ho, _ = dy.shape
+    for c in range(start, stop):
         plane = dx[c]
         clear(plane)
         for p in range(Do):

@@ -6,9 +6,9 @@ Along an axis, tap k at position p reads the input at p * stride + offset - padd
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from cnn.ops.cpu.codegen.compiler import helper, kernel
+from cnn.ops.cpu.codegen.parallel import parallel_for
 
 
 @helper
@@ -25,8 +25,10 @@ def end_inside(tap, stride, padding, size, count):
 
 @helper
 def clear(target):
-    """target = 0."""
-    target[:] = 0
+    """target = 0; of any shape."""
+    flat = target.reshape(-1)
+    for i in range(flat.size):
+        flat[i] = 0
 
 
 # Loops run from 0 over slices: numba checks indices that may be negative for wrap-around, which prevents vectorising.
@@ -52,8 +54,8 @@ def gather(source, target, tap, stride, padding, N):
     W, Wo = source.size // N, target.size // N
     first = min(first_inside(tap, stride, padding), Wo)
     end = max(end_inside(tap, stride, padding, W, Wo), first)
-    target[: first * N] = 0
-    target[end * N :] = 0
+    clear(target[: first * N])
+    clear(target[end * N :])
     if stride == 1:
         copy(source[(first + tap - padding) * N :], target[first * N : end * N])
     else:
@@ -110,8 +112,13 @@ def offsets(k, kernel_size, dilation):
 @kernel
 def im2col(x, kernel_size, stride, dilation, padding, N, columns):
     """x [C, D, H, W N] -> columns [C K, Do, Ho, Wo N]."""
+    parallel_for(columns.shape[0], unfold_rows, (x, kernel_size, stride, dilation, padding, N, columns))
+
+
+@helper
+def unfold_rows(start, stop, x, kernel_size, stride, dilation, padding, N, columns):
     taps = columns.shape[0] // x.shape[0]
-    for row in prange(columns.shape[0]):
+    for row in range(start, stop):
         c = row // taps
         unfold_row(x[c], offsets(row % taps, kernel_size, dilation), stride, padding, N, columns[row])
 
@@ -119,8 +126,13 @@ def im2col(x, kernel_size, stride, dilation, padding, N, columns):
 @kernel
 def col2im(columns, kernel_size, stride, dilation, padding, N, dx):
     """columns [C K, Do, Ho, Wo N] -> dx [C, D, H, W N]."""
+    parallel_for(dx.shape[0], fold_channels, (columns, kernel_size, stride, dilation, padding, N, dx))
+
+
+@helper
+def fold_channels(start, stop, columns, kernel_size, stride, dilation, padding, N, dx):
     taps = columns.shape[0] // dx.shape[0]
-    for c in prange(dx.shape[0]):
+    for c in range(start, stop):
         clear(dx[c])
         for k in range(taps):
             fold_row(columns[c * taps + k], offsets(k, kernel_size, dilation), stride, padding, N, dx[c])
@@ -186,10 +198,12 @@ def start_pool(p, q, kernel_size, stride, dilation, padding, N, best, winner):
     """The state before any tap: best is -inf, and the winner is the first tap on the input, if nothing is larger.
 
     best, winner [Wo N]."""
-    best[:] = -np.inf
+    for n in range(best.size):
+        best[n] = -np.inf
     u = first_tap(p, kernel_size[0], stride[0], dilation[0], padding[0])
     v = first_tap(q, kernel_size[1], stride[1], dilation[1], padding[1])
-    winner[:] = (u * kernel_size[1] + v) * kernel_size[2]
+    for n in range(winner.size):
+        winner[n] = (u * kernel_size[1] + v) * kernel_size[2]
     for r in range(best.size // N):
         w = first_tap(r, kernel_size[2], stride[2], dilation[2], padding[2])
         if w == 0:
@@ -226,7 +240,13 @@ def max_pool(
     x, kernel_size, stride, dilation, padding, N, y, winner
 ):  # x [C, D, H, W N] -> y, winner [C, Do, Ho, Wo N]
     C, Do, Ho, _ = y.shape
-    for row in prange(C * Do * Ho):
+    parallel_for(C * Do * Ho, pool_rows, (x, kernel_size, stride, dilation, padding, N, y, winner))
+
+
+@helper
+def pool_rows(start, stop, x, kernel_size, stride, dilation, padding, N, y, winner):
+    _, Do, Ho, _ = y.shape
+    for row in range(start, stop):
         c = row // (Do * Ho)
         p = row // Ho % Do
         q = row % Ho
@@ -237,8 +257,13 @@ def max_pool(
 def max_pool_backward(
     dy, winner, kernel_size, stride, dilation, padding, N, dx
 ):  # dy, winner as y -> dx [C, D, H, W N]
-    C, Do, Ho, _ = dy.shape
-    for c in prange(C):
+    parallel_for(dx.shape[0], unpool_channels, (dy, winner, kernel_size, stride, dilation, padding, N, dx))
+
+
+@helper
+def unpool_channels(start, stop, dy, winner, kernel_size, stride, dilation, padding, N, dx):
+    _, Do, Ho, _ = dy.shape
+    for c in range(start, stop):
         clear(dx[c])
         for p in range(Do):
             for q in range(Ho):
