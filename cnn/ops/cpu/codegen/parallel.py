@@ -33,13 +33,15 @@ def parallel_for(typing: Any, count: Any, body: Any, arguments: Any) -> Any:
         count, _, packed = values
         context.active_code_library.add_linking_library(compiled.library)
         threads = builder.call(_external(builder, INTEGER, "get_num_threads", []), [])
-        pieces = builder.select(builder.icmp_signed("<", count, threads), count, threads)
+        one = ir.Constant(INTEGER, 1)
+        few = builder.select(builder.icmp_signed("<", count, threads), count, threads)
+        pieces = builder.select(builder.icmp_signed("<", few, one), one, few)
         shared = cgutils.alloca_once(builder, ir.LiteralStructType([INTEGER, INTEGER, packed.type]))
         for index, value in enumerate((count, pieces, packed)):
             builder.store(value, cgutils.gep_inbounds(builder, shared, 0, index))
         piece = _piece(context, builder.module, compiled, shared.type)
         data = builder.bitcast(shared, POINTER)
-        alone = builder.icmp_signed("<=", pieces, ir.Constant(INTEGER, 1))
+        alone = builder.icmp_signed("==", pieces, one)
         with builder.if_else(alone) as (then, otherwise):
             with then:
                 _run(builder, piece, pieces, data)
