@@ -11,11 +11,11 @@ import numba
 import numpy as np
 import pytest
 
-from cnn.ops.threads import available_threads
 from cnn.ops.cpu.codegen import compiler
 from cnn.ops.cpu.codegen.compiler import helper, kernel
 from cnn.ops.cpu.codegen.parallel import parallel_for
 from cnn.ops.cpu.kernels.conv import gather_products, weight_gradient
+from cnn.ops.threads import available_threads
 
 COUNTS = [0, 1, 2, 3, 7, 64, 1001]
 
