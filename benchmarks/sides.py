@@ -21,8 +21,8 @@ from cnn.schedules import Constant, RunLength
 from runners.config import composition, folders
 from runners.data.batches import Batch
 from runners.tasks.classification import Classification
-from runners.tasks.sums import Sums
 from runners.tasks.task import Step
+from runners.training.capturing import Steps
 
 LR = 0.01
 
@@ -70,7 +70,8 @@ def our_step(case: Case) -> timing.Step:
     task.build({"model": case.network()}, CrossEntropy())
     task.train_with({"model": (Adam(LR), Constant())})
     only = Step(0, RunLength(1, 1), Mode(train=True))
-    return lambda: task.train_step([batch], only, Sums())
+    steps = Steps(task)
+    return lambda: steps([batch], only)
 
 
 def eager_step(case: Case, *, compiled: bool = False) -> timing.Step:

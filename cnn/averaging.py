@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 
+import torch
+
+from cnn import ops
 from cnn.graphs.sequential import Sequential
 
 
@@ -21,11 +24,16 @@ class MovingAverage:
         self.graph = copy.deepcopy(network)
         self.decay = decay
         self.updates = 0
+        self._share = torch.ones((), dtype=self.graph.flat.data.dtype, device=self.graph.flat.data.device)
 
     def update(self, network: Sequential) -> None:
         """Move the average towards the network's current parameters."""
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        self.graph.flat.data.lerp_(network.flat.data, 1 - decay)
+        ops.live(self._advance, None)
+        self.graph.flat.data.lerp_(network.flat.data, self._share)
         for (_, buffer), (_, current) in zip(self.graph.named_buffers(), network.named_buffers(), strict=True):
             buffer.data.copy_(current.data)
+
+    def _advance(self, _: object) -> None:
+        """Count an update, and compute the weight of the current parameters in it."""
+        self.updates += 1
+        self._share.fill_(1 - min(self.decay, (1 + self.updates) / (10 + self.updates)))

@@ -40,20 +40,38 @@ class Optimizer:
         self.vectors = vectors
         self.steps = 0
         self.kept: dict[str, Tensor] = {}
+        self.factors: Tensor | None = None
+        """The numbers of the next move that change from step to step, in the order in which `changing` gives them."""
 
     def step(self, flat: FlatVectors, lr: float | None = None) -> None:
         """Move `flat.data` against `flat.grad`, at the rate of a schedule or else at the optimizer's own."""
-        lr = self.lr if lr is None else lr
+        self.advance(flat, lr)
+        self.update(flat)
+
+    def advance(self, flat: FlatVectors, lr: float | None = None) -> None:
+        """Count a step, and compute the numbers that depend on it. `update` then is tensor operations alone."""
         if not self.kept:
             self.kept = {name: torch.full_like(flat.data, start) for name, start in self.vectors.items()}
         self.steps += 1
-        self.move(flat.data, self._decay(flat, lr), lr)
+        numbers = torch.tensor(self.changing(self.lr if lr is None else lr), dtype=flat.data.dtype)
+        if self.factors is None or self.factors.dtype != numbers.dtype:
+            self.factors = torch.empty_like(numbers, device=flat.data.device)
+        self.factors.copy_(numbers)
 
-    def move(self, data: Tensor, gradient: Tensor, lr: float) -> None:
-        """The rule itself, after weight decay."""
+    def changing(self, lr: float) -> list[float]:
+        """What `move` takes in step `steps`, if it isn't the learning rate alone."""
+        return [lr]
+
+    def update(self, flat: FlatVectors) -> None:
+        """Decay weights, and apply the rule."""
+        assert self.factors is not None
+        self.move(flat.data, self._decay(flat), *self.factors)
+
+    def move(self, data: Tensor, gradient: Tensor, *factors: Tensor) -> None:
+        """The rule itself, after weight decay. `factors`: the numbers of `changing`, as tensors without axes."""
         raise NotImplementedError
 
-    def _decay(self, flat: FlatVectors, lr: float) -> Tensor:
+    def _decay(self, flat: FlatVectors) -> Tensor:
         """The gradient with that of an L2 penalty, g + weight_decay * p; `flat.grad` itself without weight decay."""
         if not self.weight_decay:
             return flat.grad
@@ -109,16 +127,20 @@ class SGD(Optimizer):
         self.dampening = dampening
         self.nesterov = nesterov
 
-    def move(self, data: Tensor, gradient: Tensor, lr: float) -> None:
+    def changing(self, lr: float) -> list[float]:
+        share = 1.0 if self.steps == 1 else 1 - self.dampening
+        return [lr, share, lr * self.momentum]
+
+    def move(self, data: Tensor, gradient: Tensor, *factors: Tensor) -> None:
+        lr, share, momentum_lr = factors
         if not self.momentum:
-            data.add_(gradient, alpha=-lr)
+            data.addcmul_(gradient, -lr)
             return
-        share = 1 if self.steps == 1 else 1 - self.dampening
-        velocity = self.kept["velocity"].mul_(self.momentum).add_(gradient, alpha=share)
+        velocity = self.kept["velocity"].mul_(self.momentum).addcmul_(gradient, share)
         if self.nesterov:
-            data.add_(gradient, alpha=-lr).add_(velocity, alpha=-lr * self.momentum)
+            data.addcmul_(gradient, -lr).addcmul_(velocity, -momentum_lr)
         else:
-            data.add_(velocity, alpha=-lr)
+            data.addcmul_(velocity, -lr)
 
 
 class Adam(Optimizer):
@@ -145,9 +167,12 @@ class Adam(Optimizer):
         self.betas = betas
         self.eps = eps
 
-    def move(self, data: Tensor, gradient: Tensor, lr: float) -> None:
+    def changing(self, lr: float) -> list[float]:
         b1, b2 = self.betas
-        step, correction = lr / (1 - b1**self.steps), math.sqrt(1 - b2**self.steps)
+        return [lr / (1 - b1**self.steps), 1 / math.sqrt(1 - b2**self.steps)]
+
+    def move(self, data: Tensor, gradient: Tensor, *factors: Tensor) -> None:
+        (step, correction), (b1, b2) = factors[:2], self.betas
         ops.adam(data, gradient, self.kept["mean"], self.kept["square"], (b1, b2), self.eps, step, correction)
 
 
@@ -171,8 +196,12 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(lr, betas, eps, weight_decay, decay_all)
 
-    def _decay(self, flat: FlatVectors, lr: float) -> Tensor:
-        self._decayed(flat).mul_(1 - lr * self.weight_decay)
+    def changing(self, lr: float) -> list[float]:
+        return [*super().changing(lr), 1 - lr * self.weight_decay]
+
+    def _decay(self, flat: FlatVectors) -> Tensor:
+        assert self.factors is not None
+        self._decayed(flat).mul_(self.factors[-1])
         return flat.grad
 
 
@@ -201,10 +230,14 @@ class Adagrad(Optimizer):
         self.lr_decay = lr_decay
         self.eps = eps
 
-    def move(self, data: Tensor, gradient: Tensor, lr: float) -> None:
+    def changing(self, lr: float) -> list[float]:
+        return [lr / (1 + (self.steps - 1) * self.lr_decay)]
+
+    def move(self, data: Tensor, gradient: Tensor, *factors: Tensor) -> None:
+        (lr,) = factors
         squares = self.kept["squares"].addcmul_(gradient, gradient)
         root = torch.sqrt(squares, out=_scratch(squares)).add_(self.eps)
-        data.addcdiv_(gradient, root, value=-lr / (1 + (self.steps - 1) * self.lr_decay))
+        data.addcmul_(torch.div(gradient, root, out=root), -lr)
 
 
 class RMSprop(Optimizer):
@@ -237,7 +270,8 @@ class RMSprop(Optimizer):
         self.momentum = momentum
         self.centered = centered
 
-    def move(self, data: Tensor, gradient: Tensor, lr: float) -> None:
+    def move(self, data: Tensor, gradient: Tensor, *factors: Tensor) -> None:
+        (lr,) = factors
         square = self.kept["square"].mul_(self.alpha).addcmul_(gradient, gradient, value=1 - self.alpha)
         deviation = _scratch(square).copy_(square)
         if self.centered:
@@ -246,9 +280,9 @@ class RMSprop(Optimizer):
         deviation.sqrt_().add_(self.eps)
         if self.momentum:
             velocity = self.kept["velocity"].mul_(self.momentum).addcdiv_(gradient, deviation)
-            data.add_(velocity, alpha=-lr)
+            data.addcmul_(velocity, -lr)
         else:
-            data.addcdiv_(gradient, deviation, value=-lr)
+            data.addcmul_(torch.div(gradient, deviation, out=deviation), -lr)
 
 
 def _scratch(like: Tensor) -> Tensor:

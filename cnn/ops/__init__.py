@@ -5,13 +5,15 @@ The functions of this package are fronts: formula, shapes and checks, once. `bac
 
 from cnn.ops.activation import leaky_relu, leaky_relu_backward, relu, relu_backward
 from cnn.ops.backend import Backend, KernelSet, kernels, register, register_when_needed, remove, use_kernels
+from cnn.ops.capture import Recording, Tape, live, records
 from cnn.ops.columns import col2im, im2col
 from cnn.ops.compiling import before_compiling
 from cnn.ops.conv import add_conv_backward_weight, conv, conv_backward_input
 from cnn.ops.examples import take_examples
+from cnn.ops.finite import NotFinite, require_finite
 from cnn.ops.fused import norm_pool_relu, norm_pool_relu_backward, pool_relu_backward
 from cnn.ops.loss import cross_entropy
-from cnn.ops.memory import empty
+from cnn.ops.memory import empty, empty_cache
 from cnn.ops.norm import (
     batch_norm,
     batch_norm_backward,
@@ -41,10 +43,13 @@ __all__ = [
     "Backend",
     "Gradients",
     "KernelSet",
+    "NotFinite",
     "PoolReLU",
+    "Recording",
     "Reduce",
     "Route",
     "Running",
+    "Tape",
     "Window",
     "adam",
     "add_conv_backward_weight",
@@ -60,20 +65,24 @@ __all__ = [
     "conv_backward_input",
     "cross_entropy",
     "empty",
+    "empty_cache",
     "im2col",
     "kernels",
     "leaky_relu",
     "leaky_relu_backward",
+    "live",
     "max_pool",
     "max_pool_backward",
     "mean_of",
     "norm_pool_relu",
     "norm_pool_relu_backward",
     "pool_relu_backward",
+    "records",
     "register",
     "relu",
     "relu_backward",
     "remove",
+    "require_finite",
     "set_threads",
     "shared_batch_norm_backward",
     "shared_moments",

@@ -65,6 +65,11 @@ def use_kernels(name: KernelSet) -> None:
     _chosen = name
 
 
+def chosen() -> KernelSet:
+    """The kernels of this process."""
+    return _chosen
+
+
 @contextmanager
 def kernels(name: KernelSet) -> Iterator[None]:
     """Choose the kernels for a `with` block."""

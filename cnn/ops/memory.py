@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import weakref
+from bisect import bisect
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,14 @@ from torch import Tensor
 SMALL = 1 << 16
 """Bytes below which malloc is as fast as the pool."""
 
+ALIGNMENT = 64
+"""In bytes, that of the widest vector instructions."""
+
 
 class Pool:
     """Free memory by size in bytes. At most `limit` bytes are idle; the least recently used sizes are freed first."""
+
+    smallest = SMALL
 
     def __init__(self, limit: int = 2 << 30) -> None:
         self.limit = limit
@@ -37,11 +43,15 @@ class Pool:
             memory = self._free[nbytes].pop()
             self.idle -= nbytes
         except (KeyError, IndexError):
-            memory = torch.empty(nbytes, dtype=torch.uint8).numpy()  # aligned for vector instructions
+            memory = self._new(nbytes)
         lease = np.ndarray(shape, numpy_dtype(dtype), buffer=memory)
         key = id(lease)
         self._leases[key] = weakref.ref(lease, lambda _: self._release(key, memory))
         return torch.from_numpy(lease)
+
+    def _new(self, nbytes: int) -> np.ndarray[Any, Any]:
+        memory: np.ndarray[Any, Any] = torch.empty(nbytes, dtype=torch.uint8).numpy()  # aligned for vector instructions
+        return memory
 
     def clear(self) -> None:
         """Free all idle memory."""
@@ -67,6 +77,45 @@ class Pool:
         return True
 
 
+class Arena(Pool):
+    """The memory of one recorded step: used again within it, and kept with what was recorded."""
+
+    smallest = 0
+
+    def __init__(self) -> None:
+        super().__init__(limit=1 << 62)
+        self._starts: list[int] = []
+        self._blocks: list[np.ndarray[Any, Any]] = []
+
+    def holds(self, address: int) -> bool:
+        """Whether an address is in the arena."""
+        return self._block(address) is not None
+
+    def unclaimed(self, tensor: Tensor) -> Tensor:
+        """The same tensor; if it is in the arena, without keeping its memory from being used again."""
+        block = self._block(tensor.data_ptr()) if tensor.device.type == "cpu" and tensor.numel() else None
+        if block is None:
+            return tensor
+        offset = (tensor.data_ptr() - block.ctypes.data) // tensor.itemsize
+        return torch.from_numpy(block).view(tensor.dtype).as_strided(tensor.shape, tensor.stride(), offset)
+
+    def _new(self, nbytes: int) -> np.ndarray[Any, Any]:
+        """Not from torch: its operations are being recorded."""
+        whole = np.empty(nbytes + 2 * ALIGNMENT, np.uint8)
+        start = -whole.ctypes.data % ALIGNMENT
+        block = whole[start : start + -(-nbytes // ALIGNMENT) * ALIGNMENT]
+        place = bisect(self._starts, block.ctypes.data)
+        self._starts.insert(place, block.ctypes.data)
+        self._blocks.insert(place, block)
+        return block[:nbytes]
+
+    def _block(self, address: int) -> np.ndarray[Any, Any] | None:
+        place = bisect(self._starts, address) - 1
+        if place < 0 or address >= self._starts[place] + self._blocks[place].nbytes:
+            return None
+        return self._blocks[place]
+
+
 @functools.cache
 def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
     """The numpy dtype of a tensor's values."""
@@ -74,6 +123,13 @@ def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
 
 
 _POOL = Pool()
+
+
+def use(pool: Pool) -> Pool:
+    """Take memory from this pool from now on; returns the one that was used before."""
+    global _POOL
+    before, _POOL = _POOL, pool
+    return before
 
 
 def empty_cache() -> None:
@@ -84,6 +140,6 @@ def empty_cache() -> None:
 def empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """An uninitialised tensor with the device of `like`, and its dtype unless `dtype` is given."""
     dtype = dtype or like.dtype
-    if like.device.type == "cpu" and math.prod(shape) * dtype.itemsize >= SMALL:
+    if like.device.type == "cpu" and math.prod(shape) * dtype.itemsize >= _POOL.smallest:
         return _POOL.empty(shape, dtype)
     return torch.empty(shape, dtype=dtype, device=like.device)

@@ -16,12 +16,12 @@ def adam(
     square: Tensor,
     betas: tuple[float, float],
     eps: float,
-    step: float,
-    correction: float,
+    step: Tensor,
+    correction: Tensor,
 ) -> None:
     """mean <- b1 mean + (1 - b1) g, square <- b2 square + (1 - b2) g^2, and with these
 
-    data <- data - step * mean / (sqrt(square) / correction + eps), all in place; vectors [P].
+    data <- data - step * mean / (sqrt(square) * correction + eps), all in place; vectors [P], step and correction [].
     """
     for name, vector in (("gradient", gradient), ("mean", mean), ("square", square)):
         check_shape(vector, tuple(data.shape), name)

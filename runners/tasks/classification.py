@@ -40,6 +40,7 @@ class Classification(Task):
     kind = "classification"
     metrics = (Metric("loss", "lower"), Metric("accuracy", "higher", ".2%", (0.0, 1.0)))
     monitor = "val/accuracy"
+    replayable = True
     predicts = "classes"
 
     def faults(self, graphs: Mapping[str, Graph], loss: Loss | None, data: Description) -> list[Fault]:

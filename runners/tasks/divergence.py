@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
+from cnn.ops import NotFinite
 from runners.data.batches import Batch
 from runners.tasks.sums import Sums
 from runners.tasks.task import Step, Task
-from runners.tasks.watching import NotFinite, finite
+from runners.tasks.watching import finite
 
 
 class Diverged(Exception):

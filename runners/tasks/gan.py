@@ -46,6 +46,7 @@ class GAN(Generative):
         *JUDGED,
     )
     monitor = "val/frechet"
+    replayable = True
     mean_and_std = (0.5, 0.5)
 
     def __init__(

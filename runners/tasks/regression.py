@@ -47,6 +47,7 @@ class Regression(Task):
         Metric("psnr_gain", "higher", ".2f", splits=MEASURED, optional=True),
     )
     mean_and_std = (0.0, 1.0)
+    replayable = True
 
     def __init__(self, target: Literal["input", "data"] = "data", noise: NonNegativeFloat = 0.0) -> None:
         self.target = target

@@ -22,6 +22,11 @@ class Sums:
         before, before_weight = self._sums.get(name, (0.0, 0.0))
         self._sums[name] = before + value, before_weight + weight
 
+    def merge(self, others: Sums) -> None:
+        """Add the sums and weights of others, name by name."""
+        for name, (value, weight) in others._sums.items():
+            self.add(name, value, weight)
+
     def total(self, name: str) -> Number:
         """The sum for a name."""
         return self._sums[name][0]

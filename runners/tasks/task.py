@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnn import Graph, Mode, Sequential
+from cnn import Graph, Mode, Sequential, ops
 from cnn.faults import Fault
 from cnn.losses import L2, Loss
 from cnn.optimizers import Optimizer, clip_grad_norm
@@ -25,7 +25,7 @@ from cnn.schedules import RunLength, Schedule
 from runners.data.batches import Batch
 from runners.data.dataset import Dataset, Description
 from runners.tasks.sums import Number, Sums
-from runners.tasks.watching import NotFinite, Report, finite, watch, watch_loss
+from runners.tasks.watching import Report, finite, watch, watch_loss
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,6 +79,10 @@ class Trained:
         """The learning rate of a step."""
         return self.schedule(self.optimizer.lr, index, length)
 
+    def advance(self, step: Step) -> None:
+        """Count a step of the optimizer, with the learning rate of a step of the run."""
+        self.optimizer.advance(self.graph.flat.trained, self.lr(step.index, step.length))
+
     def update(self, step: Step, *losses: Number) -> None:
         """Update this network alone, as the function `update` does."""
         update([self], step, *losses)
@@ -94,17 +98,19 @@ def update(parts: Sequence[Trained], step: Step, *losses: Number) -> None:
     if reduce is not None:
         for flat in flats:
             reduce(flat.grad)
-    sound = finite(*(flat.grad for flat in flats), *(torch.as_tensor(loss) for loss in losses))
-    if reduce is not None:  # losses differ between processes, but either all stop or none
-        faults = torch.tensor(float(not sound), dtype=torch.float64, device=flats[0].grad.device)
+    checked = [*(flat.grad for flat in flats), *(torch.as_tensor(loss) for loss in losses)]
+    if reduce is None:
+        ops.require_finite(*checked)
+    else:  # losses differ between processes, but either all stop or none
+        faults = torch.tensor(float(not finite(*checked)), dtype=torch.float64, device=flats[0].grad.device)
         reduce(faults)
-        sound = not faults
-    if not sound:
-        raise NotFinite
+        if faults:
+            raise ops.NotFinite
     for part, flat in zip(parts, flats, strict=True):
         if step.max_norm is not None:
             clip_grad_norm(flat.grad, step.max_norm)
-        part.optimizer.step(flat, part.lr(step.index, step.length))
+        ops.live(part.advance, step)
+        part.optimizer.update(flat)
 
 
 def shares(batches: Sequence[Batch], step: Step) -> list[float]:
@@ -130,6 +136,10 @@ class Task:
     monitor: ClassVar[str] = "val/loss"
     mean_and_std: ClassVar[tuple[float, float] | None] = None
     """What pixels, scaled to [0, 1], are normalised with; None: the mean and deviation of the training images."""
+    replayable: ClassVar[bool] = False
+    """Whether a step may be recorded once and replayed: `train_step` changes nothing but networks, optimizers and
+    tensors, and what it does depends on nothing but the batches' shapes and `variant`.
+    """
     predicts: Answer = "values"
     """What `predict` gives: a probability for each class of the data, values of any shape, pictures made of pictures,
     or pictures made of noise; the last two with values in [0, 1].
@@ -184,7 +194,7 @@ class Task:
         raise NotImplementedError
 
     def variant(self, index: int) -> Hashable:
-        """The kind of a step, such as a generator's or a critic's."""
+        """The kind of a step, such as a generator's or a critic's: steps of a kind make the same calls."""
         return None
 
     def evaluate(self, batch: Batch, sums: Sums) -> Tensor:

@@ -46,6 +46,7 @@ class VAE(Generative):
         *JUDGED[:3],
     )
     monitor = "val/elbo"
+    replayable = True
     mean_and_std = (0.0, 1.0)
     predicts = "pictures"
 
@@ -89,8 +90,7 @@ class VAE(Generative):
         parts = [self.trained[name] for name in self.networks]
         for part in parts:
             part.graph.flat.grad.zero_()
-        warm = min(1.0, (step.index + 1) / self.beta_warmup_steps) if self.beta_warmup_steps else 1.0
-        beta = self.beta * warm
+        beta = self.variant(step.index)
         bound = self._bound(beta)
         for batch, share in zip(batches, shares(batches, step), strict=True):
             x = batch.x
@@ -101,6 +101,10 @@ class VAE(Generative):
             self.whole.backward(bound.backward(loss_cache).mul_(share), cache, need_dx=False)
             self._add(sums, loss, beta, y)
         update(parts, step, sums.total("loss"))
+
+    def variant(self, index: int) -> float:
+        """The weight of the divergence in a step, which grows during the warm-up."""
+        return self.beta * min(1.0, (index + 1) / self.beta_warmup_steps) if self.beta_warmup_steps else self.beta
 
     def evaluate(self, batch: Batch, sums: Sums) -> Tensor:
         """Add a batch's bound to the sums; keeps the judge's features of the pictures."""

@@ -15,10 +15,6 @@ Report = Callable[[str], None]
 """Called with the name of what isn't finite."""
 
 
-class NotFinite(Exception):
-    """A training step found a loss or gradient that is infinite or NaN, and changed no weights."""
-
-
 def finite(*tensors: Tensor | None) -> bool:
     """Whether no value is infinite or NaN: one pass, or a second one if large values may have overflowed the sum."""
     return all(

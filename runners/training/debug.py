@@ -20,6 +20,7 @@ from cnn.gradients.network import EXAMPLES, DiagnosisFailed, Finding, diagnose
 from cnn.layer import Layer
 from cnn.layers import LAYERS
 from cnn.layers.dropout import Dropout
+from cnn.ops import NotFinite
 from cnn.schedules import RunLength
 from cnn.text import columns
 from runners.config.schema import NETWORK_SECTIONS, Config
@@ -28,7 +29,6 @@ from runners.data.batches import Batch
 from runners.errors import DebugFailed
 from runners.tasks.sums import Sums
 from runners.tasks.task import Step, Task
-from runners.tasks.watching import NotFinite
 from runners.training import setup
 
 MAX_STEPS = 2000

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cnn import Mode
+from cnn.ops import NotFinite
 from cnn.schedules import RunLength
 from runners.data.batches import Batch, Batches
 from runners.files.metrics_csv import Row
@@ -21,7 +22,7 @@ from runners.signals import Interrupted, SignalWatch
 from runners.tasks.divergence import Diverged, fault_in_evaluation, fault_in_training
 from runners.tasks.sums import Sums
 from runners.tasks.task import Step, Task
-from runners.tasks.watching import NotFinite
+from runners.training.capturing import Steps
 from runners.training.processes import Alone, World
 from runners.training.progress import Progress, check_row
 from runners.training.recorder import Recorder
@@ -42,13 +43,15 @@ class Plan:
     """Training stops after this many epochs without a better monitored value."""
     save_every: int | None = None
     """Within an epoch, `last` is saved after this many optimizer steps."""
+    capture: bool = True
+    """Whether steps are recorded and replayed."""
 
     def is_done(self, progress: Progress) -> bool:
         """Whether no epochs are left to train."""
         return progress.epoch >= self.length.epochs or progress.is_out_of_patience(self.patience)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Loop:
     """Trains a task from its current progress."""
 
@@ -60,6 +63,11 @@ class Loop:
     recorder: Recorder
     signals: SignalWatch
     world: World = field(default_factory=Alone)
+
+    def __post_init__(self) -> None:
+        device = next(iter(self.task.graphs.values())).flat.data.device
+        self.generator = torch.Generator(device=device)
+        self.steps = Steps(self.task, capture=self.plan.capture)
 
     def run(self) -> None:
         """Train the remaining epochs. After each, save `best` if it is the best so far, then `last`; write the rows.
@@ -106,7 +114,7 @@ class Loop:
         """Train the remaining steps of an epoch; returns the training columns of its row."""
         task, plan, progress, signals = self.task, self.plan, self.progress, self.signals
         epoch, length = progress.epoch, plan.length
-        generator = torch.Generator(device=next(iter(task.graphs.values())).flat.data.device)
+        generator = self.generator
         mode = Mode(train=True, generator=generator, reduce=self.world.reduce)
         noise_seeds = _noise_seeds(plan.seed, epoch, length.steps_per_epoch)
         start = time.perf_counter() - progress.seconds
@@ -134,7 +142,7 @@ class Loop:
 
     def _step(self, group: list[Batch], step: Step) -> None:
         try:
-            self.task.train_step(group, step, self.progress.sums)
+            self.progress.sums.merge(self.steps(group, step))
         except NotFinite:
             rates = ", ".join(
                 f"{name} {rate:.3g}" for name, rate in self.task.learning_rates(step.index, step.length).items()

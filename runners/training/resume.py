@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 FIXED = ("task", "extensions", "dtype", "debug", "experiment", "run_dir", "sweep_dir", "init_from", "init_missing")
 """Keys that a resume can't change at all."""
-HARMLESS = ("name", "tags", "patience", "checkpoint.every_steps", "data.path", "extensions")
+HARMLESS = ("name", "tags", "patience", "checkpoint.every_steps", "capture", "data.path", "extensions")
 """Keys that don't change what a run computes: its name, when it ends and is saved, and where its data are."""
 MAX_STEPS_COMPARED = 1000
 """Learning rates with different numbers of epochs are compared at about this many steps."""

@@ -219,4 +219,5 @@ def plan_training(config: Config, dataset: Dataset) -> Plan:
         settings.clip_grad_norm,
         settings.patience,
         settings.checkpoint.every_steps,
+        settings.capture,
     )

@@ -66,7 +66,9 @@ def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tenso
 
 
 def adam(data: Tensor, gradient: Tensor, mean: Tensor, square: Tensor) -> None:
-    ops.adam(data, gradient, mean, square, betas=(0.9, 0.99), eps=1e-8, step=0.1, correction=1.0)
+    ops.adam(
+        data, gradient, mean, square, betas=(0.9, 0.99), eps=1e-8, step=torch.tensor(0.1), correction=torch.tensor(1.0)
+    )
 
 
 def short_vectors() -> list[list[Tensor]]:

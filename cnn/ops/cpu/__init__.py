@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from cnn.ops.backend import Backend
-from cnn.ops.cpu import activation, columns, conv, examples, fused, loss, norm, optimizer, pool
+from cnn.ops.cpu import activation, columns, conv, examples, finite, fused, loss, norm, optimizer, pool
 
 
 def serves(device: str, dtype: torch.dtype) -> bool:
@@ -21,6 +21,7 @@ FUNCTIONS = (
     *(columns.im2col, columns.col2im),
     *(conv.conv, conv.conv_backward_input, conv.add_conv_backward_weight),
     examples.take_examples,
+    finite.require_finite,
     *(fused.norm_pool_relu, fused.norm_pool_relu_backward),
     loss.cross_entropy,
     *(norm.batch_norm, norm.batch_norm_backward),

@@ -9,5 +9,7 @@ from cnn.ops.cpu.kernels import examples as kernels
 
 
 def take_examples(x: Tensor, rows: Tensor, chosen: Tensor) -> None:
-    if kernels.take_examples(array(rows), array(chosen), array(x)):
-        raise IndexError(f"not all chosen examples are among the {len(rows)} that there are")
+    def fault(_: int) -> Exception:
+        return IndexError(f"not all chosen examples are among the {len(rows)} that there are")
+
+    kernels.take_examples.check(fault, array(rows), array(chosen), array(x))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from cnn.ops.cpu.arrays import array
+from cnn.ops.cpu.arrays import array, flat
 from cnn.ops.cpu.kernels import loss as kernels
 from cnn.ops.memory import empty
 from cnn.ops.reference import loss as reference
@@ -22,7 +21,11 @@ def cross_entropy(
         return reference.cross_entropy(logits, target, weight, label_smoothing)
     gradient = empty(tuple(logits.shape), like=logits)
     weights = np.ones(len(logits), dtype=gradient.numpy().dtype) if weight is None else array(weight)
-    value, strays = kernels.cross_entropy(array(logits), array(target), weights, label_smoothing, gradient.numpy())
-    if strays:
-        raise IndexError(f"{strays} targets are not among the classes 0 to {len(logits) - 1}")
-    return torch.tensor(value, dtype=logits.dtype), gradient
+    value = empty((), like=logits)
+
+    def fault(strays: int) -> Exception:
+        return IndexError(f"{strays} targets are not among the classes 0 to {classes - 1}")
+
+    classes, arguments = len(logits), (array(logits), array(target), weights, label_smoothing)
+    kernels.cross_entropy.check(fault, *arguments, flat(value), gradient.numpy())
+    return value, gradient

@@ -15,8 +15,9 @@ def adam(
     square: Tensor,
     betas: tuple[float, float],
     eps: float,
-    step: float,
-    correction: float,
+    step: Tensor,
+    correction: Tensor,
 ) -> None:
     vectors = flat(data), flat(gradient), flat(mean), flat(square)
-    kernels.adam(*vectors, *vectors[0].dtype.type([*betas, 1 - betas[0], 1 - betas[1], eps, step, 1 / correction]))
+    constants = vectors[0].dtype.type([*betas, 1 - betas[0], 1 - betas[1], eps])
+    kernels.adam(*vectors, *constants, flat(step), flat(correction))

@@ -15,11 +15,12 @@ def adam(
     square: Tensor,
     betas: tuple[float, float],
     eps: float,
-    step: float,
-    correction: float,
+    step: Tensor,
+    correction: Tensor,
 ) -> None:
     b1, b2 = betas
     mean.lerp_(gradient, 1 - b1)
     square.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
     deviation = torch.sqrt(square, out=empty(tuple(square.shape), like=square))
-    data.addcdiv_(mean, deviation.div_(correction).add_(eps), value=-step)
+    deviation.mul_(correction).add_(eps)
+    data.addcmul_(torch.div(mean, deviation, out=deviation), -step)

@@ -16,11 +16,12 @@ from torch import Tensor
 from cnn import build_model
 from cnn.layers.activation import ReLU
 from cnn.losses import CrossEntropy
+from cnn.ops import NotFinite
 from cnn.optimizers import SGD
 from runners.data.batches import Batch
 from runners.files import checkpoint, metrics_csv
 from runners.tasks.divergence import fault_in_training
-from runners.tasks.watching import NotFinite, finite
+from runners.tasks.watching import finite
 from runners.training import loop
 from tests.classifier import ONLY, classifier, train_step
 from tests.runners.conftest import Run

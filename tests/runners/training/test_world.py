@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cnn import Mode, build_model
 from cnn.losses import LOSSES, CrossEntropy
+from cnn.ops import NotFinite
 from cnn.optimizers import SGD, Adam
 from cnn.schedules import Cosine, RunLength
 from runners.data.batches import Batch, Batches
@@ -23,7 +24,6 @@ from runners.signals import Interrupted, SignalWatch
 from runners.tasks.classification import Classification
 from runners.tasks.sums import Sums
 from runners.tasks.task import Step
-from runners.tasks.watching import NotFinite
 from runners.training.loop import Loop, Plan
 from runners.training.processes import Alone, World
 from runners.training.progress import Progress

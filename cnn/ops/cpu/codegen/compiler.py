@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import ModuleType
 from typing import Any
@@ -19,6 +19,7 @@ import numba
 from numba.core import event
 from numba.core.caching import FunctionCache
 
+from cnn.ops import capture
 from cnn.ops.compiling import compiling
 from cnn.ops.cpu.codegen.emitter import REGISTERS, VECTOR_BYTES
 
@@ -71,17 +72,52 @@ class _Cache(FunctionCache):
             return None
 
 
-def kernel(function: Any) -> Any:
-    """A compiled function that is called from Python and may use several threads."""
-    compiled: Any = numba.njit(**_OPTIONS)(function)
-    with suppress(RuntimeError):  # no writable folder: every process compiles for itself
-        compiled._cache = _Cache(function)
-    return compiled
+class Kernel:
+    """A compiled function that is called from Python and may use several threads. Its calls can be recorded."""
+
+    def __init__(self, function: Any) -> None:
+        self.compiled: Any = numba.njit(**_OPTIONS)(_named_apart(function))
+        with suppress(RuntimeError):  # no writable folder: every process compiles for itself
+            self.compiled._cache = _Cache(function)
+
+    def __call__(self, *arguments: Any) -> None:
+        self.compiled(*arguments)
+        capture.note_kernel(self.compiled, arguments)
+
+    def check(self, fault: Callable[[int], Exception], *arguments: Any) -> None:
+        """Call a kernel that returns a code, and raise the fault for one that isn't 0."""
+        code = self.compiled(*arguments)
+        if code:
+            raise fault(code)
+        capture.note_kernel(self.compiled, arguments, fault)
+
+
+kernel = Kernel
+
+
+def helper(function: Any) -> Any:
+    """A compiled function that only kernels call, and into which it is inlined: it gets no machine code of its own."""
+    return numba.njit(**_OPTIONS | {"no_cpython_wrapper": True})(_named_apart(function))
 
 
 _OPTIONS: Any = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
-helper: Any = numba.njit(**_OPTIONS | {"no_cpython_wrapper": True})
-"""A compiled function that only kernels call, and into which it is inlined: it gets no machine code of its own."""
+
+
+def _named_apart(function: Any) -> Any:
+    """Put the numbers that a function is made for into its name.
+
+    Code from the cache is linked by names, in which a count of this process is all that tells functions of one name and
+    signature apart: another process may have given the same count to a function for other numbers.
+    """
+    numbers = [cell.cell_contents for cell in function.__closure__ or () if _is_number(cell)]
+    function.__qualname__ = "_".join(map(str, [function.__qualname__, *numbers]))
+    return function
+
+
+def _is_number(cell: Any) -> bool:
+    with suppress(ValueError):  # still empty: a function that is defined later
+        return isinstance(cell.cell_contents, int)
+    return False
 
 
 class _Compiling(event.Listener):

@@ -11,13 +11,13 @@ STRIP = 32
 
 @kernel
 def take_examples(rows, chosen, x):
-    """Returns True, without doing anything, for unknown examples. rows [examples, P], chosen [N], x [P, N]."""
+    """Returns 1, without doing anything, for unknown examples. rows [examples, P], chosen [N], x [P, N]."""
     P, N = x.shape
     for n in range(N):
         if not 0 <= chosen[n] < rows.shape[0]:
-            return True
+            return 1
     parallel_for((P + STRIP - 1) // STRIP, take_strips, (rows, chosen, x))
-    return False
+    return 0
 
 
 @helper

@@ -12,8 +12,8 @@ COLUMNS = 256
 
 
 @kernel
-def cross_entropy(logits, target, weight, label_smoothing, gradient):
-    """The mean loss, and the number of targets that aren't classes. logits, gradient [K, L], target [L], weight [K]."""
+def cross_entropy(logits, target, weight, label_smoothing, value, gradient):
+    """Returns the number of targets that aren't classes. logits, gradient [K, L], target [L], weight [K], value [1]."""
     K, L = logits.shape
     norm, all_weights, strays = 0.0, 0.0, 0
     for k in range(K):
@@ -24,16 +24,17 @@ def cross_entropy(logits, target, weight, label_smoothing, gradient):
         else:
             strays += 1
     if strays:
-        return 0.0, strays
+        return strays
     share = 1.0 if norm == 0 else 1 / norm
     spread = label_smoothing / K
     losses = np.zeros((L + COLUMNS - 1) // COLUMNS)
     scale = label_smoothing, spread, share, all_weights
     parallel_for(losses.size, add_losses, (logits, target, weight, scale, gradient, losses))
-    value = 0.0
+    all_losses = 0.0
     for part in range(losses.size):
-        value += losses[part]
-    return value * share, 0
+        all_losses += losses[part]
+    value[0] = all_losses * share
+    return 0
 
 
 @helper

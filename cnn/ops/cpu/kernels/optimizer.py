@@ -9,8 +9,11 @@ from cnn.ops.cpu.codegen.parallel import parallel_for
 
 
 @kernel
-def adam(data, gradient, mean, square, b1, b2, rest1, rest2, eps, step, correction):  # vectors [P]; rest = 1 - b
-    parallel_for(data.size, adam_part, (data, gradient, mean, square, (b1, b2, rest1, rest2, eps, step, correction)))
+def adam(
+    data, gradient, mean, square, b1, b2, rest1, rest2, eps, step, correction
+):  # vectors [P]; rest = 1 - b; step, correction [1]
+    numbers = b1, b2, rest1, rest2, eps, step[0], correction[0]
+    parallel_for(data.size, adam_part, (data, gradient, mean, square, numbers))
 
 
 @helper

@@ -27,8 +27,9 @@ class SignDescent(Optimizer):
     def __init__(self, lr: float = 0.001) -> None:
         super().__init__(lr, 0.0, False, {})
 
-    def move(self, data: Tensor, gradient: Tensor, lr: float) -> None:
-        data.sub_(gradient.sign(), alpha=lr)
+    def move(self, data: Tensor, gradient: Tensor, *factors: Tensor) -> None:
+        (lr,) = factors
+        data.sub_(gradient.sign() * lr)
 
 
 class Halves(Constant):

@@ -1,0 +1,222 @@
+"""Record the calls of one step with their memory, and replay them without the Python in between.
+
+    recording = Recording()
+    with recording:
+        results = step(batch)               # runs as usual
+    tape = recording.tape()                 # None if the step can't be replayed: `recording.refused` says why
+    batch.copy_(next), tape.play(argument)  # the same calls on the same memory: `results` changes in place
+
+While a step is recorded, its buffers come from an arena that the tape keeps, and every compiled kernel and every torch
+operation is noted. A replay runs consecutive kernels as one call of native code. What isn't a tensor operation has to
+be declared: `live` for what Python computes anew in each step, `checked` for kernels that find faults. Tensors whose
+values Python reads can't be replayed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from cnn.ops import backend, memory
+
+Part = Callable[[Any], object]
+"""One piece of a tape; its argument is that of `Tape.play`."""
+
+T = TypeVar("T")
+_current: Recording | None = None
+
+
+def live(function: Callable[[T], object], argument: T) -> None:
+    """Call a function; a replay calls it again at this place, with the argument of `Tape.play` instead.
+
+    The function may write into tensors that the step reads, such as numbers that depend on the learning rate.
+    """
+    if _current is None:
+        function(argument)
+    else:
+        _current.note_live(function, argument)
+
+
+def records(device: torch.device) -> bool:
+    """Whether steps on a device can be recorded: those of compiled kernels on a CPU."""
+    return device.type == "cpu" and backend.chosen() == "compiled"
+
+
+def note_kernel(kernel: Any, arguments: Sequence[Any], fault: Callable[[int], Exception] | None = None) -> None:
+    """Note the call of a compiled kernel that has just run, if a step is recorded.
+
+    `fault`: makes the exception for a code other than 0 that the kernel returns.
+    """
+    if _current is not None:
+        _current.note_kernel(kernel, arguments, fault)
+
+
+class Tape:
+    """The calls of a step, to be played again on the same memory."""
+
+    def __init__(self, parts: Sequence[Part], arena: memory.Arena) -> None:
+        self._parts = parts
+        self._arena = arena
+
+    @contextmanager
+    def memory(self) -> Iterator[None]:
+        """A context in which other operations may use the memory of the step, as long as it isn't played."""
+        before = memory.use(self._arena)
+        try:
+            yield
+        finally:
+            memory.use(before)
+
+    def play(self, argument: Any) -> None:
+        """Run the step again. Raises what its checks raise."""
+        for part in self._parts:
+            part(argument)
+
+
+class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """A context in which a step runs as usual and is recorded. `refused`: the first thing that can't be replayed."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.arena = memory.Arena()
+        self.refused: str | None = None
+        self._parts: list[Any] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # skipping it would import it, which takes a second
+
+    def tape(self) -> Tape | None:
+        """What was recorded, if it can be replayed."""
+        return None if self.refused else Tape([*self._joined()], self.arena)
+
+    def __enter__(self) -> Recording:
+        global _current
+        self._before = memory.use(self.arena)
+        _current = self
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        global _current
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
+        _current = None
+        memory.use(self._before)
+
+    def note_live(self, function: Callable[[T], object], argument: T) -> None:
+        global _current
+        self._parts.append(function)
+        _current = None  # what the function does isn't recorded: it does it again
+        super().__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        try:
+            function(argument)
+        finally:
+            super().__enter__()  # type: ignore[no-untyped-call]
+            _current = self
+
+    def note_kernel(self, kernel: Any, arguments: Sequence[Any], fault: Callable[[int], Exception] | None) -> None:
+        from cnn.ops.cpu.native import Call  # needs numba, as the kernel did
+
+        self._parts.append(Call.of(kernel, arguments, fault, self.arena))
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        if name in _UNINITIALISED:
+            return self._home(func(*args, **kwargs))
+        result = func(*args, **kwargs)
+        if func._schema.is_mutable:
+            self._note(func, args, kwargs, None)
+            return result
+        outputs = list(result) if isinstance(result, (tuple, list)) else [result]
+        if not all(map(torch.is_tensor, outputs)):
+            self._refuse(f"a value is read by Python ({name})")
+            return result
+        if torch.Tag.dynamic_output_shape in func.tags and not _is_by_position(name, args):
+            self._refuse(f"a shape depends on values ({name})")
+            return result
+        given = {tensor.untyped_storage().data_ptr() for tensor in _tensors((args, kwargs))}
+        if all(output.untyped_storage().data_ptr() in given for output in outputs):
+            return result  # views
+        homes = [self._home(output) for output in outputs]
+        for home, output in zip(homes, outputs, strict=True):
+            home.copy_(output)
+        self._note(func, args, kwargs, homes)
+        return homes[0] if isinstance(result, Tensor) else type(result)(homes)
+
+    def _note(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], homes: Sequence[Tensor] | None) -> None:
+        args, kwargs = self._replaced(args), self._replaced(kwargs)
+        if homes is None:
+            self._parts.append(lambda _: func(*args, **kwargs))
+        elif len(homes) == 1:
+            home = self._replaced(homes[0])
+            self._parts.append(lambda _: home.copy_(func(*args, **kwargs)))
+        else:
+            several = self._replaced(list(homes))
+            self._parts.append(
+                lambda _: [home.copy_(value) for home, value in zip(several, func(*args, **kwargs), strict=True)]
+            )
+
+    def _home(self, like: Tensor) -> Tensor:
+        """Memory of the arena with the layout of a tensor."""
+        extent = 1 + sum((size - 1) * step for size, step in zip(like.shape, like.stride(), strict=True))
+        flat = self.arena.empty((extent if like.numel() else 0,), like.dtype)
+        return flat.as_strided(like.shape, like.stride())
+
+    def _replaced(self, value: Any) -> Any:
+        """The arguments of an operation without claims on memory, which may be used again later in the step."""
+        if isinstance(value, Tensor):
+            return self.arena.unclaimed(value)
+        if isinstance(value, (tuple, list)):
+            return type(value)(self._replaced(item) for item in value)
+        if isinstance(value, Mapping):
+            return {key: self._replaced(item) for key, item in value.items()}
+        return value
+
+    def _refuse(self, reason: str) -> None:
+        self.refused = self.refused or reason
+
+    def _joined(self) -> Iterator[Part]:
+        """The parts, with consecutive kernels as one."""
+        kernels: list[Any] = []
+        for part in self._parts:
+            if callable(part):
+                if kernels:
+                    yield _native(kernels)
+                    kernels = []
+                yield part
+            else:
+                kernels.append(part)
+        if kernels:
+            yield _native(kernels)
+
+
+def _is_by_position(name: str, args: Sequence[Any]) -> bool:
+    """Whether an operation picks values by their positions, and not by a mask."""
+    return name == "index" and all(index is None or index.dtype != torch.bool for index in args[1])
+
+
+_UNINITIALISED = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
+
+
+def _native(calls: Sequence[Any]) -> Part:
+    from cnn.ops.cpu.native import Program
+
+    return Program(calls)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, Mapping):
+        yield from _tensors(list(value.values()))
