@@ -4,13 +4,13 @@
                                   [--json]
 
 torch runs eager and with torch.compile, each in both memory formats; the ratio is to the fastest of the four in each
-round, above 1 if ours is faster. Images are those that the discriminator sees of the data, and its generator's batch.
+round, above 1 if ours is faster. --json has what benchmarks.train_step has, and each contiguous side under a second
+name, such as "eager, contiguous". Images are those that the discriminator sees of the data, and its generator's batch.
 Each number of threads is measured in its own process.
 """
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.sides import compile_anew, compile_problem
-from benchmarks.timing import Row, Step, alone, median_ratio, one_and_all, parser, report, take_turns
+from benchmarks.sides import TORCH, Way, sides
+from benchmarks.timing import Row, Step, by_threads, compare, one_and_all, parser, report, take_turns
 from cnn import Mode, build_model, ops
 from cnn.arguments import construct_named
 from cnn.losses import LOSSES
@@ -34,12 +34,11 @@ from runners.tasks.sums import Sums
 from runners.tasks.task import Step as TrainingStep
 
 SHAPE = (1, 28, 28)
-FORMATS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
 COLUMNS = {
     "batch": ("batch", ""),
     "threads": ("threads", ""),
     "ours": ("ours images/s", ",.0f"),
-    **{f"{kind}, {layout}": (f"{kind} {layout}", ",.0f") for kind in ("eager", "compile") for layout in FORMATS},
+    **{side: (side, ",.0f") for side in TORCH},
     "ratio_to_fastest": ("to the fastest", ".2f"),
 }
 
@@ -79,28 +78,20 @@ def our_steps(batch: int) -> Step:
 class Torch:
     """The experiment's pair in torch.nn; its layers are read from the same config."""
 
-    def __init__(self, batch: int, layout: str, *, compiled: bool) -> None:
+    def __init__(self, batch: int, way: Way) -> None:
         config, task = composed(["experiment=dcgan_mnist"]), our_task()
         shapes = task.input_shapes(Description(SHAPE, 10))
-        form: Any = FORMATS[layout]
         self.latent_size, self.batch = task.latent_size, batch
-        self.x = data(batch).x.movedim(-1, 0).contiguous(memory_format=form)
-        self.form = form
-        self.networks = {name: modules(config[name]["layers"], shapes[name]) for name in task.networks}
-        for network in self.networks.values():
-            network.to(memory_format=form)  # type: ignore[call-overload]
+        self.x = way.images(data(batch).x)
+        self.networks = {name: way.network(modules(config[name]["layers"], shapes[name])) for name in task.networks}
         lr, betas = config["optimizer"]["lr"], tuple(config["optimizer"]["betas"])
         self.optimizers = {
             name: torch.optim.Adam(network.parameters(), lr, betas, fused=True)
             for name, network in self.networks.items()
         }
         self.average = [parameter.detach().clone() for parameter in self.networks["generator"].parameters()]
-        self.losses: dict[str, Callable[..., Tensor]] = {
-            name: compile_anew(loss) if compiled else loss for name, loss in self._losses().items()
-        }
-
-    def _losses(self) -> dict[str, Callable[..., Tensor]]:
-        return {"discriminator": self.of_discriminator, "generator": self.of_generator}
+        losses = {"discriminator": self.of_discriminator, "generator": self.of_generator}
+        self.losses: dict[str, Callable[..., Tensor]] = {name: way.function(loss) for name, loss in losses.items()}
 
     def of_discriminator(self, x: Tensor, made: Tensor) -> Tensor:
         criterion, judge = nn.functional.binary_cross_entropy_with_logits, self.networks["discriminator"]
@@ -150,21 +141,15 @@ def modules(entries: Sequence[Any], shape: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*made)
 
 
-def measure(batches: Sequence[int], compiled: bool, threads: int, rounds: int, seconds: float) -> list[Row]:
+def measure(batches: Sequence[int], chosen: Sequence[str], threads: int, rounds: int, seconds: float) -> list[Row]:
     """A row for each batch size, on one number of threads, in this process."""
     ops.set_threads(threads)
     rows = []
     for batch in tqdm(batches, desc=f"threads {threads}", disable=None, leave=False):
-        steps: dict[str, Step] = {"ours": our_steps(batch)}
-        for kind in ("eager", "compile") if compiled else ("eager",):
-            for layout in FORMATS:
-                steps[f"{kind}, {layout}"] = Torch(batch, layout, compiled=kind == "compile").both
-        times = take_turns(steps, rounds, seconds)
-        peers = [taken for side, taken in times.items() if side != "ours"]
-        fastest = [min(taken) for taken in zip(*peers, strict=True)]
-        speeds = {side: batch / statistics.median(taken) for side, taken in times.items()}
-        ratio = median_ratio(fastest, times["ours"])
-        rows.append({"batch": batch, "threads": threads, **speeds, "ratio_to_fastest": ratio})
+        steps = {side: Torch(batch, TORCH[side]).both if side in TORCH else our_steps(batch) for side in chosen}
+        row = compare(take_turns(steps, rounds, seconds), batch)
+        contiguous = {f"{side}, contiguous": row[side] for side in ("eager", "compile") if side in row}
+        rows.append({"batch": batch, "threads": threads, **row, **contiguous})
     return rows
 
 
@@ -172,13 +157,7 @@ def main() -> None:
     options = parser(
         "gan_step", __doc__, batches=[64, 128], threads=one_and_all(), rounds=5, seconds=0.4, compile=True
     ).parse_args()
-    compiled = options.compile and not alone(compile_problem)
-    rows = [
-        row
-        for threads in options.threads
-        for row in alone(measure, options.batches, compiled, threads, options.rounds, options.seconds)
-    ]
-    report(rows, COLUMNS, options.json)
+    report(by_threads(measure, options.batches, sides(options.compile), options), COLUMNS, options.json)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""Inference time of a trained network: ours next to torch.nn's, eager and with torch.compile.
+"""Inference time of a trained network: ours next to torch.nn's.
 
-    python -m benchmarks.inference [--models seed8,blocks,lenet,resnet13] [--batches 1,256] [--threads 1,2]
-                                   [--rounds 5] [--seconds 0.4] [--no-compile] [--json]
+    python -m benchmarks.inference [--models seed8,blocks,lenet,resnet13] [--batches 1,8,32,128,256,1024]
+                                   [--threads 1,2] [--rounds 5] [--seconds 0.4] [--no-compile] [--json]
 
-One forward pass in evaluation mode that keeps nothing for a backward pass; torch's runs in torch.inference_mode. Each
-round times all sides for a while, one after another. Printed are medians: milliseconds per pass, which is the latency,
-images per second, and the rounds' ratios to eager and to the faster of the two peers; above 1, ours is faster. Each
-number of threads is measured in its own process.
+One forward pass in evaluation mode that keeps nothing for a backward pass. torch runs it in torch.inference_mode, eager
+and with torch.compile, each in both memory formats, contiguous and channels last. Each round times all sides for a
+while, one after another. Printed are medians: milliseconds per pass, which is the latency, our images per second, and
+the rounds' ratio to the fastest of torch's four; above 1, ours is faster. --json has everyone's images per second and
+the ratios to eager and to the faster of eager and compile in contiguous memory, too. Each number of threads is measured
+in its own process.
 """
 
 from __future__ import annotations
@@ -16,8 +18,19 @@ from collections.abc import Sequence
 import torch
 from tqdm import tqdm
 
-from benchmarks.sides import Case, batch_first, compile_anew, sides
-from benchmarks.timing import Row, Step, alone, compare, one_and_all, parser, report, take_turns
+from benchmarks.peers import MODELS
+from benchmarks.sides import TORCH, Case, sides
+from benchmarks.timing import (
+    BATCHES,
+    Row,
+    Step,
+    by_threads,
+    compare,
+    one_and_all,
+    parser,
+    report,
+    take_turns,
+)
 from cnn import Mode, ops
 from cnn.graphs.fusion import fuse
 
@@ -26,27 +39,27 @@ COLUMNS = {
     "batch": ("batch", ""),
     "threads": ("threads", ""),
     "ours_ms": ("ours ms", ",.3f"),
-    "eager_ms": ("eager ms", ",.3f"),
-    "compile_ms": ("compile ms", ",.3f"),
+    **{f"{side}_ms": (f"{side} ms", ",.3f") for side in TORCH},
     "ours": ("ours images/s", ",.0f"),
-    "eager": ("eager images/s", ",.0f"),
-    "compile": ("compile images/s", ",.0f"),
-    "ratio_to_eager": ("to eager", ".2f"),
-    "ratio_to_faster": ("to the faster", ".2f"),
+    "ratio_to_fastest": ("to torch's fastest", ".2f"),
 }
 
 
-def passes(case: Case, chosen: Sequence[str]) -> dict[str, Step]:
-    """The forward pass of each side."""
-    network, peer, x = fuse(case.network()), case.peer().eval(), case.draw().x  # as evaluation and prediction do
-    images, mode = batch_first(case.draw()), Mode(train=False, keep_cache=False)
-    compiled = compile_anew(peer) if "compile" in chosen else peer
-    every: dict[str, Step] = {
-        "ours": lambda: network.forward(x, mode),
-        "eager": torch.inference_mode()(lambda: peer(images)),
-        "compile": torch.inference_mode()(lambda: compiled(images)),
-    }
-    return {side: every[side] for side in chosen}
+def forward_pass(side: str, case: Case, threads: int) -> Step:
+    x = case.draw().x
+    if side == "ours":
+        network, mode = fuse(case.network()), Mode(train=False, keep_cache=False)  # as evaluation and prediction do
+        return lambda: network.forward(x, mode)
+    peer = case.peer().eval()
+    way = TORCH[side]
+    function, images = way.function(way.network(peer)), way.images(x)
+    return torch.inference_mode()(lambda: function(images))
+
+
+def speeds(times: dict[str, list[float]], images: int) -> Row:
+    """Images per second, latencies and ratios."""
+    row = compare(times, images)
+    return {**{f"{side}_ms": 1000 * images / row[side] for side in times}, **row}
 
 
 def measure(cases: Sequence[Case], chosen: Sequence[str], threads: int, rounds: int, seconds: float) -> list[Row]:
@@ -54,9 +67,8 @@ def measure(cases: Sequence[Case], chosen: Sequence[str], threads: int, rounds: 
     ops.set_threads(threads)
     rows = []
     for case in tqdm(cases, desc=f"threads {threads}", disable=None, leave=False):
-        row = compare(take_turns(passes(case, chosen), rounds, seconds), case.batch)
-        latencies = {f"{side}_ms": 1000 * case.batch / row[side] for side in chosen}
-        rows.append({"model": case.model, "batch": case.batch, "threads": threads, **latencies, **row})
+        times = take_turns({side: forward_pass(side, case, threads) for side in chosen}, rounds, seconds)
+        rows.append({"model": case.model, "batch": case.batch, "threads": threads, **speeds(times, case.batch)})
     return rows
 
 
@@ -64,21 +76,15 @@ def main() -> None:
     options = parser(
         "inference",
         __doc__,
-        models=["seed8", "blocks", "lenet", "resnet13"],
-        batches=[1, 256],
+        models=list(MODELS),
+        batches=BATCHES,
         threads=one_and_all(),
         rounds=5,
         seconds=0.4,
         compile=True,
     ).parse_args()
-    chosen = sides(options.compile)
     cases = [Case(model, batch) for model in options.models for batch in options.batches]
-    rows = [
-        row
-        for threads in options.threads
-        for row in alone(measure, cases, chosen, threads, options.rounds, options.seconds)
-    ]
-    report(rows, COLUMNS, options.json)
+    report(by_threads(measure, cases, sides(options.compile), options), COLUMNS, options.json)
 
 
 if __name__ == "__main__":

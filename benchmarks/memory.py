@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks.sides import STEPS, Case, sides
+from benchmarks.sides import CONTIGUOUS, Case, make_step, sides
 from benchmarks.timing import Row, alone, parser, report
 from cnn import ops
 from cnn.ops.threads import available_threads
@@ -66,7 +66,7 @@ def peak_bytes() -> int:
 def warm_up(chosen: Sequence[str], model: str, threads: int) -> None:
     ops.set_threads(threads)
     for side in chosen:
-        step = STEPS[side](Case(model, TINY))
+        step = make_step(side, Case(model, TINY))
         for _ in range(STEPS_COUNTED):
             step()
 
@@ -77,7 +77,7 @@ def measure(side: str, case: Case, threads: int) -> float:
     gc.collect()
     reset_peak()
     before = peak_bytes()
-    step = STEPS[side](case)
+    step = make_step(side, case)
     if side == "compile":
         step()
         gc.collect()
@@ -91,7 +91,7 @@ def main() -> None:
     options = parser(
         "memory", __doc__, models=["lenet"], batches=[256], threads=[available_threads()], compile=True
     ).parse_args()
-    chosen = sides(options.compile)
+    chosen = sides(options.compile, CONTIGUOUS)
     cases = [(Case(model, batch), n) for model in options.models for batch in options.batches for n in options.threads]
     for model in options.models:
         alone(warm_up, chosen, model, options.threads[0])

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
 from tqdm import tqdm
 
-from benchmarks.sides import STEPS, Case, sides, step_flops
+from benchmarks.sides import CONTIGUOUS, Case, make_step, sides, step_flops
 from benchmarks.timing import Row, alone, compare, counts, matrix_peak, parser, table, take_turns, thread_count
 from cnn import ops
 from cnn.ops.threads import available_threads
@@ -55,7 +55,7 @@ def measure(points: Points, chosen: Sequence[str], threads: int, rounds: int, se
     peak = matrix_peak()
     rows = []
     for axis, value, case in tqdm(points, disable=None, leave=False):
-        row = compare(take_turns({side: STEPS[side](case) for side in chosen}, rounds, seconds), case.batch)
+        row = compare(take_turns({side: make_step(side, case) for side in chosen}, rounds, seconds), case.batch)
         flops = step_flops(case.network())
         rows.append(
             {
@@ -112,7 +112,7 @@ def main() -> None:
         *(("width", width, Case("blocks", BATCH, width=width)) for width in options.widths),
         *(("size", size, Case("blocks", BATCH, size=size)) for size in options.sizes),
     ]
-    chosen = sides(options.compile)
+    chosen = sides(options.compile, CONTIGUOUS)
     rows = alone(measure, points, chosen, options.threads, options.rounds, options.seconds)
     print(json.dumps(rows, indent=2) if options.json else table(rows, COLUMNS))
     draw(rows, chosen, options.output)

@@ -1,9 +1,10 @@
-"""The sides that are compared: our training step, torch.nn's, and that with torch.compile."""
+"""The sides that are compared: our training step, and torch.nn's in the four ways in which people run it."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,9 +60,48 @@ class Case:
         return Batch(x, torch.randint(0, CLASSES, (self.batch,), generator=generator))
 
 
-def batch_first(batch: Batch) -> Tensor:
-    """The images in torch.nn's layout, [N, C, H, W] and contiguous."""
-    return batch.x.movedim(-1, 0).contiguous()
+@dataclass(frozen=True)
+class Way:
+    """A way to run torch.nn: eager or with torch.compile, in one of its memory formats."""
+
+    compiled: bool = False
+    channels_last: bool = False
+
+    @property
+    def format(self) -> Any:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def images(self, x: Tensor) -> Tensor:
+        """Our images [C, H, W, N] as torch.nn's [N, C, H, W].
+
+        They are copied into a tensor that was made in this format: one of a single channel counts as being in both,
+        `contiguous` leaves its strides as they are, and torch runs the convolutions in the format of the strides.
+        """
+        first = x.movedim(-1, 0)
+        return torch.empty(first.shape, memory_format=self.format).copy_(first)
+
+    def network(self, network: nn.Module) -> nn.Module:
+        return network.to(memory_format=self.format)  # type: ignore[call-overload, no-any-return]
+
+    def function(self, function: Any) -> Any:
+        """What to call: the function, or compiled for exactly the shapes that it is called with first.
+
+        Call this for all that is measured together before any of it runs: the reset, without which torch would compile
+        for dynamic shapes after other shapes of the same code, drops what was compiled before.
+        """
+        if not self.compiled:
+            return function
+        torch.compiler.reset()
+        return torch.compile(function, dynamic=False)
+
+
+TORCH = {
+    "eager": Way(),
+    "eager, channels last": Way(channels_last=True),
+    "compile": Way(compiled=True),
+    "compile, channels last": Way(compiled=True, channels_last=True),
+}
+CONTIGUOUS = ("ours", "eager", "compile")
 
 
 def our_step(case: Case) -> timing.Step:
@@ -74,17 +114,17 @@ def our_step(case: Case) -> timing.Step:
     return lambda: steps([batch], only)
 
 
-def eager_step(case: Case, *, compiled: bool = False) -> timing.Step:
-    """The same step of torch.nn, with its fused Adam."""
-    network, criterion, batch = case.peer(), nn.CrossEntropyLoss(), case.draw()
+def torch_step(case: Case, way: Way) -> timing.Step:
+    """The same step of torch.nn, with its fused Adam; forward and backward pass are compiled if anything is."""
+    network, criterion, batch = way.network(case.peer()), nn.CrossEntropyLoss(), case.draw()
     optimizer = torch.optim.Adam(network.parameters(), LR, fused=True)
-    images, labels = batch_first(batch), batch.targets
+    images, labels = way.images(batch.x), batch.targets
 
     def loss(images: Tensor) -> Tensor:
         value: Tensor = criterion(network(images), labels)
         return value
 
-    run = compile_anew(loss) if compiled else loss
+    run = way.function(loss)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -94,26 +134,17 @@ def eager_step(case: Case, *, compiled: bool = False) -> timing.Step:
     return step
 
 
-def compiled_step(case: Case) -> timing.Step:
-    """The eager step, with forward and backward pass compiled by torch.compile."""
-    return eager_step(case, compiled=True)
+def make_step(side: str, case: Case) -> timing.Step:
+    """The training step of a side, by its name."""
+    return torch_step(case, TORCH[side]) if side in TORCH else our_step(case)
 
 
-def compile_anew(function: Any) -> Any:
-    """torch.compile for exactly these shapes: after other shapes of the same code it would compile for dynamic ones."""
-    torch.compiler.reset()
-    return torch.compile(function, dynamic=False)
-
-
-STEPS = {"ours": our_step, "eager": eager_step, "compile": compiled_step}
-
-
-def sides(compiled: bool) -> list[str]:
+def sides(compiled: bool, every: Sequence[str] = ("ours", *TORCH)) -> list[str]:
     """The names of the sides that can be measured here; prints a line if torch.compile can't."""
     problem = alone(compile_problem) if compiled else ""
     if problem:
         print(f"torch.compile doesn't work here and is left out: {problem}", file=sys.stderr)
-    return [side for side in STEPS if side != "compile" or (compiled and not problem)]
+    return [side for side in every if not TORCH.get(side, Way()).compiled or (compiled and not problem)]
 
 
 def compile_problem() -> str:

@@ -25,6 +25,10 @@ ROOT = Path(__file__).parents[1]
 WARM_UP = 5
 """Steps before timing begins: kernels are loaded or compiled, buffers allocated."""
 
+PAUSE = 0.1
+"""Seconds between two sides' turns, in which threads that wait for their next work by spinning go to sleep."""
+
+BATCHES = [1, 8, 32, 128, 256, 1024]
 MATRIX_SIZE = 1536
 Step = Callable[[], object]
 Row = dict[str, Any]
@@ -105,6 +109,17 @@ def alone(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return pool.submit(function, *args, **kwargs).result()
 
 
+def by_threads(
+    measure: Callable[..., list[Row]], cases: Sequence[Any], chosen: Sequence[str], options: Any
+) -> list[Row]:
+    """The rows of `measure(cases, chosen, threads, rounds, seconds)`, each number of threads in its own process."""
+    return [
+        row
+        for threads in options.threads
+        for row in alone(measure, cases, chosen, threads, options.rounds, options.seconds)
+    ]
+
+
 def run_quietly(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
     """The output of a Python command. If it fails, exit with its error output."""
     done = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -123,12 +138,19 @@ def seconds_a_step(step: Step, seconds: float) -> float:
 
 
 def take_turns(steps: Mapping[str, Step], rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Seconds per step of each side in each round; a round times all sides, one after another."""
+    """Seconds per step of each side in each round; a round times all sides, one after another.
+
+    What a side does once, such as compiling, it does before the first round.
+    """
     for step in steps.values():
         for _ in range(WARM_UP):
             step()
-    measured = [{side: seconds_a_step(step, seconds) for side, step in steps.items()} for _ in range(rounds)]
-    return {side: [times[side] for times in measured] for side in steps}
+    times: dict[str, list[float]] = {side: [] for side in steps}
+    for _ in range(rounds):
+        for side, step in steps.items():
+            time.sleep(PAUSE)
+            times[side].append(seconds_a_step(step, seconds))
+    return times
 
 
 def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
@@ -137,12 +159,22 @@ def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> 
 
 
 def compare(times: Mapping[str, Sequence[float]], images: int) -> Row:
-    """Images per second of each side, and the speed of ours relative to eager and to the round's faster peer."""
-    better = [min(both) for both in zip(*(seconds for side, seconds in times.items() if side != "ours"), strict=True)]
+    """Images per second of ours and of torch's ways, and our speed relative to theirs.
+
+    ratio_to_fastest: to the fastest in each round. ratio_to_eager and ratio_to_faster: to eager, and to the faster of
+    eager and compile, in contiguous memory alone.
+    """
+    peers = [side for side in times if side != "ours"]
+
+    def ratio(chosen: Sequence[str]) -> float:
+        fastest = [min(taken) for taken in zip(*(times[side] for side in chosen), strict=True)]
+        return median_ratio(fastest, times["ours"])
+
     return {
         **{side: images / statistics.median(seconds) for side, seconds in times.items()},
-        "ratio_to_eager": median_ratio(times["eager"], times["ours"]),
-        "ratio_to_faster": median_ratio(better, times["ours"]),
+        "ratio_to_eager": ratio(["eager"]),
+        "ratio_to_faster": ratio([side for side in peers if side in ("eager", "compile")]),
+        "ratio_to_fastest": ratio(peers),
     }
 
 

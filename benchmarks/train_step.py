@@ -1,11 +1,12 @@
-"""A whole training step (forward, loss, backward, Adam) next to torch.nn's, eager and with torch.compile.
+"""A whole training step (forward, loss, backward, Adam) next to torch.nn's.
 
-    python -m benchmarks.train_step [--models seed8,blocks,lenet,resnet13] [--batches 32,128,256] [--threads 1,2]
-                                    [--rounds 5] [--seconds 0.4] [--no-compile] [--json]
+    python -m benchmarks.train_step [--models seed8,blocks,lenet,resnet13] [--batches 1,8,32,128,256,1024]
+                                    [--threads 1,2] [--rounds 5] [--seconds 0.4] [--no-compile] [--json]
 
-Each round times all sides for a while, one after another. Printed are the medians of images per second, and the medians
-of the rounds' ratios to eager and to the faster of the two peers; above 1, ours is faster. Each number of threads is
-measured in its own process.
+torch runs eager and with torch.compile, each in both memory formats, contiguous and channels last. Each round times all
+sides for a while, one after another. Printed are the medians of images per second, and the median of the rounds' ratios
+to the fastest of torch's four; above 1, ours is faster. --json has the ratios to eager and to the faster of eager and
+compile in contiguous memory, too. Each number of threads is measured in its own process.
 
 The last columns: our GFLOP/s, and their share of what a large float32 matrix product (torch.mm) reaches in the same
 process. Operations are counted as by `debug=summary` for the forward pass, a multiply-add as two, times three for a
@@ -19,8 +20,9 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from benchmarks.sides import STEPS, Case, sides, step_flops
-from benchmarks.timing import Row, alone, compare, matrix_peak, one_and_all, parser, report, take_turns
+from benchmarks.peers import MODELS
+from benchmarks.sides import TORCH, Case, make_step, sides, step_flops
+from benchmarks.timing import BATCHES, Row, by_threads, compare, matrix_peak, one_and_all, parser, report, take_turns
 from cnn import ops
 
 COLUMNS = {
@@ -28,10 +30,8 @@ COLUMNS = {
     "batch": ("batch", ""),
     "threads": ("threads", ""),
     "ours": ("ours images/s", ",.0f"),
-    "eager": ("eager images/s", ",.0f"),
-    "compile": ("compile images/s", ",.0f"),
-    "ratio_to_eager": ("to eager", ".2f"),
-    "ratio_to_faster": ("to the faster", ".2f"),
+    **{side: (side, ",.0f") for side in TORCH},
+    "ratio_to_fastest": ("to the fastest", ".2f"),
     "gflops": ("ours GFLOP/s", ".1f"),
     "share_of_peak": ("of the peak", ".0%"),
 }
@@ -43,7 +43,7 @@ def measure(cases: Sequence[Case], chosen: Sequence[str], threads: int, rounds: 
     peak = matrix_peak()
     rows = []
     for case in tqdm(cases, desc=f"threads {threads}", disable=None, leave=False):
-        times = take_turns({side: STEPS[side](case) for side in chosen}, rounds, seconds)
+        times = take_turns({side: make_step(side, case) for side in chosen}, rounds, seconds)
         row = {"model": case.model, "batch": case.batch, "threads": threads, **compare(times, case.batch)}
         gflops = row["ours"] * step_flops(case.network()) / 1e9
         rows.append({**row, "gflops": gflops, "matrix_gflops": peak, "share_of_peak": gflops / peak})
@@ -54,21 +54,15 @@ def main() -> None:
     options = parser(
         "train_step",
         __doc__,
-        models=["seed8", "blocks", "lenet", "resnet13"],
-        batches=[32, 128, 256],
+        models=list(MODELS),
+        batches=BATCHES,
         threads=one_and_all(),
         rounds=5,
         seconds=0.4,
         compile=True,
     ).parse_args()
-    chosen = sides(options.compile)
     cases = [Case(model, batch) for model in options.models for batch in options.batches]
-    rows = [
-        row
-        for threads in options.threads
-        for row in alone(measure, cases, chosen, threads, options.rounds, options.seconds)
-    ]
-    report(rows, COLUMNS, options.json)
+    report(by_threads(measure, cases, sides(options.compile), options), COLUMNS, options.json)
 
 
 if __name__ == "__main__":

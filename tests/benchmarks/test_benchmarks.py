@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import memory, timing
-from benchmarks.sides import Case, sides, step_flops
+from benchmarks.sides import TORCH, Case, sides, step_flops
 from tests.forks import Forked
 
 ROOT = Path(__file__).parents[2]
@@ -29,10 +30,10 @@ COMMANDS = {
     "gan_step": ["--batches", "16", "--threads", "1", "--json", *BRIEF, "--no-compile"],
     "torch_loop": ["--examples", "320", "--epochs", "1", "--threads", "1"],
 }
-SIDES = {"ours", "eager", "ratio_to_eager", "ratio_to_faster"}
+SIDES = {"ours", "eager", "eager, channels last", "ratio_to_eager", "ratio_to_faster", "ratio_to_fastest"}
 FIELDS = {
     "train_step": SETTING.keys() | SIDES | {"gflops", "matrix_gflops", "share_of_peak"},
-    "inference": SETTING.keys() | SIDES | {"ours_ms", "eager_ms"},
+    "inference": SETTING.keys() | SIDES | {"ours_ms", "eager_ms", "eager, channels last_ms"},
     "memory": SETTING.keys() | {"ours", "eager", "ratio_to_eager"},
     "epoch": SETTING.keys() | {"part", "loop", "bare", "ratio"},
 }
@@ -67,15 +68,18 @@ def test_a_case_is_a_row_of_json(module: str, printed: Printed) -> None:
 @pytest.mark.long
 def test_a_pair_of_steps_is_measured_beside_both_formats_of_torch(printed: Printed) -> None:
     (row,) = json.loads(printed("gan_step"))
-    peers = {f"eager, {layout}" for layout in ("contiguous", "channels last")}
-    assert row.keys() == {"batch", "threads", "ours", *peers, "ratio_to_fastest"}
+    assert row.keys() == {"batch", "threads", "eager, contiguous", *SIDES}
     assert all(value > 0 for value in row.values())
 
 
 def test_scaling_measures_each_point_and_draws_them(printed: Printed, tmp_path: Path) -> None:
     rows = json.loads(printed("scaling", "--output", str(tmp_path / "scaling.png")))
     assert [(row["axis"], row["value"]) for row in rows] == [("batch", 16), ("batch", 32), ("width", 10), ("size", 28)]
-    assert rows[0].keys() >= SIDES | {"gflops", "matrix_gflops", "flops_per_image"}
+    assert rows[0].keys() >= {"ours", "eager", "ratio_to_eager", "ratio_to_faster"} | {
+        "gflops",
+        "matrix_gflops",
+        "flops_per_image",
+    }
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -106,7 +110,7 @@ def test_without_a_compiler_torch_compile_is_left_out(
 ) -> None:
     monkeypatch.setenv("CXX", "/there/is/none")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    assert sides(compiled=True) == ["ours", "eager"]
+    assert sides(compiled=True) == ["ours", "eager", "eager, channels last"]
     told = capfd.readouterr().err
     assert told.startswith("torch.compile doesn't work here and is left out: ")
     assert told.count("\n") == 1
@@ -123,9 +127,27 @@ def test_operations_of_a_step() -> None:
     assert step_flops(network) == 3 * network.flops((1, 28, 28)) - 10 * 26 * 26 * (9 + 8 + 1)
 
 
+TIMES = {
+    "ours": [1.0, 2.0, 4.0],
+    "eager": [2.0, 8.0, 4.0],
+    "compile": [3.0, 4.0, 8.0],
+    "eager, channels last": [1.5, 2.0, 6.0],
+}
+
+
 def test_ratios_are_those_of_each_round() -> None:
-    row = timing.compare({"ours": [1.0, 2.0, 4.0], "eager": [2.0, 8.0, 4.0], "compile": [3.0, 4.0, 8.0]}, images=8)
-    assert row == {"ours": 4.0, "eager": 2.0, "compile": 2.0, "ratio_to_eager": 2.0, "ratio_to_faster": 2.0}
+    row = timing.compare(TIMES, images=8)
+    speeds = {"ours": 4.0, "eager": 2.0, "compile": 2.0, "eager, channels last": 4.0}
+    assert row == {**speeds, "ratio_to_eager": 2.0, "ratio_to_faster": 2.0, "ratio_to_fastest": 1.0}
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_images_of_one_channel_are_in_a_memory_format_too(batch: int) -> None:
+    """Strides say so: torch takes a tensor of one channel for one of either format and runs it as a contiguous one."""
+    x = Case("seed8", batch, size=5).draw().x
+    both = [TORCH[side].images(x) for side in ("eager", "eager, channels last")]
+    assert [images.stride() for images in both] == [(25, 25, 5, 1), (25, 1, 5, 1)]
+    assert all(torch.equal(images, x.movedim(-1, 0)) for images in both)
 
 
 def test_a_table_leaves_out_what_was_not_measured() -> None:
