@@ -1,23 +1,26 @@
-"""Inference time of a trained network: ours next to torch.nn's.
+"""Inference time of a trained network: ours next to torch.nn's and ONNX Runtime's.
 
     python -m benchmarks.inference [--models seed8,blocks,lenet,resnet13] [--batches 1,8,32,128,256,1024]
-                                   [--threads 1,2] [--rounds 5] [--seconds 0.4] [--no-compile] [--json]
+                                   [--threads 1,2] [--rounds 5] [--seconds 0.4] [--no-compile] [--no-onnx] [--json]
 
 One forward pass in evaluation mode that keeps nothing for a backward pass. torch runs it in torch.inference_mode, eager
-and with torch.compile, each in both memory formats, contiguous and channels last. Each round times all sides for a
-while, one after another. Printed are medians: milliseconds per pass, which is the latency, our images per second, and
-the rounds' ratio to the fastest of torch's four; above 1, ours is faster. --json has everyone's images per second and
-the ratios to eager and to the faster of eager and compile in contiguous memory, too. Each number of threads is measured
-in its own process.
+and with torch.compile, each in both memory formats, contiguous and channels last; ONNX Runtime on as many threads, with
+all graph optimisations. Each round times all sides for a while, one after another. Printed are medians: milliseconds
+per pass, which is the latency, our images per second, and the rounds' ratios to the fastest of torch's four and to ONNX
+Runtime; above 1, ours is faster. --json has everyone's images per second and the ratios to eager and to the faster of
+eager and compile in contiguous memory, too. Each number of threads is measured in its own process.
 """
 
 from __future__ import annotations
 
+import statistics
+import sys
 from collections.abc import Sequence
 
 import torch
 from tqdm import tqdm
 
+from benchmarks import onnx_runtime
 from benchmarks.peers import MODELS
 from benchmarks.sides import TORCH, Case, sides
 from benchmarks.timing import (
@@ -26,6 +29,7 @@ from benchmarks.timing import (
     Step,
     by_threads,
     compare,
+    median_ratio,
     one_and_all,
     parser,
     report,
@@ -34,15 +38,19 @@ from benchmarks.timing import (
 from cnn import Mode, ops
 from cnn.graphs.fusion import fuse
 
+ONNX = "onnxruntime"
 COLUMNS = {
     "model": ("model", ""),
     "batch": ("batch", ""),
     "threads": ("threads", ""),
     "ours_ms": ("ours ms", ",.3f"),
-    **{f"{side}_ms": (f"{side} ms", ",.3f") for side in TORCH},
+    **{f"{side}_ms": (f"{side} ms", ",.3f") for side in (*TORCH, ONNX)},
     "ours": ("ours images/s", ",.0f"),
     "ratio_to_fastest": ("to torch's fastest", ".2f"),
+    f"ratio_to_{ONNX}": (f"to {ONNX}", ".2f"),
 }
+MISSING = dict.fromkeys([f"{ONNX}_ms", ONNX, f"ratio_to_{ONNX}"])
+"""What a row has where ONNX Runtime was to be measured and couldn't be."""
 
 
 def forward_pass(side: str, case: Case, threads: int) -> Step:
@@ -51,14 +59,19 @@ def forward_pass(side: str, case: Case, threads: int) -> Step:
         network, mode = fuse(case.network()), Mode(train=False, keep_cache=False)  # as evaluation and prediction do
         return lambda: network.forward(x, mode)
     peer = case.peer().eval()
+    if side == ONNX:
+        return onnx_runtime.forward_pass(peer, TORCH["eager"].images(x), threads)
     way = TORCH[side]
     function, images = way.function(way.network(peer)), way.images(x)
     return torch.inference_mode()(lambda: function(images))
 
 
 def speeds(times: dict[str, list[float]], images: int) -> Row:
-    """Images per second, latencies and ratios."""
-    row = compare(times, images)
+    """Images per second, latencies and ratios; ONNX Runtime is none of torch's ways and has a ratio of its own."""
+    row = compare({side: seconds for side, seconds in times.items() if side != ONNX}, images)
+    if ONNX in times:
+        row[ONNX] = images / statistics.median(times[ONNX])
+        row[f"ratio_to_{ONNX}"] = median_ratio(times[ONNX], times["ours"])
     return {**{f"{side}_ms": 1000 * images / row[side] for side in times}, **row}
 
 
@@ -82,9 +95,16 @@ def main() -> None:
         rounds=5,
         seconds=0.4,
         compile=True,
+        onnx=True,
     ).parse_args()
+    chosen, empty = sides(options.compile), {}
+    if options.onnx and (problem := onnx_runtime.problem()):
+        print(f"ONNX Runtime is left out, install the extra [{onnx_runtime.EXTRA}] for it: {problem}", file=sys.stderr)
+        empty = MISSING
+    elif options.onnx:
+        chosen.append(ONNX)
     cases = [Case(model, batch) for model in options.models for batch in options.batches]
-    report(by_threads(measure, cases, sides(options.compile), options), COLUMNS, options.json)
+    report([{**row, **empty} for row in by_threads(measure, cases, chosen, options)], COLUMNS, options.json)
 
 
 if __name__ == "__main__":

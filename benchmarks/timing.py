@@ -26,7 +26,8 @@ WARM_UP = 5
 """Steps before timing begins: kernels are loaded or compiled, buffers allocated."""
 
 PAUSE = 0.1
-"""Seconds between two sides' turns, in which threads that wait for their next work by spinning go to sleep."""
+"""Seconds between two sides' turns: threads that wait for their next work by spinning, as ONNX Runtime's do for about
+45 ms, have gone to sleep before another side is timed."""
 
 BATCHES = [1, 8, 32, 128, 256, 1024]
 MATRIX_SIZE = 1536
@@ -85,6 +86,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "rounds": {"type": count, "metavar": "N"},
     "seconds": {"type": duration, "metavar": "S", "help": "how long one side of a round is timed"},
     "compile": {"action": argparse.BooleanOptionalAction, "help": "measure torch.compile, too"},
+    "onnx": {"action": argparse.BooleanOptionalAction, "help": "measure ONNX Runtime, too"},
 }
 
 
@@ -187,10 +189,10 @@ def matrix_peak() -> float:
 
 
 def table(rows: Sequence[Row], columns: Columns) -> str:
-    """The rows as a text table; columns that the rows don't have are left out."""
+    """The rows as a text table; columns that the rows don't have are left out, and a cell of None is empty."""
     shown = {key: column for key, column in columns.items() if key in rows[0]}
     lines = [[title for title, _ in shown.values()]]
-    lines += [[format(row[key], form) for key, (_, form) in shown.items()] for row in rows]
+    lines += [["" if row[key] is None else format(row[key], form) for key, (_, form) in shown.items()] for row in rows]
     return "\n".join(aligned(lines, ">"))
 
 

@@ -8,11 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from benchmarks import memory, timing
+from benchmarks import inference, memory, onnx_runtime, timing
 from benchmarks.sides import TORCH, Case, sides, step_flops
 from tests.forks import Forked
 
@@ -22,7 +23,7 @@ SMALL = ["--models", "seed8", "--batches", "16", "--threads", "1", "--json"]
 BRIEF = ["--rounds", "1", "--seconds", "0.01"]
 COMMANDS = {
     "train_step": [*SMALL, *BRIEF, "--no-compile"],
-    "inference": [*SMALL, *BRIEF, "--no-compile"],
+    "inference": [*SMALL, *BRIEF, "--no-compile", "--no-onnx"],
     "memory": [*SMALL, "--no-compile"],
     "epoch": [*SMALL, *BRIEF, "--examples", "32", "--epochs", "2", "--parts", "loop"],
     "scaling": ["--batches", "16,32", "--widths", "10", "--sizes", "28", "--threads", "1", "--json", *BRIEF],
@@ -141,6 +142,40 @@ def test_ratios_are_those_of_each_round() -> None:
     assert row == {**speeds, "ratio_to_eager": 2.0, "ratio_to_faster": 2.0, "ratio_to_fastest": 1.0}
 
 
+def test_onnx_runtime_is_compared_with_on_its_own() -> None:
+    row = inference.speeds({**TIMES, "onnxruntime": [0.5, 0.5, 0.5]}, images=8)
+    own = {"onnxruntime": 16.0, "onnxruntime_ms": 500.0, "ratio_to_onnxruntime": 0.25}
+    assert row == {**inference.speeds(TIMES, images=8), **own}
+
+
+def test_without_onnx_runtime_its_columns_stay_empty(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = {**SETTING, **inference.speeds({"ours": [1.0], "eager": [2.0]}, images=16)}
+    monkeypatch.setattr(inference, "by_threads", lambda measure, cases, chosen, options: [measured])
+    monkeypatch.setattr(onnx_runtime, "problem", lambda: "No module named 'onnx'")
+    monkeypatch.setattr("sys.argv", ["inference", "--no-compile"])
+    inference.main()
+    out, err = capsys.readouterr()
+    title, row = out.splitlines()
+    assert "onnxruntime ms" in title
+    assert title.endswith("to onnxruntime")
+    assert row.endswith("  2.00")
+    assert err.count("\n") == 1
+    assert "No module named 'onnx'" in err
+    assert measured.keys().isdisjoint(inference.MISSING)
+
+
+def test_onnx_runtime_computes_what_its_network_does() -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    case = Case("seed8", 2)
+    network, images = case.peer().eval(), TORCH["eager"].images(case.draw().x)
+    outputs: Any = onnx_runtime.forward_pass(network, images, 1)()
+    with torch.inference_mode():
+        assert torch.allclose(torch.from_numpy(outputs[0]), network(images), atol=1e-5)
+
+
 @pytest.mark.parametrize("batch", [1, 2])
 def test_images_of_one_channel_are_in_a_memory_format_too(batch: int) -> None:
     """Strides say so: torch takes a tensor of one channel for one of either format and runs it as a contiguous one."""
@@ -153,6 +188,10 @@ def test_images_of_one_channel_are_in_a_memory_format_too(batch: int) -> None:
 def test_a_table_leaves_out_what_was_not_measured() -> None:
     columns = {"model": ("model", ""), "ours": ("ours", ",.0f"), "compile": ("compile", ",.0f")}
     assert timing.table([{"model": "seed8", "ours": 1234.5}], columns) == "model   ours\nseed8  1,234"
+
+
+def test_what_could_not_be_measured_is_an_empty_cell() -> None:
+    assert timing.table([{"a": None, "b": 1.0}], {"a": ("first", ".2f"), "b": ("b", ".0f")}) == "first  b\n       1"
 
 
 @pytest.mark.parametrize("arguments", [["--models", "seed9"], ["--batches", "0"], ["--threads", "100000"]])
