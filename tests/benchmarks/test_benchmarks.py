@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import inference, memory, onnx_runtime, timing
+from benchmarks import contention, inference, memory, onnx_runtime, timing
 from benchmarks.sides import TORCH, Case, sides, step_flops
 from tests.forks import Forked
 
@@ -24,6 +24,7 @@ BRIEF = ["--rounds", "1", "--seconds", "0.01"]
 COMMANDS = {
     "train_step": [*SMALL, *BRIEF, "--no-compile"],
     "inference": [*SMALL, *BRIEF, "--no-compile", "--no-onnx"],
+    "contention": [*SMALL, *BRIEF],
     "memory": [*SMALL, "--no-compile"],
     "epoch": [*SMALL, *BRIEF, "--examples", "32", "--epochs", "2", "--parts", "loop"],
     "scaling": ["--batches", "16,32", "--widths", "10", "--sizes", "28", "--threads", "1", "--json", *BRIEF],
@@ -183,6 +184,47 @@ def test_images_of_one_channel_are_in_a_memory_format_too(batch: int) -> None:
     both = [TORCH[side].images(x) for side in ("eager", "eager, channels last")]
     assert [images.stride() for images in both] == [(25, 25, 5, 1), (25, 1, 5, 1)]
     assert all(torch.equal(images, x.movedim(-1, 0)) for images in both)
+
+
+def test_contention_compares_with_one_thread_and_with_one_training() -> None:
+    speeds = {"quiet": [8.0, 8.0, 8.0], "busy": [2.0, 4.0, 4.0], "first": [1.0, 2.0, 3.0], "second": [3.0, 2.0, 2.0]}
+    row = contention.compare(speeds, one=[4.0, 4.0, 8.0], alone=[8.0, 4.0, 5.0])
+    ratios = {"busy": 0.5, "first": 0.375, "second": 0.5}
+    assert row == {
+        **{"quiet": 8.0, "busy": 4.0, "first": 2.0, "second": 2.0, "sum": 4.0, "sum_to_alone": 1.0},
+        **{f"{name}_to_one_thread": ratio for name, ratio in ratios.items()},
+    }
+
+
+@pytest.mark.long
+def test_contention_has_a_row_for_each_side(printed: Printed) -> None:
+    ours, peer = json.loads(printed("contention"))
+    assert ours.keys() == peer.keys() == contention.COLUMNS.keys()
+    assert (ours["side"], peer["side"]) in [("ours", side) for side in contention.EAGER]
+    assert all(SETTING.items() <= row.items() for row in (ours, peer))
+    assert all(value > 0 for value in ours.values() if not isinstance(value, str))
+
+
+def test_busy_processes_are_killed_whatever_happens() -> None:
+    processes: list[Any] = []
+
+    def fail() -> None:
+        with contention.busy(2) as started:
+            processes.extend(started)
+            assert [process.poll() for process in processes] == [None, None]
+            raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        fail()
+    assert all(process.returncode for process in processes)
+
+
+def test_a_busy_process_ends_with_the_one_that_started_it() -> None:
+    with contention.busy(1) as (process,):
+        assert process.stdin
+        process.stdin.close()
+        assert process.wait(60) == 0
+        process.stdin = None
 
 
 def test_a_table_leaves_out_what_was_not_measured() -> None:
