@@ -30,8 +30,8 @@ from runners.data.batches import Batch
 from runners.data.dataset import Description
 from runners.tasks.gan import GAN
 from runners.tasks.registry import TASKS
-from runners.tasks.sums import Sums
 from runners.tasks.task import Step as TrainingStep
+from runners.training.capturing import Steps
 
 SHAPE = (1, 28, 28)
 COLUMNS = {
@@ -66,11 +66,11 @@ def our_task() -> GAN:
 
 def our_steps(batch: int) -> Step:
     task, examples = our_task(), data(batch)
-    mode = Mode(train=True, generator=torch.Generator().manual_seed(0))
+    mode, steps = Mode(train=True, generator=torch.Generator().manual_seed(0)), Steps(task)
 
     def both() -> None:
         for index in range(task.critic_steps + 1):
-            task.train_step([examples], TrainingStep(index, RunLength(2, 1), mode), Sums())
+            steps([examples], TrainingStep(index, RunLength(2, 1), mode))
 
     return both
 
