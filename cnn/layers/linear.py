@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from cnn import ops
@@ -42,16 +41,12 @@ class Linear(Weighted):
         return (2 * input_shape[0] + self.has_bias) * self.out_features
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        y = ops.empty((self.out_features, x.shape[1]), like=x)
-        if self.bias is None:
-            torch.mm(self.weight.data, x, out=y)
-        else:
-            torch.addmm(self.bias.data[:, None], self.weight.data, x, out=y)
-        return y, mode.keep(x)
+        bias = None if self.bias is None else self.bias.data
+        return ops.linear(x, self.weight.data, bias), mode.keep(x)
 
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         (x,) = cache.take()
         if need_dparams:
-            self.weight.grad.addmm_(dy, x.t())
-            self._add_bias_gradient(dy)
-        return torch.mm(self.weight.data.t(), dy, out=ops.empty(tuple(x.shape), like=x)) if need_dx else None
+            dbias = None if self.bias is None else self.bias.grad
+            ops.add_linear_backward_weight(x, dy, self.weight.grad, dbias)
+        return ops.linear_backward_input(dy, self.weight.data) if need_dx else None

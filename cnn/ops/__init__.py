@@ -9,9 +9,11 @@ from cnn.ops.capture import Recording, Tape, live, records
 from cnn.ops.columns import col2im, im2col
 from cnn.ops.compiling import before_compiling
 from cnn.ops.conv import add_conv_backward_weight, conv, conv_backward_input
+from cnn.ops.counts import argmax, clear, count_hits
 from cnn.ops.examples import take_examples
 from cnn.ops.finite import NotFinite, require_finite
 from cnn.ops.fused import norm_pool_relu, norm_pool_relu_backward, pool_relu_backward
+from cnn.ops.linear import add_linear_backward_weight, linear, linear_backward_input
 from cnn.ops.loss import cross_entropy
 from cnn.ops.memory import empty, empty_cache
 from cnn.ops.norm import (
@@ -53,16 +55,20 @@ __all__ = [
     "Window",
     "adam",
     "add_conv_backward_weight",
+    "add_linear_backward_weight",
+    "argmax",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_dx",
     "batch_norm_sums",
     "before_compiling",
+    "clear",
     "col2im",
     "continued",
     "continued_backward",
     "conv",
     "conv_backward_input",
+    "count_hits",
     "cross_entropy",
     "empty",
     "empty_cache",
@@ -70,6 +76,8 @@ __all__ = [
     "kernels",
     "leaky_relu",
     "leaky_relu_backward",
+    "linear",
+    "linear_backward_input",
     "live",
     "max_pool",
     "max_pool_backward",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from cnn import Graph, Sequential
+from cnn import Graph, Sequential, ops
 from cnn.faults import ConfigError, Fault
 from cnn.graphs.fusion import fuse
 from cnn.graphs.sequential import origins
@@ -90,7 +90,7 @@ class Classification(Task):
         there is no mean, and the step has no gradient.
         """
         trained = self.trained["model"]
-        trained.graph.flat.grad.zero_()
+        ops.clear(trained.graph.flat.grad)
         shares = [self.loss.share(batch.targets) for batch in batches]
         whole = _whole(shares, step)
         for batch, share in zip(batches, shares, strict=True):
@@ -100,16 +100,15 @@ class Classification(Task):
             if whole is not None:
                 dy *= _divisor(share) / whole
             self.scored.backward(dy, cache, need_dx=False)
-            self._add(sums, batch, loss, share, y.argmax(0))
+            self._add(sums, batch, loss, share, y)
         trained.update(step, sums.total("loss"))
 
     def evaluate(self, batch: Batch, sums: Sums) -> Tensor:
         """Add a batch's loss and correct predictions to the sums; returns the predicted classes [N]."""
         y, _ = self.scored.forward(batch.x, EVALUATION)
         loss, _ = self.loss.forward(y, self._target(batch.targets, y))
-        predicted = y.argmax(0)
-        self._add(sums, batch, loss, self.loss.share(batch.targets), predicted)
-        return predicted
+        self._add(sums, batch, loss, self.loss.share(batch.targets), y)
+        return ops.argmax(y)
 
     def predict(self, x: Tensor) -> Tensor:
         """The probability of each class, [K, N], in the order of the network's outputs.
@@ -155,9 +154,9 @@ class Classification(Task):
         like = torch.empty(data.classes, count, dtype=torch.float64, device=device)
         return self.graphs[name].without_last(self.loss.contains), self.loss, self._target(targets, like)
 
-    def _add(self, sums: Sums, batch: Batch, loss: Tensor, share: Tensor | int, predicted: Tensor) -> None:
+    def _add(self, sums: Sums, batch: Batch, loss: Tensor, share: Tensor | int, y: Tensor) -> None:
         sums.add("loss", loss * _divisor(share), share)
-        sums.add("accuracy", (predicted == batch.targets).sum(), len(batch))
+        sums.add("accuracy", ops.count_hits(y, batch.targets), len(batch))
 
     def _target(self, classes: Tensor, y: Tensor) -> Tensor:
         return classes if self.loss.targets == "classes" else one_hot(classes, like=y)

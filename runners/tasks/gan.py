@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnn import Cache, Graph, Mode, Sequential
+from cnn import Cache, Graph, Mode, Sequential, ops
 from cnn.arguments import Fraction, Positive
 from cnn.averaging import MovingAverage
 from cnn.faults import Fault
@@ -116,7 +116,7 @@ class GAN(Generative):
         """One step of the discriminator or of the generator, by the index of the step."""
         name = self.variant(step.index)
         trained = self.trained[name]
-        trained.graph.flat.grad.zero_()
+        ops.clear(trained.graph.flat.grad)
         add_gradient = self._of_generator if name == "generator" else self._of_discriminator
         for batch, share in zip(batches, shares(batches, step), strict=True):
             loss = add_gradient(batch, share, step.mode)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from cnn import Graph, Sequential
+from cnn import Graph, Sequential, ops
 from cnn.arguments import NonNegativeFloat
 from cnn.faults import ConfigError, Fault
 from cnn.graphs.fusion import fuse
@@ -85,7 +85,7 @@ class Regression(Task):
     def train_step(self, batches: Sequence[Batch], step: Step, sums: Sums) -> None:
         """Forward, loss and backward of each batch, then one step of the optimizer."""
         trained = self.trained["model"]
-        trained.graph.flat.grad.zero_()
+        ops.clear(trained.graph.flat.grad)
         for batch, share in zip(batches, shares(batches, step), strict=True):
             x = batch.x
             if self.noise:

@@ -19,13 +19,16 @@ class Sums:
 
     def add(self, name: str, value: Number, weight: Number) -> None:
         """Add a value, itself a sum, and its weight. For a mean over N examples, these are N times the mean, and N."""
-        before, before_weight = self._sums.get(name, (0.0, 0.0))
-        self._sums[name] = before + value, before_weight + weight
+        if name in self._sums:
+            before, before_weight = self._sums[name]
+            value, weight = before + value, before_weight + weight
+        self._sums[name] = value, weight
 
     def merge(self, others: Sums) -> None:
         """Add the sums and weights of others, name by name."""
         for name, (value, weight) in others._sums.items():
-            self.add(name, value, weight)
+            before, before_weight = self._sums.get(name, (0.0, 0.0))
+            self._sums[name] = before + value, before_weight + weight
 
     def total(self, name: str) -> Number:
         """The sum for a name."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from cnn import Graph, Sequential
+from cnn import Graph, Sequential, ops
 from cnn.arguments import NonNegative, NonNegativeFloat, Positive
 from cnn.faults import Fault
 from cnn.graphs.fusion import fuse
@@ -89,7 +89,7 @@ class VAE(Generative):
         """Forward, bound and backward of each batch, then a step of both optimizers."""
         parts = [self.trained[name] for name in self.networks]
         for part in parts:
-            part.graph.flat.grad.zero_()
+            ops.clear(part.graph.flat.grad)
         beta = self.variant(step.index)
         bound = self._bound(beta)
         for batch, share in zip(batches, shares(batches, step), strict=True):

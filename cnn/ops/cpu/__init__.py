@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from cnn.ops.backend import Backend
-from cnn.ops.cpu import activation, columns, conv, examples, finite, fused, loss, norm, optimizer, pool
+from cnn.ops.cpu import activation, columns, conv, counts, examples, finite, fused, linear, loss, norm, optimizer, pool
 
 
 def serves(device: str, dtype: torch.dtype) -> bool:
@@ -20,9 +20,11 @@ FUNCTIONS = (
     *(activation.relu, activation.relu_backward, activation.leaky_relu, activation.leaky_relu_backward),
     *(columns.im2col, columns.col2im),
     *(conv.conv, conv.conv_backward_input, conv.add_conv_backward_weight),
+    *(counts.argmax, counts.clear, counts.count_hits),
     examples.take_examples,
     finite.require_finite,
     *(fused.norm_pool_relu, fused.norm_pool_relu_backward),
+    *(linear.linear, linear.linear_backward_input, linear.add_linear_backward_weight),
     loss.cross_entropy,
     *(norm.batch_norm, norm.batch_norm_backward),
     optimizer.adam,

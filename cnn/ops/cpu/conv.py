@@ -1,4 +1,4 @@
-"""Convolution without columns, on compiled kernels, for batches that fill vectors.
+"""Convolution without columns, on compiled kernels.
 
 The outputs of a position are summed in registers over all values under its window: a vector of examples of one input
 value times one weight for each of several outputs. The batch is the last axis, so these vectors are contiguous in x,
@@ -14,14 +14,16 @@ from torch import Tensor
 
 from cnn.ops.cpu import gather_lists
 from cnn.ops.cpu.arrays import flat
-from cnn.ops.cpu.codegen.emitter import REGISTERS, VECTOR_BYTES
+from cnn.ops.cpu.codegen.emitter import REGISTERS
 from cnn.ops.cpu.kernels.conv import gather_products, weight_gradient
 from cnn.ops.memory import empty
-from cnn.ops.reference import conv as reference
 from cnn.ops.window import Sizes, Window
 
 MAX_ROWS = 12 if REGISTERS == 32 else 6
 """Rows of a block of products, of two vectors each, that leave registers for their factors."""
+
+RUN = 64
+"""Values of a channel in a run of positions, if a position doesn't have as many: a few vectors."""
 
 SUMMED_AT_ONCE = 1024
 """Values of a channel in one chunk of the weight's gradient: a few channels of x and dy stay in the L1 cache."""
@@ -35,26 +37,28 @@ MANY_WEIGHTS = 1 << 16
 
 
 def conv(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups: int) -> Tensor:
-    if not _fills_vectors(x):
-        return reference.conv(x, weight, bias, window, groups)
-    size = tuple(x.shape[1:-1])
-    y = empty((weight.shape[0], *window.output_size(size), x.shape[-1]), like=x)
+    size, batch = tuple(x.shape[1:-1]), x.shape[-1]
+    y = empty((weight.shape[0], *window.output_size(size), batch), like=x)
     outputs, channels, taps = weight.shape[0] // groups, weight.shape[1], window.tap_count
     strides = channels * taps, taps
     shape = groups, outputs, channels, taps
-    _gather(weight, strides, bias, shape, gather_lists.by_position(window, size), x, y)
+    _gather(weight, strides, bias, shape, gather_lists.by_position(window, size, _run(batch)), x, y)
     return y
 
 
 def conv_backward_input(dy: Tensor, weight: Tensor, size: Sizes, window: Window, groups: int) -> Tensor:
-    if not _fills_vectors(dy):
-        return reference.conv_backward_input(dy, weight, size, window, groups)
     outputs, channels, taps = weight.shape[0] // groups, weight.shape[1], window.tap_count
-    dx = empty((groups * channels, *size, dy.shape[-1]), like=dy)
+    batch = dy.shape[-1]
+    dx = empty((groups * channels, *size, batch), like=dy)
     strides = taps, channels * taps
     shape = groups, channels, outputs, taps
-    _gather(weight, strides, None, shape, gather_lists.by_place(window, size), dy, dx)
+    _gather(weight, strides, None, shape, gather_lists.by_place(window, size, _run(batch)), dy, dx)
     return dx
+
+
+def _run(batch: int) -> int:
+    """How many positions are computed together, so that a few vectors are filled."""
+    return max(1, RUN // max(batch, 1))
 
 
 def _gather(
@@ -62,35 +66,21 @@ def _gather(
     strides: tuple[int, int],
     bias: Tensor | None,
     shape: tuple[int, int, int, int],
-    gathered: gather_lists.GatherList,
+    runs: gather_lists.GatherList,
     x: Tensor,
     y: Tensor,
 ) -> None:
     """y from x. shape: groups, outputs and channels per group, taps."""
     x_flat = flat(x)
-    N = x.shape[-1]
-    kernel = gather_products(_best(shape[1], MAX_ROWS))
-    starts, *met = gathered
-    no_bias = x_flat[:0]
-    kernel(
-        flat(weight),
-        strides,
-        no_bias if bias is None else flat(bias),
-        shape,
-        starts,
-        tuple(met),
-        x_flat,
-        x_flat.size // x.shape[0],
-        N,
-        flat(y),
-    )
+    kernel = gather_products(rows_of_blocks(shape[1]))
+    shift = x_flat[:0] if bias is None else flat(bias)
+    sizes = x_flat.size // x.shape[0], x.shape[-1]
+    kernel(flat(weight), strides, shift, shape, tuple(runs), x_flat, *sizes, flat(y))
 
 
 def add_conv_backward_weight(
     x: Tensor, dy: Tensor, window: Window, dweight: Tensor, groups: int, dbias: Tensor | None
 ) -> None:
-    if not _fills_vectors(x):
-        return reference.add_conv_backward_weight(x, dy, window, dweight, groups, dbias)
     size = tuple(x.shape[1:-1])
     x_flat, dy_flat = flat(x), flat(dy)
     outputs, channels = dweight.shape[0] // groups, dweight.shape[1]
@@ -114,10 +104,6 @@ def add_conv_backward_weight(
     )
 
 
-def _fills_vectors(x: Tensor) -> bool:
-    return x.shape[-1] * x.dtype.itemsize >= VECTOR_BYTES
-
-
 @functools.cache
 def _tile(outputs: int, channels: int) -> tuple[int, int]:
     """Rows and columns of the blocks of a weight's gradient: as square as possible, and fitting the registers."""
@@ -130,6 +116,11 @@ def _tile(outputs: int, channels: int) -> tuple[int, int]:
     return rows, columns
 
 
+def rows_of_blocks(outputs: int) -> int:
+    """The number of outputs that are computed at once, with two vectors each."""
+    return _best(outputs, MAX_ROWS)
+
+
 @functools.cache
 def _best(count: int, largest: int) -> int:
     """The size of blocks that cover `count` with the least work: their products, and two loads per block."""
@@ -138,5 +129,5 @@ def _best(count: int, largest: int) -> int:
 
 def _chunk(dy: Tensor) -> int:
     """The number of positions that are summed at once: whole lines if possible."""
-    positions, line = SUMMED_AT_ONCE // dy.shape[-1], dy.shape[-2]
+    positions, line = SUMMED_AT_ONCE // max(dy.shape[-1], 1), dy.shape[-2]
     return max(1, positions // line * line if positions > line else positions)

@@ -65,9 +65,14 @@ cached = TableCache(MAX_BYTES)
 
 
 class GatherList(NamedTuple):
-    """The partners of item i: `others`, by way of `taps`, from starts[i] to starts[i + 1] - 1."""
+    """Runs of items, and the partners of each run's first item, whose followers have the partners after those.
+
+    Run i has the items from firsts[i] to firsts[i + 1] - 1, and the partners `others`, by way of `taps`, from starts[i]
+    to starts[i + 1] - 1.
+    """
 
     starts: Numbers
+    firsts: Numbers
     others: Numbers
     taps: Numbers
 
@@ -86,17 +91,17 @@ class Runs(NamedTuple):
 
 
 @cached
-def by_position(window: Window, size: Sizes) -> GatherList:
-    """For each output position, the input places that it reads."""
+def by_position(window: Window, size: Sizes, longest: int) -> GatherList:
+    """For runs of at most `longest` output positions, the input places that they read."""
     positions, places, taps = _all(window, size)
-    return _grouped(positions, places, taps, int(np.prod(window.output_size(size))))
+    return _grouped(positions, places, taps, int(np.prod(window.output_size(size))), longest)
 
 
 @cached
-def by_place(window: Window, size: Sizes) -> GatherList:
-    """For each input place, the output positions that read it."""
+def by_place(window: Window, size: Sizes, longest: int) -> GatherList:
+    """For runs of at most `longest` input places, the output positions that read them."""
     positions, places, taps = _all(window, size)
-    return _grouped(places, positions, taps, int(np.prod(size)))
+    return _grouped(places, positions, taps, int(np.prod(size)), longest)
 
 
 @cached
@@ -128,9 +133,25 @@ def _all(window: Window, size: Sizes) -> tuple[Numbers, Numbers, Numbers]:
     return positions, places, taps
 
 
-def _grouped(items: Numbers, others: Numbers, taps: Numbers, count: int) -> GatherList:
+def _grouped(items: Numbers, others: Numbers, taps: Numbers, count: int, longest: int) -> GatherList:
     order = np.lexsort((taps, items))
-    return GatherList(_starts(items, count), _short(others[order]), _short(taps[order]))
+    items, others, taps = items[order], others[order], taps[order]
+    starts = _starts(items, count)
+    sizes = np.diff(starts)
+    before = np.arange(len(items)) - sizes[items]  # the same partner of the item before, if that has as many
+    shifted = (taps == taps[before]) & (others == others[before] + 1) & (items == items[before] + 1)
+    follows = np.append(False, sizes[1:] == sizes[:-1]) & (np.bincount(items, shifted, count) == sizes)
+    firsts = _cut(np.flatnonzero(~follows), count, longest)
+    keep = np.concatenate([np.arange(starts[first], starts[first + 1]) for first in firsts])
+    return GatherList(
+        np.append(0, np.cumsum(sizes[firsts])), np.append(firsts, count), _short(others[keep]), _short(taps[keep])
+    )
+
+
+def _cut(firsts: Numbers, count: int, longest: int) -> Numbers:
+    """The starts of runs, with long ones cut into pieces of at most `longest`."""
+    ends = np.append(firsts[1:], count)
+    return np.concatenate([np.arange(first, end, longest) for first, end in zip(firsts, ends, strict=True)])
 
 
 def _short(numbers: Numbers) -> Numbers:

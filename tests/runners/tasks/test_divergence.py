@@ -177,16 +177,16 @@ def test_a_loss_in_the_test_that_is_no_number(run: Run, monkeypatch: pytest.Monk
 def test_weights_that_a_step_drove_beyond_all_numbers_are_not_saved(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sound = SGD.step
+    sound = SGD.update
 
-    def leaps(self: SGD, flat: Any, lr: float) -> None:
-        sound(self, flat, lr)
+    def leaps(self: SGD, flat: Any) -> None:
+        sound(self, flat)
         if self.steps == 8:  # the last of the first epoch
             flat.data.fill_(math.nan)
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(SGD, "step", leaps)
-    assert run("run_dir=a", "optimizer=sgd", "optimizer.lr=0.01") == 1
+    monkeypatch.setattr(SGD, "update", leaps)
+    assert run("run_dir=a", "capture=false", "optimizer=sgd", "optimizer.lr=0.01") == 1
     message = "the run failed: conv2d_1.weight isn't finite after step 8; the checkpoints before it are kept"
     assert capsys.readouterr().err == f"error: {message}\n"
     assert [file.name for file in Path("a/checkpoints").iterdir()] == ["last.pkl"]

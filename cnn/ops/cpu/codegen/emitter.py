@@ -64,19 +64,34 @@ class Emitter:
 
     def load_some(self, place: Any, count: Any) -> Any:
         """The first `count` values, followed by zeros."""
-        width, number = self.kind.lanes, ir.IntType(64)
-        flags = ir.VectorType(ir.IntType(1), width)
-        pointer = self.vector.as_pointer()
-        signature = ir.FunctionType(self.vector, [pointer, ir.IntType(32), flags, self.vector])
-        name = f"llvm.masked.load.v{width}f{self.kind.dtype.bitwidth}.p0"
-        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
-        order = ir.Constant(ir.VectorType(number, width), list(range(width)))
-        mask = self.builder.icmp_signed("<", order, self.spread(count))
-        arguments = [self.builder.bitcast(place, pointer), ir.Constant(ir.IntType(32), self.align), mask]
-        return self.builder.call(function, [*arguments, ir.Constant(self.vector, None)])
+        arguments = [self.builder.bitcast(place, self.vector.as_pointer()), self._alignment(), self._first(count)]
+        return self._masked("load", self.vector, [*arguments, ir.Constant(self.vector, None)])
 
     def store(self, value: Any, place: Any) -> None:
         self.builder.store(value, self.builder.bitcast(place, self.vector.as_pointer())).align = self.align
+
+    def store_some(self, value: Any, place: Any, count: Any) -> None:
+        """Write the first `count` values."""
+        arguments = [
+            value,
+            self.builder.bitcast(place, self.vector.as_pointer()),
+            self._alignment(),
+            self._first(count),
+        ]
+        self._masked("store", ir.VoidType(), arguments)
+
+    def _alignment(self) -> ir.Constant:
+        return ir.Constant(ir.IntType(32), self.align)
+
+    def _first(self, count: Any) -> Any:
+        """The mask of the first `count` lanes."""
+        order = ir.Constant(ir.VectorType(ir.IntType(64), self.kind.lanes), list(range(self.kind.lanes)))
+        return self.builder.icmp_signed("<", order, self.spread(count))
+
+    def _masked(self, what: str, result: Any, arguments: list[Any]) -> Any:
+        name = f"llvm.masked.{what}.v{self.kind.lanes}f{self.kind.dtype.bitwidth}.p0"
+        signature = ir.FunctionType(result, [argument.type for argument in arguments])
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, signature, name), arguments)
 
     def spread(self, value: Any) -> Any:
         """A vector with this number in every lane."""

@@ -47,21 +47,31 @@ def repeated(typing: Any, values: Any, at: Any, like: Any, rows: Any, columns: A
 
 
 @intrinsic
-def add_scaled(typing: Any, block: Any, scales: Any, scales_at: Any, x: Any, x_at: Any) -> Any:
-    """block[r, v] += scales[scales_at + r] * the v-th vector of x from x_at."""
+def add_scaled(
+    typing: Any, block: Any, scales: Any, scales_at: Any, scales_stride: Any, x: Any, x_at: Any, count: Any
+) -> Any:
+    """block[r, v] += scales[scales_at + r * scales_stride] * the v-th vector of x from x_at.
+
+    With a `count`, only that many values of x are read, and there is one vector.
+    """
+    whole = count == types.none
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        result, scales_array, first_scale, x_array, first = arguments
+        result, scales_array, first_scale, step, x_array, first, values = arguments
         emitter = Emitter(context, builder, block)
         start = emitter.address(x, x_array, first)
-        vectors = [emitter.load(emitter.further(start, column * block.lanes)) for column in range(block.columns)]
+        if whole:
+            vectors = [emitter.load(emitter.further(start, column * block.lanes)) for column in range(block.columns)]
+        else:
+            vectors = [emitter.load_some(start, values)]
         for row in range(block.rows):
-            scale = emitter.spread(builder.load(emitter.address(scales, scales_array, first_scale, row)))
+            scale = emitter.spread(builder.load(emitter.address(scales, scales_array, first_scale, (row, step))))
             for column, vector in enumerate(vectors):
                 result = emitter.add_product(result, row, column, scale, vector)
         return result
 
-    return block(block, scales, types.intp, x, types.intp), emit
+    counted = count if whole else types.intp
+    return block(block, scales, types.intp, types.intp, x, types.intp, counted), emit
 
 
 @intrinsic
@@ -94,17 +104,46 @@ def add_products(
 
 
 @intrinsic
-def store(typing: Any, block: Any, y: Any, y_at: Any, stride: Any) -> Any:
-    """Write row r of the block to y from y_at + r * stride."""
+def store(typing: Any, block: Any, y: Any, y_at: Any, stride: Any, count: Any) -> Any:
+    """Write row r of the block to y from y_at + r * stride; with a `count`, that many values of its only vector."""
+    whole = count == types.none
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        value, y_array, first, step = arguments
+        value, y_array, first, step, values = arguments
         emitter = Emitter(context, builder, block)
         for row, column, vector in emitter.vectors(value):
-            emitter.store(vector, emitter.address(y, y_array, first, (row, step), column * block.lanes))
+            place = emitter.address(y, y_array, first, (row, step), column * block.lanes)
+            if whole:
+                emitter.store(vector, place)
+            else:
+                emitter.store_some(vector, place, values)
         return context.get_dummy_value()
 
-    return types.void(block, y, types.intp, types.intp), emit
+    counted = count if whole else types.intp
+    return types.void(block, y, types.intp, types.intp, counted), emit
+
+
+@intrinsic
+def add_to(typing: Any, block: Any, y: Any, y_at: Any, stride: Any, skip: Any, count: Any) -> Any:
+    """Add row r of the block to y from y_at + r * stride, but for the first `skip` rows; `count` as in `store`."""
+    whole = count == types.none
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value, y_array, first, step, skipped, values = arguments
+        emitter = Emitter(context, builder, block)
+        for row in range(block.rows):
+            with builder.if_then(builder.icmp_signed(">=", number(row), skipped)):
+                for column in range(block.columns):
+                    vector = builder.extract_value(value, row * block.columns + column)
+                    place = emitter.address(y, y_array, first, (row, step), column * block.lanes)
+                    if whole:
+                        emitter.store(builder.fadd(emitter.load(place), vector), place)
+                    else:
+                        emitter.store_some(builder.fadd(emitter.load_some(place, values), vector), place, values)
+        return context.get_dummy_value()
+
+    counted = count if whole else types.intp
+    return types.void(block, y, types.intp, types.intp, types.intp, counted), emit
 
 
 @intrinsic

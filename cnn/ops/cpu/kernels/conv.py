@@ -22,20 +22,21 @@ def gather_products(rows: int) -> Any:
     """y[o, p, n] = bias[o] + sum over the listed (p, s, k) and o's channels c of weight[o, c, k] * x[c, s, n].
 
     Outputs are computed in blocks of `rows`; a last, partial block starts earlier and repeats some of the one before.
-    The same goes for the last examples if N, which is at least one vector, isn't divisible by two vectors.
+    Positions are computed in runs, in which each reads the places after those of the one before: as a run's values of a
+    channel are consecutive, vectors are filled however few examples there are.
     """
 
     @kernel
-    def gather(weight, strides, bias, shape, starts, met, x, x_step, N, y):
+    def gather(weight, strides, bias, shape, runs, x, x_step, N, y):
         # weight: strides of output, channel and tap; bias [G outputs], or empty; x [G C places N], x_step = places N,
         # y [G outputs positions N]; shape: G, outputs, C, K
         G, outputs, C, K = shape
-        B, positions = (outputs + rows - 1) // rows, starts.size - 1
+        B, count = (outputs + rows - 1) // rows, runs[0].size - 1
         packed = np.empty(G * B * K * C * rows, x.dtype)  # [G, B, K, C, rows]
         shift = np.zeros(G * outputs, x.dtype)
         copy(bias, shift[: bias.size])
         parallel_for(G * B, pack_blocks, (weight, strides, shape, packed))
-        parallel_for(G * positions, gather_positions, (shape, shift, packed, starts, met, x, x_step, N, y))
+        parallel_for(G * count, gather_runs, (shape, shift, packed, runs, x, x_step, N, y))
 
     @helper
     def pack_blocks(start, stop, weight, strides, shape, packed):
@@ -47,28 +48,31 @@ def gather_products(rows: int) -> Any:
             pack(weight, strides, first, C, K, packed, block * K * C * rows, rows)
 
     @helper
-    def gather_positions(start, stop, shape, shift, packed, starts, met, x, x_step, N, y):
+    def gather_runs(start, stop, shape, shift, packed, runs, x, x_step, N, y):
         _, outputs, C, K = shape
-        B, positions = (outputs + rows - 1) // rows, starts.size - 1
-        y_step = positions * N
-        lanes = width(x)
-        pairs = N // (2 * lanes)
+        starts, firsts, places, taps = runs
+        B, count = (outputs + rows - 1) // rows, starts.size - 1
+        y_step, lanes = firsts[count] * N, width(x)
         for task in range(start, stop):
-            g, p = task // positions, task % positions
+            g, run = task // count, task % count
+            values = (firsts[run + 1] - firsts[run]) * N
+            listed = places, taps, starts[run], starts[run + 1]
             for b in range(B):
                 o = g * outputs + min(b * rows, outputs - rows)
                 weights = packed, (g * B + b) * K * C * rows, C * rows, rows
-                from_x, to_y = g * C * x_step, (o * positions + p) * N
-                for i in range(pairs):
-                    n = i * 2 * lanes
+                from_x, to_y = g * C * x_step, o * y_step + firsts[run] * N
+                for n in range(0, values // (2 * lanes) * (2 * lanes), 2 * lanes):
                     sums = repeated(shift, o, x, rows, 2)
-                    sums = add_gathered(sums, weights, met, starts[p], starts[p + 1], x, from_x + n, x_step, N)
-                    store(sums, y, to_y + n, y_step)
-                for i in range(2 * pairs, (N + lanes - 1) // lanes):
-                    n = min(i * lanes, N - lanes)
+                    sums = add_gathered(sums, weights, listed, x, from_x + n, x_step, N, None)
+                    store(sums, y, to_y + n, y_step, None)
+                for n in range(values // (2 * lanes) * (2 * lanes), values, lanes):
                     rest = repeated(shift, o, x, rows, 1)
-                    rest = add_gathered(rest, weights, met, starts[p], starts[p + 1], x, from_x + n, x_step, N)
-                    store(rest, y, to_y + n, y_step)
+                    if values - n >= lanes:
+                        rest = add_gathered(rest, weights, listed, x, from_x + n, x_step, N, None)
+                        store(rest, y, to_y + n, y_step, None)
+                    else:
+                        rest = add_gathered(rest, weights, listed, x, from_x + n, x_step, N, values - n)
+                        store(rest, y, to_y + n, y_step, values - n)
 
     return gather
 
@@ -84,15 +88,15 @@ def pack(weight, strides, start, C, K, packed, at, rows):
 
 
 @helper
-def add_gathered(sums, weights, met, first, end, x, x_at, x_step, N):
-    """Add the products of all values under the window at one position with the weights of a block of outputs."""
-    others, taps = met
+def add_gathered(sums, weights, listed, x, x_at, x_step, N, count):
+    """Add the products of all values under the window of a run with the weights of a block of outputs."""
+    places, taps, first, end = listed
     packed, weights_at, tap_step, channel_step = weights
     for m in range(first, end):
         w = weights_at + taps[m] * tap_step
-        here = x_at + others[m] * N
+        here = x_at + places[m] * N
         for place in range(here, here + tap_step // channel_step * x_step, x_step):
-            sums = add_scaled(sums, packed, w, x, place)
+            sums = add_scaled(sums, packed, w, 1, x, place, count)
             w += channel_step
     return sums
 
@@ -145,6 +149,12 @@ def weight_gradient(rows: int, columns: int) -> Any:
                             add_totals(sums, result, to, C * K, K, top - o, left - c)
 
     return gradient
+
+
+@kernel
+def add_bias_gradient(dy, dy_step, dbias):
+    """dbias[o] += the sum of row o of dy, [O, dy_step]."""
+    parallel_for(dbias.size, add_row_totals, (dy, dy_step, dbias))
 
 
 @helper

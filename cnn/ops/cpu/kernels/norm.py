@@ -163,7 +163,7 @@ def sums_with(dy, y, rectified, x, centre, g):
             gradient = load(dy, i, 4)
             if rectified:
                 gradient = where_positive(gradient, load(y, i, 4))
-                store(gradient, g, i, 0)
+                store(gradient, g, i, 0, None)
             sums = plus(sums, gradient)
             weighted = multiply_add(gradient, minus(load(x, i, 4), centre), weighted)
         total += sum_of(sums)
@@ -185,7 +185,7 @@ def centre_gradient(g, x, centre, offset, slope, scale, dx):
     whole = x.size // step * step
     for i in range(0, whole, step):
         rest = multiply_add(minus(load(x, i, 4), centre), -slope, minus(load(g, i, 4), offset))
-        store(times(rest, scale), dx, i, 0)
+        store(times(rest, scale), dx, i, 0, None)
     for i in range(whole, x.size):
         dx[i] = scale * (g[i] - offset - (x[i] - centre) * slope)
 
