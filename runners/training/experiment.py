@@ -139,13 +139,15 @@ def _test(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) -
 
 def _draw(experiment: Experiment, directory: RunDirectory, outputs: Tensor) -> None:
     """Write the figures and pictures. matplotlib is imported only here, as that takes half a second."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     from runners.tasks import figures
 
     rows = metrics_csv.read(directory.metrics)
     curves = {"curves": figures.curves(rows, experiment.task.metrics)}
     for name, figure in (curves | experiment.task.figures(experiment.dataset, outputs)).items():
         png = io.BytesIO()
-        figure.savefig(png, format="png")
+        FigureCanvasAgg(figure).print_png(png)  # type: ignore[no-untyped-call]  # savefig would draw it twice
         directory.write_figure(name, png.getvalue())
     write_pictures(experiment.task, directory)
 
