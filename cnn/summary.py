@@ -9,6 +9,7 @@ import torch
 
 from cnn.graphs.graph import Graph
 from cnn.layer import Cache, Layer, Mode, Parameter, Shape
+from cnn.ops.backend import kernels
 from cnn.text import columns
 
 EXAMPLES = 2  # batch norm can't train on one
@@ -34,12 +35,14 @@ def summarise(network: Graph) -> list[Row]:
     """A row for each layer in the order of the forward pass, measured on two examples of zeros.
 
     The network has to be bound. Graphs that compute something themselves, such as a residual's sum, have a row after
-    those of their layers.
+    those of their layers. The reference keeps as much as compiled kernels do, of which those for two examples would be
+    compiled and loaded for this alone.
     """
     device, dtype = network.flat.data.device, network.flat.data.dtype
     x = torch.zeros(*network.input_shape, EXAMPLES, device=device, dtype=dtype)
     generator = torch.Generator(device).manual_seed(0)
-    _, cache = network.dry_run(x, Mode(train=True, generator=generator))
+    with kernels("reference"):
+        _, cache = network.dry_run(x, Mode(train=True, generator=generator))
     return list(_rows("", network, network.input_shape, cache, _Counted()))
 
 
