@@ -70,7 +70,7 @@ def our_steps(batch: int) -> Step:
 
     def both() -> None:
         for index in range(task.critic_steps + 1):
-            steps([examples], TrainingStep(index, RunLength(2, 1), mode))
+            steps.take([examples], TrainingStep(index, RunLength(2, 1), mode))
 
     return both
 

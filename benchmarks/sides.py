@@ -111,7 +111,7 @@ def our_step(case: Case) -> timing.Step:
     task.train_with({"model": (Adam(LR), Constant())})
     only = Step(0, RunLength(1, 1), Mode(train=True))
     steps = Steps(task)
-    return lambda: steps([batch], only)
+    return lambda: steps.take([batch], only)
 
 
 def torch_step(case: Case, way: Way) -> timing.Step:

@@ -24,6 +24,11 @@ class Sums:
             value, weight = before + value, before_weight + weight
         self._sums[name] = value, weight
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sums) and self.numbers() == other.numbers()
+
+    __hash__ = None  # type: ignore[assignment]
+
     def merge(self, others: Sums) -> None:
         """Add the sums and weights of others, name by name."""
         for name, (value, weight) in others._sums.items():

@@ -22,7 +22,7 @@ from runners.signals import Interrupted, SignalWatch
 from runners.tasks.divergence import Diverged, fault_in_evaluation, fault_in_training
 from runners.tasks.sums import Sums
 from runners.tasks.task import Step, Task
-from runners.training.capturing import Steps
+from runners.training.capturing import Evaluations, Steps
 from runners.training.processes import Alone, World
 from runners.training.progress import Progress, check_row
 from runners.training.recorder import Recorder
@@ -68,6 +68,7 @@ class Loop:
         device = next(iter(self.task.graphs.values())).flat.data.device
         self.generator = torch.Generator(device=device)
         self.steps = Steps(self.task, capture=self.plan.capture)
+        self.evaluations = Evaluations(self.task, capture=self.plan.capture)
 
     def run(self) -> None:
         """Train the remaining epochs. After each, save `best` if it is the best so far, then `last`; write the rows.
@@ -97,7 +98,7 @@ class Loop:
         task, progress = self.task, self.progress
         start = time.perf_counter() - progress.seconds
         row = self._train()
-        outputs, sums = evaluate(task, self.val_batches, self._save_and_stop_on_signal)
+        outputs, sums = evaluate(task, self.val_batches, self._save_and_stop_on_signal, self.evaluations)
         number, found = progress.epoch + 1, (outputs, sums.reduce(self.world.reduce))
         last = number == self.plan.length.epochs
         row |= metrics_of(task, "val", found, number, self.val_batches, measure_all=last)
@@ -142,7 +143,7 @@ class Loop:
 
     def _step(self, group: list[Batch], step: Step) -> None:
         try:
-            self.progress.sums.merge(self.steps(group, step))
+            self.progress.sums.merge(self.steps.take(group, step))
         except NotFinite:
             rates = ", ".join(
                 f"{name} {rate:.3g}" for name, rate in self.task.learning_rates(step.index, step.length).items()
@@ -196,14 +197,17 @@ def _noise_seeds(seed: int, epoch: int, steps: int) -> list[int]:
     return [int(value) for value in np.random.SeedSequence([seed, epoch, 0, NOISE]).generate_state(steps, np.uint64)]
 
 
-def evaluate(task: Task, batches: Batches, check: Callable[[], None] = lambda: None) -> tuple[Tensor, Sums]:
+def evaluate(
+    task: Task, batches: Batches, check: Callable[[], None] = lambda: None, evaluations: Evaluations | None = None
+) -> tuple[Tensor, Sums]:
     """Evaluate all batches; returns the outputs that the task keeps for each example, and its sums.
 
-    `check` is called before each batch, and may raise.
+    `check` is called before each batch, and may raise. `evaluations`: those of this task so far.
     """
+    evaluations = evaluations or Evaluations(task)
     sums = Sums()
     outputs = []
     for batch in batches.in_order():
         check()
-        outputs.append(task.evaluate(batch, sums))
+        outputs.append(evaluations.evaluate(batch, sums))
     return torch.cat(outputs, -1).cpu(), sums

@@ -18,6 +18,7 @@ from typing import Any
 import numba
 from numba.core import event
 from numba.core.caching import FunctionCache
+from numba.core.runtime.nrt import rtsys
 
 from cnn.ops import capture
 from cnn.ops.compiling import compiling
@@ -66,7 +67,9 @@ class _Cache(FunctionCache):
     def load_overload(self, *args: Any) -> Any:
         """The cached code, or None, also if the files are truncated or damaged."""
         try:
-            return super().load_overload(*args)  # type: ignore[no-untyped-call]
+            rtsys.initialize(args[1])  # what cached code needs of `refresh`, which imports scipy and all of numba
+            with self._guard_against_spurious_io_errors():
+                return self._load_overload(*args)  # type: ignore[no-untyped-call]
         except Exception:
             self.flush()  # type: ignore[no-untyped-call]
             return None

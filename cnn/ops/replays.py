@@ -1,0 +1,119 @@
+"""Functions of tensors that are recorded once for each kind of call and then replayed without Python."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from cnn.ops import memory
+from cnn.ops.capture import Recording, Tape, records
+
+A = TypeVar("A")
+R = TypeVar("R")
+MAX_KINDS = 8
+"""Kinds of calls that are remembered; each one that is recorded keeps its activations."""
+
+
+@dataclass
+class Captured(Generic[A, R]):
+    """A recorded call: the memory of its inputs, its operations, and its result, which each replay overwrites."""
+
+    inputs: list[Tensor]
+    tape: Tape
+    result: R
+    checked: bool = False
+
+    def play(self, inputs: Sequence[Tensor], argument: A) -> R:
+        for own, given in zip(self.inputs, inputs, strict=True):
+            own.copy_(given)
+        self.tape.play(argument)
+        return self.result
+
+
+class Replays(Generic[A, R]):
+    """A function `run(inputs, argument)` of tensors and of an argument that only `live` functions read.
+
+    The first call of a kind runs as Python, the second one is recorded, and the third one runs both ways, as a check:
+    if its result differs in a bit, or if it can't be recorded, calls of this kind stay Python. A result is valid until
+    the next call. `refused`: the reasons, by kind. `enabled=False`: every call is Python.
+    """
+
+    def __init__(self, run: Callable[[Sequence[Tensor], A], R], *, enabled: bool = True) -> None:
+        self.run = run
+        self.enabled = enabled
+        self.refused: dict[Hashable, str] = {}
+        self._seen: OrderedDict[Hashable, Captured[A, R] | None] = OrderedDict()
+
+    def __call__(self, inputs: Sequence[Tensor], argument: A, kind: Hashable = None) -> R:
+        """The function's result. Calls with inputs of other shapes or types are of another kind in any case."""
+        if not self.enabled or not inputs or not records(inputs[0].device):
+            return self.run(inputs, argument)
+        kind = kind, *((tensor.shape, tensor.dtype) for tensor in inputs)
+        if kind in self.refused:
+            return self.run(inputs, argument)
+        captured = self._seen.get(kind)
+        if captured is None:
+            return self.run(inputs, argument) if self._is_new(kind) else self._record(kind, inputs, argument)
+        self._seen.move_to_end(kind)
+        return captured.play(inputs, argument) if captured.checked else self._check(kind, captured, inputs, argument)
+
+    def both(self, captured: Captured[A, R], inputs: Sequence[Tensor], argument: A) -> tuple[R, R, bool]:
+        """The results of Python and of a replay, and whether they are the same bits, as is all that a call changes.
+
+        If they aren't, everything is left as Python leaves it.
+        """
+        with captured.tape.memory():
+            expected = self.run(inputs, argument)
+        found = captured.play(inputs, argument)
+        return expected, found, same(expected, found)
+
+    def refuse(self, kind: Hashable, reason: str) -> None:
+        """Let calls of a kind be Python from now on."""
+        self._seen.pop(kind, None)
+        self.refused[kind] = reason
+
+    def _is_new(self, kind: Hashable) -> bool:
+        """Remember a kind; returns whether it wasn't."""
+        new = kind not in self._seen
+        self._seen[kind] = None
+        while len(self._seen) > MAX_KINDS:
+            self._seen.popitem(last=False)
+        return new
+
+    def _record(self, kind: Hashable, inputs: Sequence[Tensor], argument: A) -> R:
+        own = [tensor.clone() for tensor in inputs]
+        memory.empty_cache()  # what calls have used so far isn't needed next to the arena of the recording
+        recording = Recording()
+        with recording:
+            result = self.run(own, argument)
+        tape = recording.tape()
+        if tape is None:
+            self.refuse(kind, f"{recording.refused}")
+        else:
+            self._seen[kind] = Captured(own, tape, result)
+        return result
+
+    def _check(self, kind: Hashable, captured: Captured[A, R], inputs: Sequence[Tensor], argument: A) -> R:
+        expected, found, captured.checked = self.both(captured, inputs, argument)
+        if captured.checked:
+            return found
+        self.refuse(kind, "a replay gives other values")
+        return expected
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two structures hold the same values, NaN at the same places included."""
+    if isinstance(a, Mapping):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (tuple, list)):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, Tensor):
+        return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
+    if isinstance(a, float):
+        return a == b or (a != a and b != b)
+    return bool(torch.as_tensor(a == b).all()) if hasattr(a, "shape") else bool(a == b)
