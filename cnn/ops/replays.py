@@ -10,8 +10,9 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from cnn.ops import memory
+from cnn.ops import memory, threads
 from cnn.ops.capture import Recording, Tape, records
+from cnn.ops.governor import Governor
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -47,20 +48,31 @@ class Replays(Generic[A, R]):
         self.run = run
         self.enabled = enabled
         self.refused: dict[Hashable, str] = {}
+        self._governors: dict[Hashable, Governor] = {}
         self._seen: OrderedDict[Hashable, Captured[A, R] | None] = OrderedDict()
 
     def __call__(self, inputs: Sequence[Tensor], argument: A, kind: Hashable = None) -> R:
         """The function's result. Calls with inputs of other shapes or types are of another kind in any case."""
-        if not self.enabled or not inputs or not records(inputs[0].device):
+        if not inputs or not records(inputs[0].device):
             return self.run(inputs, argument)
         kind = kind, *((tensor.shape, tensor.dtype) for tensor in inputs)
-        if kind in self.refused:
-            return self.run(inputs, argument)
+        if not self.enabled or kind in self.refused:
+            return self._governed(kind, lambda: self.run(inputs, argument))
         captured = self._seen.get(kind)
-        if captured is None:
-            return self.run(inputs, argument) if self._is_new(kind) else self._record(kind, inputs, argument)
-        self._seen.move_to_end(kind)
-        return captured.play(inputs, argument) if captured.checked else self._check(kind, captured, inputs, argument)
+        if captured is not None and captured.checked:
+            self._seen.move_to_end(kind)
+            return self._governed(kind, lambda: captured.play(inputs, argument))
+        if captured is not None:
+            return self._check(kind, captured, inputs, argument)
+        return self.run(inputs, argument) if self._is_new(kind) else self._record(kind, inputs, argument)
+
+    def _governed(self, kind: Hashable, call: Callable[[], R]) -> R:
+        """The result of a call with as many threads as are faster at present."""
+        if threads.are_fixed():
+            return call()
+        if kind not in self._governors:
+            self._governors[kind] = Governor(threads.most_threads())
+        return self._governors[kind](call)
 
     def both(self, captured: Captured[A, R], inputs: Sequence[Tensor], argument: A) -> tuple[R, R, bool]:
         """The results of Python and of a replay, and whether they are the same bits, as is all that a call changes.
@@ -82,7 +94,7 @@ class Replays(Generic[A, R]):
         new = kind not in self._seen
         self._seen[kind] = None
         while len(self._seen) > MAX_KINDS:
-            self._seen.popitem(last=False)
+            self._governors.pop(self._seen.popitem(last=False)[0], None)
         return new
 
     def _record(self, kind: Hashable, inputs: Sequence[Tensor], argument: A) -> R:

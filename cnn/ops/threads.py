@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
+from cnn.ops import backend
+
 
 def available_cores() -> int:
     """The number of cores that this process may use."""
@@ -22,16 +24,38 @@ def available_threads() -> int:
     return min(available_cores(), int(numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
 
 
-def set_threads(count: int) -> None:
-    """Let torch and the compiled kernels use `count` threads each; they take turns.
+_most: int | None = None
+_fixed = True
 
-    Raises ValueError if this process may not use this many.
+
+def set_threads(count: int, *, fixed: bool = True) -> None:
+    """Let the compiled kernels use at most `count` threads; what is repeated may use fewer for a while unless `fixed`.
+
+    With them, torch uses one: in sums it would split its order would depend on their number. With the reference's
+    kernels it uses all. Raises ValueError if this process may not use this many.
     """
+    global _most, _fixed
     if not 1 <= count <= available_threads():
         raise ValueError(f"{count} threads were asked for; this process may use 1 to {available_threads()}")
+    _most, _fixed = count, fixed
+    torch.set_num_threads(1 if backend.chosen() == "compiled" else count)
+    use(count)
+
+
+def most_threads() -> int:
+    """The largest number of threads that kernels may use."""
+    return _most or available_threads()
+
+
+def are_fixed() -> bool:
+    """Whether `most_threads` is also the number that kernels always use."""
+    return _fixed or _most == 1
+
+
+def use(count: int) -> None:
+    """Let the compiled kernels use this many threads for now."""
     import numba
 
-    torch.set_num_threads(count)
     numba.set_num_threads(count)
 
 

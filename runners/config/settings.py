@@ -37,6 +37,7 @@ class Settings(BaseModel):
     tags: Text | Sequence[Text] = ()
     debug: Literal["summary", "gradcheck", "overfit", "fast"] | None = None
     threads: Positive | None = None
+    threads_fixed: bool = False
     capture: bool = True
     run_dir: Text | None = None
     sweep_dir: Text | None = None

@@ -40,7 +40,7 @@ def prepare(raw: Mapping[str, Any], *, begins: bool = True) -> Config:
     if begins and config.settings.init_from:
         _saved_weights(config.settings.init_from)  # read again once the networks exist
     ops.use_kernels(config.settings.kernels)
-    ops.set_threads(config.threads)
+    ops.set_threads(config.threads, fixed=config.settings.threads_fixed)
     return config
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numba
 import torch
 from torch import Tensor
 
@@ -10,6 +9,7 @@ from cnn.ops.cpu.arrays import array, flat, lines
 from cnn.ops.cpu.kernels import norm as kernels
 from cnn.ops.cpu.norm import added, differentiate, normalise
 from cnn.ops.memory import empty
+from cnn.ops.threads import most_threads
 from cnn.ops.values import Gradients, PoolReLU, Route, Running
 from cnn.ops.window import winner_dtype
 
@@ -26,7 +26,7 @@ def norm_pool_relu(
     winner = empty(tuple(y.shape), like=x, dtype=winner_dtype(window))
     statistics = torch.empty((2, len(weight)), dtype=x.dtype)
     x_lines = lines(x)
-    planes = empty((numba.get_num_threads(), *x_lines.shape[1:]), like=x)
+    planes = empty((most_threads(), *x_lines.shape[1:]), like=x)
     moments = flat(running.mean), flat(running.var), training, running.momentum, running.eps
     pool = rectify, window.on_three_axes(), batch, planes.numpy()
     kernels.batch_norm_pool(
