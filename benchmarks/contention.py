@@ -32,8 +32,18 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.sides import Case, make_step
-from benchmarks.timing import PAUSE, WARM_UP, Row, Step, median_ratio, one_and_all, parser, report, seconds_a_step
-from cnn import ops
+from benchmarks.timing import (
+    PAUSE,
+    WARM_UP,
+    Row,
+    Step,
+    median_ratio,
+    one_and_all,
+    parser,
+    report,
+    seconds_a_step,
+    set_threads,
+)
 from cnn.ops.threads import available_cores
 
 EAGER = ("eager", "eager, channels last")
@@ -96,17 +106,18 @@ def train(connection: Connection, threads: int) -> None:
 
     It ends when the process that started it does.
     """
-    ops.set_threads(threads)
     with suppress(EOFError, OSError, KeyboardInterrupt):
         while True:
             case: Case = connection.recv()
             steps = {side: make_step(side, case) for side in ("ours", *EAGER)}
-            for step in steps.values():
+            for side, step in steps.items():
+                set_threads(side, threads, fixed=False)
                 for _ in range(WARM_UP):
                     step()
             connection.send(None)
             while asked := connection.recv():
                 side, seconds = asked
+                set_threads(side, threads, fixed=False)
                 connection.send(case.batch / measured(steps[side], seconds))
                 while not connection.poll():
                     steps[side]()

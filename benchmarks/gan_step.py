@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from benchmarks.sides import TORCH, Way, sides
 from benchmarks.timing import Row, Step, by_threads, compare, one_and_all, parser, report, take_turns
-from cnn import Mode, build_model, ops
+from cnn import Mode, build_model
 from cnn.arguments import construct_named
 from cnn.losses import LOSSES
 from cnn.optimizers import OPTIMIZERS
@@ -143,11 +143,10 @@ def modules(entries: Sequence[Any], shape: Sequence[int]) -> nn.Sequential:
 
 def measure(batches: Sequence[int], chosen: Sequence[str], threads: int, rounds: int, seconds: float) -> list[Row]:
     """A row for each batch size, on one number of threads, in this process."""
-    ops.set_threads(threads)
     rows = []
     for batch in tqdm(batches, desc=f"threads {threads}", disable=None, leave=False):
         steps = {side: Torch(batch, TORCH[side]).both if side in TORCH else our_steps(batch) for side in chosen}
-        row = compare(take_turns(steps, rounds, seconds), batch)
+        row = compare(take_turns(steps, rounds, seconds, threads), batch)
         contiguous = {f"{side}, contiguous": row[side] for side in ("eager", "compile") if side in row}
         rows.append({"batch": batch, "threads": threads, **row, **contiguous})
     return rows

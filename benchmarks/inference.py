@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks import onnx_runtime
@@ -35,8 +36,9 @@ from benchmarks.timing import (
     report,
     take_turns,
 )
-from cnn import Mode, ops
+from cnn import Mode
 from cnn.graphs.fusion import fuse
+from cnn.ops.replays import Replays
 
 ONNX = "onnxruntime"
 COLUMNS = {
@@ -57,7 +59,8 @@ def forward_pass(side: str, case: Case, threads: int) -> Step:
     x = case.draw().x
     if side == "ours":
         network, mode = fuse(case.network()), Mode(train=False, keep_cache=False)  # as evaluation and prediction do
-        return lambda: network.forward(x, mode)
+        replays: Replays[None, Tensor] = Replays(lambda inputs, _: network.forward(inputs[0], mode)[0])
+        return lambda: replays([x], None)
     peer = case.peer().eval()
     if side == ONNX:
         return onnx_runtime.forward_pass(peer, TORCH["eager"].images(x), threads)
@@ -77,10 +80,9 @@ def speeds(times: dict[str, list[float]], images: int) -> Row:
 
 def measure(cases: Sequence[Case], chosen: Sequence[str], threads: int, rounds: int, seconds: float) -> list[Row]:
     """A row for each case, on one number of threads, in this process."""
-    ops.set_threads(threads)
     rows = []
     for case in tqdm(cases, desc=f"threads {threads}", disable=None, leave=False):
-        times = take_turns({side: forward_pass(side, case, threads) for side in chosen}, rounds, seconds)
+        times = take_turns({side: forward_pass(side, case, threads) for side in chosen}, rounds, seconds, threads)
         rows.append({"model": case.model, "batch": case.batch, "threads": threads, **speeds(times, case.batch)})
     return rows
 

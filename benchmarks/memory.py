@@ -23,8 +23,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks.sides import CONTIGUOUS, Case, make_step, sides
-from benchmarks.timing import Row, alone, parser, report
-from cnn import ops
+from benchmarks.timing import Row, alone, parser, report, set_threads
 from cnn.ops.threads import available_threads
 
 TINY = 16
@@ -64,8 +63,8 @@ def peak_bytes() -> int:
 
 
 def warm_up(chosen: Sequence[str], model: str, threads: int) -> None:
-    ops.set_threads(threads)
     for side in chosen:
+        set_threads(side, threads)
         step = make_step(side, Case(model, TINY))
         for _ in range(STEPS_COUNTED):
             step()

@@ -23,7 +23,6 @@ from tqdm import tqdm
 
 from benchmarks.sides import CONTIGUOUS, Case, make_step, sides, step_flops
 from benchmarks.timing import Row, alone, compare, counts, matrix_peak, parser, table, take_turns, thread_count
-from cnn import ops
 from cnn.ops.threads import available_threads
 
 BATCH = 32
@@ -51,11 +50,12 @@ Points = Sequence[tuple[str, int, Case]]
 
 def measure(points: Points, chosen: Sequence[str], threads: int, rounds: int, seconds: float) -> list[Row]:
     """A row for each point, in this process."""
-    ops.set_threads(threads)
-    peak = matrix_peak()
+    peak = matrix_peak(threads)
     rows = []
     for axis, value, case in tqdm(points, disable=None, leave=False):
-        row = compare(take_turns({side: make_step(side, case) for side in chosen}, rounds, seconds), case.batch)
+        row = compare(
+            take_turns({side: make_step(side, case) for side in chosen}, rounds, seconds, threads), case.batch
+        )
         flops = step_flops(case.network())
         rows.append(
             {

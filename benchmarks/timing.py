@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 
 from benchmarks.peers import MODELS
+from cnn import ops
 from cnn.ops.threads import available_threads
 from cnn.text import columns as aligned
 
@@ -139,18 +140,28 @@ def seconds_a_step(step: Step, seconds: float) -> float:
     return passed / count
 
 
-def take_turns(steps: Mapping[str, Step], rounds: int, seconds: float) -> dict[str, list[float]]:
+def set_threads(side: str, count: int, *, fixed: bool = True) -> None:
+    """Let a side run on `count` threads: next to our kernels, torch uses one. `fixed` as in `ops.set_threads`."""
+    if side == "ours":
+        ops.set_threads(count, fixed=fixed)
+    else:
+        torch.set_num_threads(count)
+
+
+def take_turns(steps: Mapping[str, Step], rounds: int, seconds: float, threads: int) -> dict[str, list[float]]:
     """Seconds per step of each side in each round; a round times all sides, one after another.
 
     What a side does once, such as compiling, it does before the first round.
     """
-    for step in steps.values():
+    for side, step in steps.items():
+        set_threads(side, threads)
         for _ in range(WARM_UP):
             step()
     times: dict[str, list[float]] = {side: [] for side in steps}
     for _ in range(rounds):
         for side, step in steps.items():
             time.sleep(PAUSE)
+            set_threads(side, threads)
             times[side].append(seconds_a_step(step, seconds))
     return times
 
@@ -180,8 +191,9 @@ def compare(times: Mapping[str, Sequence[float]], images: int) -> Row:
     }
 
 
-def matrix_peak() -> float:
-    """GFLOP/s of a large float32 matrix product on the threads in use, the best of several."""
+def matrix_peak(threads: int) -> float:
+    """GFLOP/s of a large float32 matrix product of torch, the best of several."""
+    torch.set_num_threads(threads)
     a, b = (torch.randn(MATRIX_SIZE, MATRIX_SIZE) for _ in range(2))
     out = torch.empty_like(a)
     best = min(seconds_a_step(lambda: torch.mm(a, b, out=out), 0) for _ in range(8))

@@ -23,7 +23,6 @@ from tqdm import tqdm
 from benchmarks.peers import MODELS
 from benchmarks.sides import TORCH, Case, make_step, sides, step_flops
 from benchmarks.timing import BATCHES, Row, by_threads, compare, matrix_peak, one_and_all, parser, report, take_turns
-from cnn import ops
 
 COLUMNS = {
     "model": ("model", ""),
@@ -39,11 +38,10 @@ COLUMNS = {
 
 def measure(cases: Sequence[Case], chosen: Sequence[str], threads: int, rounds: int, seconds: float) -> list[Row]:
     """A row for each case, on one number of threads, in this process."""
-    ops.set_threads(threads)
-    peak = matrix_peak()
+    peak = matrix_peak(threads)
     rows = []
     for case in tqdm(cases, desc=f"threads {threads}", disable=None, leave=False):
-        times = take_turns({side: make_step(side, case) for side in chosen}, rounds, seconds)
+        times = take_turns({side: make_step(side, case) for side in chosen}, rounds, seconds, threads)
         row = {"model": case.model, "batch": case.batch, "threads": threads, **compare(times, case.batch)}
         gflops = row["ours"] * step_flops(case.network()) / 1e9
         rows.append({**row, "gflops": gflops, "matrix_gflops": peak, "share_of_peak": gflops / peak})

@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import math
 import weakref
-from bisect import bisect
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,9 @@ from torch import Tensor
 
 SMALL = 1 << 16
 """Bytes below which malloc is as fast as the pool."""
+
+SLAB = 1 << 23
+"""Bytes that an arena takes from the system at once: numpy asks for huge pages from 4 MiB on."""
 
 ALIGNMENT = 64
 """In bytes, that of the widest vector instructions."""
@@ -78,42 +80,46 @@ class Pool:
 
 
 class Arena(Pool):
-    """The memory of one recorded step: used again within it, and kept with what was recorded."""
+    """The memory of one recorded step: used again within it, and kept with what was recorded.
+
+    It is cut from slabs that numpy asks the system to put on huge pages: a convolution reads a few values from each of
+    many channels, which lie on as many small pages.
+    """
 
     smallest = 0
 
     def __init__(self) -> None:
         super().__init__(limit=1 << 62)
-        self._starts: list[int] = []
-        self._blocks: list[np.ndarray[Any, Any]] = []
+        self._slabs: list[np.ndarray[Any, Any]] = []
+        self._used = 0
+        self.nbytes = 0
 
     def holds(self, address: int) -> bool:
         """Whether an address is in the arena."""
-        return self._block(address) is not None
+        return self._slab(address) is not None
 
     def unclaimed(self, tensor: Tensor) -> Tensor:
         """The same tensor; if it is in the arena, without keeping its memory from being used again."""
-        block = self._block(tensor.data_ptr()) if tensor.device.type == "cpu" and tensor.numel() else None
-        if block is None:
+        slab = self._slab(tensor.data_ptr()) if tensor.device.type == "cpu" and tensor.numel() else None
+        if slab is None:
             return tensor
-        offset = (tensor.data_ptr() - block.ctypes.data) // tensor.itemsize
-        return torch.from_numpy(block).view(tensor.dtype).as_strided(tensor.shape, tensor.stride(), offset)
+        offset = (tensor.data_ptr() - slab.ctypes.data) // tensor.itemsize
+        return torch.from_numpy(slab).view(tensor.dtype).as_strided(tensor.shape, tensor.stride(), offset)
 
     def _new(self, nbytes: int) -> np.ndarray[Any, Any]:
-        """Not from torch: its operations are being recorded."""
-        whole = np.empty(nbytes + 2 * ALIGNMENT, np.uint8)
-        start = -whole.ctypes.data % ALIGNMENT
-        block = whole[start : start + -(-nbytes // ALIGNMENT) * ALIGNMENT]
-        place = bisect(self._starts, block.ctypes.data)
-        self._starts.insert(place, block.ctypes.data)
-        self._blocks.insert(place, block)
-        return block[:nbytes]
+        """Not from torch, whose operations are being recorded."""
+        whole = -(-nbytes // ALIGNMENT) * ALIGNMENT
+        if not self._slabs or self._used + whole > self._slabs[-1].nbytes:
+            slab = np.empty(max(SLAB, whole) + ALIGNMENT, np.uint8)
+            start = -slab.ctypes.data % ALIGNMENT
+            self._slabs.append(slab[start : start + max(SLAB, whole)])
+            self._used = 0
+        self._used += whole
+        self.nbytes += whole
+        return self._slabs[-1][self._used - whole : self._used - whole + nbytes]
 
-    def _block(self, address: int) -> np.ndarray[Any, Any] | None:
-        place = bisect(self._starts, address) - 1
-        if place < 0 or address >= self._starts[place] + self._blocks[place].nbytes:
-            return None
-        return self._blocks[place]
+    def _slab(self, address: int) -> np.ndarray[Any, Any] | None:
+        return next((slab for slab in self._slabs if 0 <= address - slab.ctypes.data < slab.nbytes), None)
 
 
 @functools.cache
