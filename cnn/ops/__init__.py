@@ -11,7 +11,7 @@ from cnn.ops.compiling import before_compiling
 from cnn.ops.conv import add_conv_backward_weight, conv, conv_backward_input
 from cnn.ops.counts import argmax, clear, count_hits
 from cnn.ops.examples import take_examples
-from cnn.ops.finite import NotFinite, require_finite
+from cnn.ops.finite import require_finite
 from cnn.ops.fused import norm_pool_relu, norm_pool_relu_backward, pool_relu_backward
 from cnn.ops.linear import add_linear_backward_weight, linear, linear_backward_input
 from cnn.ops.loss import cross_entropy
@@ -29,7 +29,7 @@ from cnn.ops.padding import continued, continued_backward
 from cnn.ops.pool import max_pool, max_pool_backward, window_sum, window_sum_backward
 from cnn.ops.reference.norm import mean_of
 from cnn.ops.threads import set_threads
-from cnn.ops.values import Gradients, PoolReLU, Reduce, Route, Running
+from cnn.ops.values import Gradients, NotFinite, PoolReLU, Reduce, Route, Running
 from cnn.ops.window import Window
 
 

@@ -16,6 +16,10 @@ Gradients = tuple[Tensor, Tensor]
 """dweight and dbias, to which a backward pass adds."""
 
 
+class NotFinite(Exception):
+    """A training step found a loss or gradient that is infinite or NaN, and changed no weights."""
+
+
 class Running(NamedTuple):
     """The running statistics of batch norm, [C]: running <- running + momentum * (batch - running)."""
 

@@ -100,7 +100,8 @@ def update(parts: Sequence[Trained], step: Step, *losses: Number) -> None:
             reduce(flat.grad)
     checked = [*(flat.grad for flat in flats), *(torch.as_tensor(loss) for loss in losses)]
     if reduce is None:
-        ops.require_finite(*checked)
+        for tensor in checked:
+            ops.require_finite(tensor)
     else:  # losses differ between processes, but either all stop or none
         faults = torch.tensor(float(not finite(*checked)), dtype=torch.float64, device=flats[0].grad.device)
         reduce(faults)

@@ -24,29 +24,29 @@ class Steps(Replays[Step, Sums]):
 
     def __init__(self, task: Task, *, capture: bool = True) -> None:
         super().__init__(self._take, enabled=capture and task.replayable)
-        self._task = task
+        self.task = task
 
     def take(self, batches: Sequence[Batch], step: Step) -> Sums:
         """Take a step; returns its sums, which are valid until the next one. Raises NotFinite as the step does."""
         inputs = [tensor for batch in batches for tensor in (batch.x, batch.targets)]
         if step.mode.reduce is not None:
             return self.run(inputs, step)
-        return self(inputs, step, (self._task.variant(step.index), step.max_norm, id(step.mode.generator)))
+        return self(inputs, step, (self.task.variant(step.index), step.max_norm, id(step.mode.generator)))
 
     def _take(self, inputs: Sequence[Tensor], step: Step) -> Sums:
-        return _train(self._task, inputs, step)
+        return _train(self.task, inputs, step)
 
     def both(self, captured: Captured[Step, Sums], inputs: Sequence[Tensor], step: Step) -> tuple[Sums, Sums, bool]:
         """Take a step both ways, Python's on a copy of the task."""
         generator = step.mode.generator
         twin = None if generator is None else torch.Generator(generator.device).set_state(generator.get_state())
-        other = copy.deepcopy(self._task)
+        other = copy.deepcopy(self.task)
         with captured.tape.memory():
             expected = _train(other, inputs, replace(step, mode=replace(step.mode, generator=twin)))
         found = captured.play(inputs, step)
-        agree = same(_state(other, expected), _state(self._task, found))
+        agree = same(_state(other, expected), _state(self.task, found))
         if not agree:
-            _restore(self._task, other)
+            _restore(self.task, other)
             if generator is not None and twin is not None:
                 generator.set_state(twin.get_state())
         return expected, found, agree
@@ -84,7 +84,7 @@ class Evaluations(Replays[None, tuple[Tensor, Sums]]):
 
     def __init__(self, task: Task, *, capture: bool = True) -> None:
         super().__init__(self._evaluate, enabled=capture and task.replayable)
-        self._task = task
+        self.task = task
         self._first = 0
 
     def evaluate(self, batch: Batch, sums: Sums) -> Tensor:
@@ -96,4 +96,4 @@ class Evaluations(Replays[None, tuple[Tensor, Sums]]):
 
     def _evaluate(self, inputs: Sequence[Tensor], _: None) -> tuple[Tensor, Sums]:
         (x, targets), sums = inputs, Sums()
-        return self._task.evaluate(Batch(x, targets, self._first), sums), sums
+        return self.task.evaluate(Batch(x, targets, self._first), sums), sums

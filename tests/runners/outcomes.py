@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from runners.tasks.classification import Classification
+from runners.tasks.sums import Sums
 from runners.tasks.task import Task
+from runners.training.capturing import Steps
 
 COLUMNS = [
     *("epoch", "step", "lr", "train/loss", "train/accuracy", "val/loss", "val/accuracy"),
@@ -26,16 +28,18 @@ def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stop_at_step_of(task: type[Task], step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    sound, seen = task.train_step, 0
+    sound, seen = Steps.take, 0
 
-    def counted(*arguments: Any, **more: Any) -> None:
+    def counted(self: Steps, *arguments: Any) -> Sums:
         nonlocal seen
-        sound(*arguments, **more)
-        seen += 1
-        if seen == step:
-            os.kill(os.getpid(), signal.SIGTERM)
+        sums = sound(self, *arguments)
+        if isinstance(self.task, task):
+            seen += 1
+            if seen == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+        return sums
 
-    monkeypatch.setattr(task, "train_step", counted)
+    monkeypatch.setattr(Steps, "take", counted)
 
 
 def status(run: str) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from torch import Tensor
 
 from cnn.ops.cpu.arrays import flat
 from cnn.ops.cpu.kernels import finite as kernels
+from cnn.ops.values import NotFinite
 
 
-def require_finite(tensor: Tensor, fault: type[Exception]) -> None:
-    bits = flat(tensor).view("i4" if tensor.itemsize == 4 else "i8")
-    kernels.find_not_finite.check(lambda _: fault(), bits, kernels.INFINITE[tensor.itemsize])
+def require_finite(x: Tensor) -> None:
+    bits = flat(x).view("i4" if x.itemsize == 4 else "i8")
+    kernels.find_not_finite.check(lambda _: NotFinite(), bits, kernels.INFINITE[x.itemsize])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from cnn.ops.values import NotFinite
 
-def require_finite(tensor: Tensor, fault: type[Exception]) -> None:
-    if not bool(tensor.isfinite().all()):
-        raise fault
+
+def require_finite(x: Tensor) -> None:
+    if not bool(x.isfinite().all()):
+        raise NotFinite

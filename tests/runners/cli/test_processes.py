@@ -32,6 +32,8 @@ from runners.files import checkpoint, metrics_csv
 from runners.files.content import Checkpoint
 from runners.files.status import state as state_of
 from runners.tasks.classification import Classification
+from runners.tasks.sums import Sums
+from runners.training.capturing import Steps
 from tests.forks import Forked
 from tests.runners.conftest import Run
 from tests.runners.outcomes import stop_at
@@ -201,17 +203,18 @@ def test_commands_can_be_pasted(run: Run, monkeypatch: pytest.MonkeyPatch, capsy
 
 
 def test_of_two_signals_the_first_counts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    sound = Classification.train_step
+    sound = Steps.take
 
-    def stop(*arguments: Any, **more: Any) -> None:
-        sound(*arguments, **more)
+    def stop(*arguments: Any) -> Sums:
+        sums = sound(*arguments)
         steps.append(1)
         if len(steps) == 3:
             for number in (signal.SIGINT, signal.SIGTERM):
                 os.kill(os.getpid(), number)
+        return sums
 
     steps: list[int] = []
-    monkeypatch.setattr(Classification, "train_step", stop)
+    monkeypatch.setattr(Steps, "take", stop)
     assert run("run_dir=a") == 130
 
 

@@ -58,7 +58,7 @@ def test_a_divergence_names_the_network_and_the_layer(
         sound(self, batches, step, sums)
 
     monkeypatch.setattr(GAN, "train_step", spoilt)
-    assert run("run_dir=a", *PAIR) == 1
+    assert run("run_dir=a", "capture=false", *PAIR) == 1
     err = capsys.readouterr().err
     assert "the output of generator.batch_norm_1 isn't finite in step 4 of epoch 1 (lr/generator" in err
 
