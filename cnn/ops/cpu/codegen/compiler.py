@@ -23,6 +23,7 @@ from numba.core.runtime.nrt import rtsys
 from cnn.ops import capture
 from cnn.ops.compiling import compiling
 from cnn.ops.cpu.codegen.emitter import REGISTERS, VECTOR_BYTES
+from cnn.ops.cpu.codegen.parallel import start_threads
 
 COMPILER = {"numba": numba.__version__}
 """The compiler of the kernels: another version may change the last bits of results."""
@@ -67,6 +68,7 @@ class _Cache(FunctionCache):
     def load_overload(self, *args: Any) -> Any:
         """The cached code, or None, also if the files are truncated or damaged."""
         try:
+            start_threads()
             rtsys.initialize(args[1])  # what cached code needs of `refresh`, which imports scipy and all of numba
             with self._guard_against_spurious_io_errors():
                 return self._load_overload(*args)  # type: ignore[no-untyped-call]

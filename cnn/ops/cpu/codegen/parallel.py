@@ -15,7 +15,11 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 INTEGER, POINTER = ir.IntType(64), ir.IntType(8).as_pointer()
-numba.get_num_threads()  # starts the threading layer, whose functions compiled and cached code refers to by name
+
+
+def start_threads() -> None:
+    """Start the threading layer, whose functions compiled code refers to by name. After this, don't fork."""
+    numba.get_num_threads()
 
 
 @intrinsic
@@ -25,6 +29,7 @@ def parallel_for(typing: Any, count: Any, body: Any, arguments: Any) -> Any:
     The ranges depend on the number of threads: the body must compute each of its indices independently of the others.
     It is a `helper`, and must not raise.
     """
+    start_threads()
     inner = (types.intp, types.intp, *arguments.types)
     body.get_call_type(typing, inner, {})
     compiled = body.dispatcher.overloads[inner]
