@@ -10,7 +10,7 @@ from pydantic import Field, WithJsonSchema
 from torch import Tensor
 
 from cnn import ops
-from cnn.graphs.graph import Graph, Layers, Visit, add, inside, mode_of
+from cnn.graphs.graph import Graph, Layers, Visit, inside, mode_of
 from cnn.graphs.sequential import Sequential
 from cnn.layer import Cache, Mode, Shape, ShapeError
 
@@ -65,7 +65,7 @@ class Concat(Graph):
             trained = need_dparams and not layer.frozen
             gradient = layer.backward(piece, inner_cache, need_dx=need_dx, need_dparams=trained)
             if gradient is not None:
-                dx = gradient if dx is None else add(dx, gradient)
+                dx = gradient if dx is None else ops.add(dx, gradient)
         return dx
 
 

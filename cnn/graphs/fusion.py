@@ -1,7 +1,8 @@
 """The same network in fewer passes over memory: consecutive layers that are computed as one operation.
 
 A batch norm is fused with the max pool and the ReLU after it, in either order: a maximum commutes with a monotonic
-function. The values in between are never written to memory (docs/normalisation.md).
+function. The values in between are never written to memory (docs/normalisation.md). So is the sum of a residual graph
+with the ReLU after it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import TypeVar
 from torch import Tensor
 
 from cnn import ops
-from cnn.graphs.graph import Graph
+from cnn.graphs.graph import Graph, mode_of
+from cnn.graphs.residual import Residual
 from cnn.graphs.sequential import Repeat, Sequential
 from cnn.layer import Cache, Layer, Mode
 from cnn.layers.activation import ReLU
@@ -35,7 +37,7 @@ def fuse(graph: G) -> G:
 
 
 def _joined(layers: dict[str, Layer]) -> dict[str, Layer]:
-    """The layers, with each batch norm and what is fused with it as one."""
+    """The layers, with each batch norm or residual graph and what is fused with it as one."""
     joined: dict[str, Layer] = {}
     waiting = list(layers)
     while waiting:
@@ -43,8 +45,11 @@ def _joined(layers: dict[str, Layer]) -> dict[str, Layer]:
         if type(layers[names[0]]) is BatchNorm:
             while waiting and _follows(layers[waiting[0]], [layers[name] for name in names[1:]]):
                 names.append(waiting.pop(0))
+        elif type(layers[names[0]]) is Residual and waiting and type(layers[waiting[0]]) is ReLU:
+            names.append(waiting.pop(0))
         together = {name: layers[name] for name in names}
-        joined["+".join(names)] = NormPoolReLU(together) if len(names) > 1 else layers[names[0]]
+        fused = ResidualReLU if type(layers[names[0]]) is Residual else NormPoolReLU
+        joined["+".join(names)] = fused(together) if len(names) > 1 else layers[names[0]]
     return joined
 
 
@@ -100,3 +105,29 @@ class NormPoolReLU(Sequential):
             g = ops.pool_relu_backward(dy, route, tuple(x.shape[1:-1]))
             dx = self.norm.differentiate(g, x, statistics, mode, need_dparams=need_dparams)
         return dx if need_dx else None
+
+
+class ResidualReLU(Sequential):
+    """A residual graph with the ReLU after it.
+
+    Forward:  y = relu(body(x) + shortcut(x))
+    Backward: the residual graph's with dy where y > 0, and 0 elsewhere
+
+    Shapes: as the residual graph's.
+    """
+
+    is_fused = True
+
+    def __init__(self, layers: dict[str, Layer]) -> None:
+        super().__init__(layers)
+        (self.residual,) = (layer for layer in layers.values() if isinstance(layer, Residual))
+
+    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        body, shortcut, cache = self.residual.branches(x, mode_of(self.residual, mode))
+        y = ops.add_relu(body, shortcut)
+        return y, mode.keep(y, cache)
+
+    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
+        y, inner = cache.take()
+        trained = need_dparams and not self.residual.frozen
+        return self.residual.backward(ops.relu_backward(dy, y), inner, need_dx=need_dx, need_dparams=trained)

@@ -14,7 +14,6 @@ import torch
 from pydantic import WithJsonSchema
 from torch import Tensor
 
-from cnn import ops
 from cnn.layer import Layer, Mode, Parameter, Shape, ShapeError
 from cnn.text import first_of, nearest
 
@@ -263,8 +262,3 @@ def name_layers(layers: Sequence[Layer]) -> dict[str, Layer]:
         counts[layer.kind] += 1
         named[f"{layer.kind}_{counts[layer.kind]}"] = layer
     return named
-
-
-def add(a: Tensor, b: Tensor) -> Tensor:
-    """a + b in a new tensor: both may be in use elsewhere."""
-    return torch.add(a, b, out=ops.empty(tuple(a.shape), like=a))

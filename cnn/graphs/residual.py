@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from cnn.graphs.graph import Graph, Layers, Visit, add, inside, mode_of
+from cnn import ops
+from cnn.graphs.graph import Graph, Layers, Visit, inside, mode_of
 from cnn.graphs.sequential import Sequential
 from cnn.layer import Cache, Layer, Mode, Shape, ShapeError
 from cnn.layers.conv import Conv1d, Conv2d, Conv3d
@@ -65,9 +66,14 @@ class Residual(Graph):
         return super().flops(input_shape) + Layer.flops(self, input_shape)
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        body, shortcut, cache = self.branches(x, mode)
+        return ops.add(body, shortcut), cache
+
+    def branches(self, x: Tensor, mode: Mode) -> tuple[Tensor, Tensor, Cache]:
+        """The two outputs that are added."""
         parts = [layer.forward(x, mode_of(layer, mode)) for layer in self.layers.values()]
-        values = [part[0] for part in parts]
-        return add(values[0], values[1] if len(values) > 1 else x), mode.keep(*(part[1] for part in parts))
+        shortcut = parts[1][0] if len(parts) > 1 else x
+        return parts[0][0], shortcut, mode.keep(*(part[1] for part in parts))
 
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
         gradients = [
@@ -78,7 +84,7 @@ class Residual(Graph):
             return None
         shortcut: Any = gradients[1] if len(gradients) > 1 else dy
         body: Any = gradients[0]
-        return add(body, shortcut)
+        return ops.add(body, shortcut)
 
 
 def projection(input_shape: Shape, output_shape: Shape) -> Sequential:

@@ -3,7 +3,7 @@
 The functions of this package are fronts: formula, shapes and checks, once. `backend.py` chooses what computes.
 """
 
-from cnn.ops.activation import leaky_relu, leaky_relu_backward, relu, relu_backward
+from cnn.ops.activation import add, add_relu, leaky_relu, leaky_relu_backward, relu, relu_backward
 from cnn.ops.backend import Backend, KernelSet, kernels, register, register_when_needed, remove, use_kernels
 from cnn.ops.capture import Recording, Tape, live, records
 from cnn.ops.columns import col2im, im2col
@@ -54,8 +54,10 @@ __all__ = [
     "Tape",
     "Window",
     "adam",
+    "add",
     "add_conv_backward_weight",
     "add_linear_backward_weight",
+    "add_relu",
     "argmax",
     "batch_norm",
     "batch_norm_backward",

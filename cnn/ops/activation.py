@@ -1,4 +1,4 @@
-"""ReLU and leaky ReLU, the activations that are used often enough to have their own kernels."""
+"""ReLU and leaky ReLU, the activations that are used often enough to have their own kernels, and sums."""
 
 from __future__ import annotations
 
@@ -29,3 +29,15 @@ def leaky_relu_backward(dy: Tensor, x: Tensor, slope: float) -> Tensor:
     """dx = dy where x > 0, else slope * dy. dy, x, dx: the same shape."""
     check_shape(dy, tuple(x.shape), "dy")
     return choose(reference.leaky_relu_backward, x)(dy, x, slope)
+
+
+def add(a: Tensor, b: Tensor) -> Tensor:
+    """a + b in a new tensor: both may be in use elsewhere. a, b: the same shape."""
+    check_shape(b, tuple(a.shape), "b")
+    return choose(reference.add, a)(a, b)
+
+
+def add_relu(a: Tensor, b: Tensor) -> Tensor:
+    """y = max(a + b, 0), elementwise; NaN stays NaN. a, b, y: the same shape."""
+    check_shape(b, tuple(a.shape), "b")
+    return choose(reference.add_relu, a)(a, b)

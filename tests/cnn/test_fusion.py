@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cnn import Mode, Sequential, build_model, ops
 from cnn.gradients.finite_differences import relative_error
-from cnn.graphs.fusion import NormPoolReLU, fuse
+from cnn.graphs.fusion import NormPoolReLU, ResidualReLU, fuse
 from cnn.layers.activation import ReLU
 from cnn.layers.norm import BatchNorm
 from tests.cnn.case import distinct, normal
@@ -69,6 +69,19 @@ def test_shipped_models(name: str, train: bool, kernel_set: str) -> None:
     assert max(errors.values()) <= 1e-9, errors
 
 
+@pytest.mark.parametrize("frozen", [[], ["residual_1"], ["residual_1.body.conv2d_1"]])
+@pytest.mark.parametrize("out", [2, 3])
+def test_a_residual_sum_with_its_relu(out: int, frozen: list[str], kernel_set: str) -> None:
+    conv = {"conv2d": {"out_channels": out, "kernel_size": 3, "padding": 1}}
+    body: Entry = {"residual": {"body": [conv, "batch_norm"]}}
+    network = randomised(build_model({"layers": [body, "relu", "relu"]}, (2, 4, 4)))
+    if frozen:
+        network.freeze(frozen)
+    assert list(fuse(network).layers) == ["residual_1+relu_1", "relu_2"]
+    errors = differences(network, normal((2, 4, 4, 5), 1), Mode(train=True))
+    assert max(errors.values()) <= 1e-9, errors
+
+
 @pytest.mark.parametrize("name", ["seed8", "blocks", "lenet", "resnet13"])
 def test_what_is_fused(name: str) -> None:
     """Every batch_norm with a ReLU or a pool after it; the network itself isn't changed."""
@@ -77,6 +90,8 @@ def test_what_is_fused(name: str) -> None:
     fused = fuse(network)
     counts = {"seed8": 5, "blocks": 2, "lenet": 2, "resnet13": 7}
     assert sum(isinstance(layer, NormPoolReLU) for _, layer in fused.named_layers()) == counts[name]
+    sums = 6 if name == "resnet13" else 0
+    assert sum(isinstance(layer, ResidualReLU) for _, layer in fused.named_layers()) == sums
     assert list(network.state()) == names
     assert not any(isinstance(layer, NormPoolReLU) for _, layer in network.named_layers())
 

@@ -17,7 +17,14 @@ def serves(device: str, dtype: torch.dtype) -> bool:
 
 
 FUNCTIONS = (
-    *(activation.relu, activation.relu_backward, activation.leaky_relu, activation.leaky_relu_backward),
+    *(
+        activation.add,
+        activation.add_relu,
+        activation.relu,
+        activation.relu_backward,
+        activation.leaky_relu,
+        activation.leaky_relu_backward,
+    ),
     *(columns.im2col, columns.col2im),
     *(conv.conv, conv.conv_backward_input, conv.add_conv_backward_weight),
     *(counts.argmax, counts.clear, counts.count_hits),

@@ -31,3 +31,15 @@ def leaky_relu_backward(dy: Tensor, x: Tensor, slope: float) -> Tensor:
     dx = empty(tuple(x.shape), like=x)
     kernels.scale_where_not_positive(flat(dy), flat(x), slope, flat(dx))
     return dx
+
+
+def add(a: Tensor, b: Tensor) -> Tensor:
+    y = empty(tuple(a.shape), like=a)
+    kernels.add(flat(a), flat(b), flat(y))
+    return y
+
+
+def add_relu(a: Tensor, b: Tensor) -> Tensor:
+    y = empty(tuple(a.shape), like=a)
+    kernels.add_relu(flat(a), flat(b), flat(y))
+    return y

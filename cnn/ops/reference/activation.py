@@ -1,9 +1,11 @@
-"""ReLU and leaky ReLU in plain torch."""
+"""ReLU, leaky ReLU and sums in plain torch."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from cnn.ops.memory import empty
 
 
 def relu(x: Tensor) -> Tensor:
@@ -20,3 +22,11 @@ def leaky_relu(x: Tensor, slope: float) -> Tensor:
 
 def leaky_relu_backward(dy: Tensor, x: Tensor, slope: float) -> Tensor:
     return torch.where(x > 0, dy, dy * slope)
+
+
+def add(a: Tensor, b: Tensor) -> Tensor:
+    return torch.add(a, b, out=empty(tuple(a.shape), like=a))
+
+
+def add_relu(a: Tensor, b: Tensor) -> Tensor:
+    return add(a, b).clamp_(min=0)

@@ -40,3 +40,28 @@ def scale_part(start, stop, values, x, slope, scaled):
     values, x, scaled, zero = values[start:stop], x[start:stop], scaled[start:stop], x.dtype.type(0)
     for i in range(x.size):
         scaled[i] = values[i] if x[i] > zero else values[i] * slope
+
+
+@kernel
+def add(a, b, y):  # a, b, y [L]
+    parallel_for(y.size, add_part, (a, b, y))
+
+
+@helper
+def add_part(start, stop, a, b, y):
+    a, b, y = a[start:stop], b[start:stop], y[start:stop]
+    for i in range(y.size):
+        y[i] = a[i] + b[i]
+
+
+@kernel
+def add_relu(a, b, y):  # a, b, y [L]
+    parallel_for(y.size, add_relu_part, (a, b, y))
+
+
+@helper
+def add_relu_part(start, stop, a, b, y):
+    a, b, y, zero = a[start:stop], b[start:stop], y[start:stop], a.dtype.type(0)
+    for i in range(y.size):
+        value = a[i] + b[i]
+        y[i] = zero if value < zero else value
