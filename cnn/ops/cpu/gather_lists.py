@@ -119,6 +119,13 @@ def by_tap(window: Window, size: Sizes, chunk: int) -> Runs:
     return Runs(starts, _short(positions[first]), _short(places[first]), _short(counts), chunks)
 
 
+@functools.cache
+def one_run(length: int) -> tuple[Numbers, tuple[Numbers, Numbers, Numbers]]:
+    """The starts and the only run of all of so many positions."""
+    zero = _short(np.zeros(1))
+    return np.array([0, 1]), (zero, zero, _short(np.array([length])))
+
+
 def _all(window: Window, size: Sizes) -> tuple[Numbers, Numbers, Numbers]:
     """Position, place and tap of every pair, axis by axis; later axes vary faster."""
     positions = places = taps = np.zeros(1, np.int64)

@@ -156,6 +156,10 @@ def add_where_won(gradient, winner, tap, target):
         target[n] += gradient[n] if winner[n] == tap else zero
 
 
+FEW = 8
+"""Examples of which slices cost more than their values."""
+
+
 @helper
 def pool_line(line, offset, tap, stride, padding, N, best, winner):
     """Compare one tap along one output line: line [W N] -> best, winner [Wo N]."""
@@ -165,10 +169,18 @@ def pool_line(line, offset, tap, stride, padding, N, best, winner):
     if stride == 1 and first < end:
         here = slice(first * N, end * N)
         keep_larger(line[(first + offset - padding) * N :], tap, best[here], winner[here])
-    elif stride > 1:
+    elif stride > 1 and N >= FEW:
         for r in range(first, end):
             here = slice(r * N, (r + 1) * N)
             keep_larger(line[(r * stride + offset - padding) * N :], tap, best[here], winner[here])
+    elif stride > 1:
+        for r in range(first, end):
+            place = (r * stride + offset - padding) * N
+            for i in range(r * N, (r + 1) * N):
+                a = line[place + i - r * N]
+                better = a > best[i] or a != a
+                best[i] = a if better else best[i]
+                winner[i] = tap if better else winner[i]
 
 
 @helper
@@ -180,10 +192,16 @@ def unpool_line(gradient, winner, offset, tap, stride, padding, N, line):
     if stride == 1 and first < end:
         here = slice(first * N, end * N)
         add_where_won(gradient[here], winner[here], tap, line[(first + offset - padding) * N :])
-    elif stride > 1:
+    elif stride > 1 and N >= FEW:
         for r in range(first, end):
             here = slice(r * N, (r + 1) * N)
             add_where_won(gradient[here], winner[here], tap, line[(r * stride + offset - padding) * N :])
+    elif stride > 1:
+        zero = gradient.dtype.type(0)
+        for r in range(first, end):
+            place = (r * stride + offset - padding) * N
+            for i in range(r * N, (r + 1) * N):
+                line[place + i - r * N] += gradient[i] if winner[i] == tap else zero
 
 
 @helper
