@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from cnn import initializers
+from cnn import initializers, ops
 from cnn.arguments import Positive
 from cnn.faults import ConfigError, Fault
 from cnn.layer import Buffer, Cache, Layer, Mode, Parameter, Shape
@@ -62,9 +62,7 @@ class Embedding(Layer):
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
         numbers = x.round()
-        if not bool(((numbers >= 0) & (numbers < self.num_embeddings)).all()):  # also if one is NaN
-            wrong = next(value for value in x.flatten().tolist() if not 0 <= _rounded(value) < self.num_embeddings)
-            raise ValueError(f"embedding got {wrong:g}, but its vectors are numbered 0 to {self.num_embeddings - 1}")
+        ops.require_within(numbers, self.num_embeddings, lambda _: self._fault(x))
         index = numbers.flatten().to(torch.int64)
         y = self.weight.data.t().index_select(1, index)
         return y.view(self.embedding_dim, *x.shape), mode.keep(index, x)
@@ -78,6 +76,10 @@ class Embedding(Layer):
             if padding is not None:
                 gradient[self.padding_idx] = padding
         return torch.zeros_like(x) if need_dx else None
+
+    def _fault(self, x: Tensor) -> Exception:
+        wrong = next(value for value in x.flatten().tolist() if not 0 <= _rounded(value) < self.num_embeddings)
+        return ValueError(f"embedding got {wrong:g}, but its vectors are numbered 0 to {self.num_embeddings - 1}")
 
 
 def _rounded(value: float) -> float:

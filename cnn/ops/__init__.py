@@ -11,7 +11,7 @@ from cnn.ops.compiling import before_compiling
 from cnn.ops.conv import add_conv_backward_weight, conv, conv_backward_input
 from cnn.ops.counts import argmax, clear, count_hits
 from cnn.ops.examples import take_examples
-from cnn.ops.finite import require_finite
+from cnn.ops.finite import require_finite, require_within
 from cnn.ops.fused import norm_pool_relu, norm_pool_relu_backward, pool_relu_backward
 from cnn.ops.linear import add_linear_backward_weight, linear, linear_backward_input
 from cnn.ops.loss import cross_entropy
@@ -93,6 +93,7 @@ __all__ = [
     "relu_backward",
     "remove",
     "require_finite",
+    "require_within",
     "set_threads",
     "shared_batch_norm_backward",
     "shared_moments",

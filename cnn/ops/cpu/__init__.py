@@ -29,7 +29,7 @@ FUNCTIONS = (
     *(conv.conv, conv.conv_backward_input, conv.add_conv_backward_weight),
     *(counts.argmax, counts.clear, counts.count_hits),
     examples.take_examples,
-    finite.require_finite,
+    *(finite.require_finite, finite.require_within),
     *(fused.norm_pool_relu, fused.norm_pool_relu_backward),
     *(linear.linear, linear.linear_backward_input, linear.add_linear_backward_weight),
     loss.cross_entropy,

@@ -1,6 +1,8 @@
-"""Whether values are finite, in plain torch."""
+"""Checks of values in plain torch."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -10,3 +12,9 @@ from cnn.ops.values import NotFinite
 def require_finite(x: Tensor) -> None:
     if not bool(x.isfinite().all()):
         raise NotFinite
+
+
+def require_within(numbers: Tensor, count: int, fault: Callable[[int], Exception]) -> None:
+    strays = numbers.numel() - int(((numbers >= 0) & (numbers < count)).sum())
+    if strays:
+        raise fault(strays)

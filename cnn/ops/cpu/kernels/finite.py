@@ -1,4 +1,4 @@
-"""The loop that looks for values that are infinite or NaN, by their bits as integers."""
+"""The loops that check values: whether they are infinite or NaN, by their bits as integers, and in a range."""
 
 from __future__ import annotations
 
@@ -17,3 +17,13 @@ def find_not_finite(bits, infinite):  # bits [L]
     for i in range(bits.size):
         largest = max(largest, bits[i] & (infinite | (infinite - 1)))
     return 1 if largest >= infinite else 0
+
+
+@kernel
+def count_strays(numbers, count):  # numbers [L]
+    """Returns how many aren't at least 0 and less than `count`."""
+    strays = 0
+    for i in range(numbers.size):
+        if not 0 <= numbers[i] < count:
+            strays += 1
+    return strays
