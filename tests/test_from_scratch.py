@@ -50,9 +50,7 @@ ALLOWED = {
         "full_like",
         "ones",
         "ones_like",
-        "rand",
-        "randn",
-        "randperm",
+        *("rand", "randn", "randperm", "get_rng_state", "set_rng_state"),
     ),
     *("as_tensor", "equal", "tensor", "zeros", "zeros_like"),
     # arithmetic and reductions
@@ -77,8 +75,8 @@ OURS = {"ops", "reference", "kernels", "activation", "loss", "norm"}
 """What may have a member of a ready-made operator's name: our own operators."""
 STANDARD = set(
     """
-    __future__ collections contextlib copy dataclasses difflib functools inspect itertools math os re types typing
-    weakref
+    __future__ collections contextlib copy dataclasses difflib functools inspect itertools logging math os re statistics
+    time types typing weakref
     """.split()
 )
 FILES_AND_PROCESSES = set(
@@ -89,7 +87,7 @@ FILES_AND_PROCESSES = set(
     """.split()
 )
 MODULES = {
-    "cnn": {*STANDARD, "cnn", "hashlib", "llvmlite", "numba", "numpy", "pydantic", "torch"},
+    "cnn": {*STANDARD, "cnn", "ctypes", "hashlib", "llvmlite", "numba", "numpy", "pydantic", "torch"},
     "runners": {
         *STANDARD,
         *FILES_AND_PROCESSES,
@@ -100,8 +98,13 @@ MODULES = {
 """The modules that each package may import."""
 MAY_IMPORT = {"digits.py": "scipy"}
 """What single files may import besides: to find the digit on a picture."""
-MAY_USE = {"extensions.py": {"import importlib.util", "sys.modules"}, "commands.py": {"import gc"}}
-"""What single files may do besides: import a user's own files; start and end in less time."""
+MAY_USE = {
+    "capture.py": {"from torch.utils._python_dispatch import TorchDispatchMode", "torch.Tag.dynamic_output_shape"},
+    "commands.py": {"import gc"},
+    "extensions.py": {"import importlib.util", "sys.modules"},
+}
+"""What single files may do besides: see the operations of a step, to record them; start and end in less time; import a
+user's own files."""
 
 
 def dotted(node: ast.AST) -> str:
@@ -239,7 +242,7 @@ OPERATORS = set(
     erfc exp expand expm1 fill_ full full_like gather ge gt index index_add_ index_put_ index_select isnan le lerp_
     lift_fresh log log1p lt masked_fill masked_fill_ mean mm mul mul_ mv ne neg new_empty new_full new_ones new_zeros
     ones ones_like permute pow rand randn reciprocal remainder round rsqrt rsub scatter_ scatter_add_ select sign sign_
-    slice split sqrt sqrt_ sub sub_ sum t transpose unsqueeze view where zero_ zeros zeros_like
+    slice split sqrt sqrt_ sub sub_ sum t transpose unbind unsqueeze view where zero_ zeros zeros_like
     """.split()
 )
 

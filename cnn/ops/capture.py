@@ -136,7 +136,7 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._note(func, args, kwargs, None)
             return result
         outputs = list(result) if isinstance(result, (tuple, list)) else [result]
-        if not all(map(torch.is_tensor, outputs)):
+        if not all(isinstance(output, Tensor) for output in outputs):
             self._refuse(f"a value is read by Python ({name})")
             return result
         if torch.Tag.dynamic_output_shape in func.tags and not _is_by_position(name, args):
