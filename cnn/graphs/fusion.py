@@ -128,6 +128,7 @@ class ResidualReLU(Sequential):
         return y, mode.keep(y, cache)
 
     def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        y, inner = cache.take()
+        y, inner_cache = cache.take()
+        gradient = ops.relu_backward(dy, y)
         trained = need_dparams and not self.residual.frozen
-        return self.residual.backward(ops.relu_backward(dy, y), inner, need_dx=need_dx, need_dparams=trained)
+        return self.residual.backward(gradient, inner_cache, need_dx=need_dx, need_dparams=trained)

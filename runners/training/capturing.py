@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Hashable, Sequence
-from dataclasses import replace
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from cnn.ops.replays import Captured, Replays, same
+from cnn.ops.replays import OTHER_VALUES, Captured, Replays, agree
 from runners.data.batches import Batch
 from runners.tasks.sums import Sums
 from runners.tasks.task import Step, Task
@@ -36,24 +36,26 @@ class Steps(Replays[Step, Sums]):
     def _take(self, inputs: Sequence[Tensor], step: Step) -> Sums:
         return _train(self.task, inputs, step)
 
-    def both(self, captured: Captured[Step, Sums], inputs: Sequence[Tensor], step: Step) -> tuple[Sums, Sums, bool]:
-        """Take a step both ways, Python's on a copy of the task."""
-        generator = step.mode.generator
-        twin = None if generator is None else torch.Generator(generator.device).set_state(generator.get_state())
-        other = copy.deepcopy(self.task)
+    def check(self, captured: Captured[Step, Sums], inputs: Sequence[Tensor], step: Step) -> tuple[Sums, str]:
+        """Take a step both ways, as Python on a copy of the task. If they differ, it is taken again as Python."""
+        noise, before = _Noise(step.mode.generator), copy.deepcopy(_state(self.task, Sums()))
+        try:
+            other = copy.deepcopy(self.task)
+        except Exception as error:  # a layer of one's own may hold anything
+            return self.run(inputs, step), f"the task can't be copied ({error})"
         with captured.tape.memory():
-            expected = _train(other, inputs, replace(step, mode=replace(step.mode, generator=twin)))
-        found = captured.play(inputs, step)
-        agree = same(_state(other, expected), _state(self.task, found))
-        if not agree:
-            _restore(self.task, other)
-            if generator is not None and twin is not None:
-                generator.set_state(twin.get_state())
-        return expected, found, agree
+            expected = _train(other, inputs, step)
+        noise.repeat()
+        if agree(lambda: (_state(self.task, captured.play(inputs, step)), _state(other, expected))):
+            return captured.result, ""
+        _restore(self.task, before)
+        noise.repeat()
+        return self.run(inputs, step), OTHER_VALUES
 
     def refuse(self, kind: Hashable, reason: str) -> None:
+        if reason not in self.refused.values():
+            log.info("training steps aren't replayed: %s", reason)
         super().refuse(kind, reason)
-        log.info("training steps aren't replayed: %s", reason)
 
 
 def _train(task: Task, inputs: Sequence[Tensor], step: Step) -> Sums:
@@ -63,20 +65,61 @@ def _train(task: Task, inputs: Sequence[Tensor], step: Step) -> Sums:
     return sums
 
 
+class _Noise:
+    """The random numbers of a step, which it draws from a generator or, without one, from torch's own."""
+
+    def __init__(self, generator: torch.Generator | None) -> None:
+        self._generator = generator
+        self._state = generator.get_state() if generator else torch.empty(0)
+        self._default = torch.get_rng_state()
+
+    def repeat(self) -> None:
+        """Draw the same numbers again from now on."""
+        torch.set_rng_state(self._default)
+        if self._generator is not None:
+            self._generator.set_state(self._state)
+
+
 def _state(task: Task, sums: Sums) -> dict[str, Any]:
-    """Everything that a step changes."""
-    parts = {name: (part.graph.state(), part.optimizer.state()) for name, part in task.trained.items()}
-    gradients = {name: graph.flat.grad for name, graph in task.graphs.items()}
-    return {"parts": parts, "gradients": gradients, "task": task.state(), "sums": sums.numbers()}
+    """Everything that a step may change."""
+    layers = [layer for graph in task.graphs.values() for _, layer in graph.named_layers()]
+    return {
+        "weights": {name: graph.state() for name, graph in task.graphs.items()},
+        "gradients": {name: graph.flat.grad for name, graph in task.graphs.items()},
+        "optimizers": {name: part.optimizer.state() for name, part in task.trained.items()},
+        "task": task.state(),
+        "kept": [_plain(vars(item)) for item in (task, task.loss, *layers)],
+        "sums": sums.numbers(),
+    }
 
 
-def _restore(task: Task, other: Task) -> None:
-    """Continue as the other task would."""
+def _plain(value: Any) -> Any:
+    """The numbers, texts and arrays that an object keeps. A step that changes them can't be replayed."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, (bool, int, float, str, Tensor, np.ndarray)) else None
+
+
+def _restore(task: Task, before: Mapping[str, Any]) -> None:
+    """Go back to a state."""
+    for name, graph in task.graphs.items():
+        graph.load_state(before["weights"][name])
+        graph.flat.grad.copy_(before["gradients"][name])
     for name, part in task.trained.items():
-        part.graph.load_state(other.trained[name].graph.state())
-        part.graph.flat.grad.copy_(other.trained[name].graph.flat.grad)
-        part.optimizer.load_state(other.trained[name].optimizer.state())
-    task.load_state(other.state())
+        part.optimizer.load_state(before["optimizers"][name])
+    task.load_state(before["task"])
+    _put_back(_state(task, Sums())["kept"], before["kept"])
+
+
+def _put_back(values: Any, before: Any) -> None:
+    """Copy values into the tensors of a structure of the same form."""
+    if isinstance(values, Tensor):
+        values.copy_(before)
+    elif isinstance(values, (dict, list)):
+        for key in values if isinstance(values, dict) else range(len(values)):
+            _put_back(values[key], before[key])
 
 
 class Evaluations(Replays[None, tuple[Tensor, Sums]]):

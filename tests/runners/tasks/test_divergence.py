@@ -17,6 +17,7 @@ from cnn import build_model
 from cnn.layers.activation import ReLU
 from cnn.losses import CrossEntropy
 from cnn.ops import NotFinite
+from cnn.optimizers import SGD
 from runners.data.batches import Batch
 from runners.files import checkpoint, metrics_csv
 from runners.tasks.divergence import fault_in_training
