@@ -64,7 +64,14 @@ def forked() -> Iterator[Callable[..., Forked]]:
         process.end()
 
 
-COMPILING = ("test_fusion.py", "test_layers.py", "test_memory.py", "test_ops.py", "test_shared_batch.py")
+COMPILING = (
+    "test_capture.py",
+    "test_fusion.py",
+    "test_layers.py",
+    "test_memory.py",
+    "test_ops.py",
+    "test_shared_batch.py",
+)
 """Tests of tests/cnn that share many kernels, which one worker compiles while the other does something else."""
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import math
-import threading
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cnn import Cache, Layer, Mode, build_model
+from cnn import Cache, Mode, build_model
 from cnn.layers import LAYERS
 from cnn.losses import L2, Loss
 from cnn.ops import NotFinite
@@ -25,122 +22,12 @@ from runners.data.batches import Batch
 from runners.tasks.classification import Classification
 from runners.tasks.regression import Regression
 from runners.tasks.task import Task
-from runners.training.capturing import MAX_KINDS, Captured, Steps
-from tests.runners.training.steps import NOISE, follow, frozen, never, state_of, step
+from runners.training.capturing import MAX_KINDS, Steps
+from tests.runners.training.own_layers import OWN, Drawing, Own, Sound
+from tests.runners.training.steps import follow, frozen, never, state_of, step
 from tests.runners.training.test_capturing import SMALL, of_small, random_batches
 
 DRAW = random_batches((1, 6, 6), [4])
-
-
-class Own(Layer):
-    """A layer of one's own, whose output and gradient are scaled by what `factor` gives."""
-
-    kind = "own"
-
-    def factor(self, x: Tensor) -> Any:
-        raise NotImplementedError
-
-    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        scale = self.factor(x)
-        return x * scale, mode.keep(scale)
-
-    def backward(self, dy: Tensor, cache: Cache, *, need_dx: bool = True, need_dparams: bool = True) -> Tensor | None:
-        (scale,) = cache.take()
-        return dy * scale if need_dx else None
-
-
-class Sound(Own):
-    def factor(self, x: Tensor) -> Any:
-        return 1 + x.square().mean()
-
-
-class ByNumpy(Own):
-    def factor(self, x: Tensor) -> Any:
-        return float(1 + np.abs(x.numpy()).mean())
-
-
-class ByList(Own):
-    def factor(self, x: Tensor) -> Any:
-        return 1 + max(x.flatten().tolist())
-
-
-class Reading(Own):
-    def factor(self, x: Tensor) -> Any:
-        return 1 + x.mean().item()
-
-
-class Masking(Own):
-    def factor(self, x: Tensor) -> Any:
-        return 1 + x[x > 0].sum() / 100
-
-
-class Counting(Own):
-    """Its calls are counted, and only matter after many of them."""
-
-    calls = 0
-
-    def factor(self, x: Tensor) -> Any:
-        self.calls += 1
-        return 1.0 if self.calls < 6 else 0.5
-
-
-class Annealing(Own):
-    calls = 0
-
-    def factor(self, x: Tensor) -> Any:
-        self.calls += 1
-        return 1 / self.calls
-
-
-class Remembering(Own):
-    """Keeps a mean of all inputs: not in a buffer but in a tensor of its own that it replaces."""
-
-    mean: Any = 0.0
-
-    def factor(self, x: Tensor) -> Any:
-        self.mean = 0.9 * self.mean + 0.1 * x.mean()
-        return 1 + self.mean
-
-
-class Drawing(Own):
-    """Draws from a generator of its own."""
-
-    def __init__(self) -> None:
-        self.generator = torch.Generator().manual_seed(3)
-
-    def factor(self, x: Tensor) -> Any:
-        return 1 + torch.rand((), generator=self.generator)
-
-
-class Locked(Own):
-    """Keeps what can't be copied."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-
-    def factor(self, x: Tensor) -> Any:
-        return 2.0
-
-
-class DrawingByNumpy(Own):
-    def __init__(self) -> None:
-        self.generator = np.random.default_rng(3)
-
-    def factor(self, x: Tensor) -> Any:
-        return 1 + float(self.generator.random())
-
-
-OWN: dict[type[Own], str] = {
-    ByNumpy: "a replay gives other values",
-    ByList: "a replay gives other values",
-    Reading: "a value is read by Python (_local_scalar_dense)",
-    Masking: "a shape depends on values (index)",
-    Counting: "a replay gives other values",
-    Annealing: "a replay gives other values",
-    Remembering: "a replay gives other values",
-    Locked: "the task can't be copied (cannot pickle '_thread.lock' object)",
-    DrawingByNumpy: "a replay gives other values",
-}
 
 
 def with_layer(kind: type[Own], monkeypatch: pytest.MonkeyPatch) -> Callable[[], Task]:
@@ -322,26 +209,3 @@ def test_a_task_that_is_wrong_about_itself_is_found() -> None:
         return task
 
     follow(make, DRAW, steps=10, python=99)
-
-
-def test_what_was_recorded_is_freed_with_the_steps() -> None:
-    """At once, without a collection of circles."""
-    gc.collect()
-    gc.disable()
-    try:
-        task = of_small()
-        steps = Steps(task)
-        for index in range(5):
-            steps(DRAW(index), step(index))
-        [captured] = steps._seen.values()
-        assert isinstance(captured, Captured)
-        tape, arena = weakref.ref(captured.tape), weakref.ref(captured.tape._arena)
-        blocks = [weakref.ref(block) for block in captured.tape._arena._blocks]
-        assert blocks
-        del steps, captured
-        assert tape() is None
-        assert arena() is None
-        assert not any(block() is not None for block in blocks)
-    finally:
-        gc.enable()
-    assert NOISE

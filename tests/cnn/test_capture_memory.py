@@ -1,0 +1,112 @@
+"""The memory of recorded calls, and their threads."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import weakref
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnn import Mode, build_model, ops
+from cnn.ops.memory import ALIGNMENT, Arena
+from cnn.ops.threads import available_threads
+from tests.cnn.test_capture import bits, everything, recorded, there_and_back
+
+
+@given(sizes=st.lists(st.tuples(st.integers(0, 300), st.booleans()), max_size=30))
+def test_memory_of_an_arena_is_aligned_and_its_own(sizes: list[tuple[int, bool]]) -> None:
+    arena, kept = Arena(), []
+    for number, (size, keep) in enumerate(sizes):
+        tensor = arena.empty((size,), torch.float64).fill_(number)
+        assert tensor.data_ptr() % ALIGNMENT == 0 or not size
+        assert arena.holds(tensor.data_ptr()) or not size
+        if keep:
+            kept.append((number, tensor))
+        assert all((each == own).all() for own, each in kept)
+    outside = torch.zeros(10)
+    assert not arena.holds(outside.data_ptr())
+    assert arena.unclaimed(outside) is outside
+
+
+@given(offset=st.integers(0, 5), dtype=st.sampled_from([torch.float32, torch.float64, torch.int64, torch.bool]))
+def test_a_tensor_without_a_claim_is_the_same_memory_which_may_be_used_again(offset: int, dtype: torch.dtype) -> None:
+    arena = Arena()
+    tensor = arena.empty((6, 7), dtype)
+    part = tensor.t()[1:, offset:]
+    twin = arena.unclaimed(part)
+    assert (twin.data_ptr(), twin.shape, twin.stride()) == (part.data_ptr(), part.shape, part.stride())
+    assert twin.dtype == dtype
+    address = tensor.data_ptr()
+    del tensor, part
+    assert arena.empty((42,), dtype).data_ptr() == address
+    assert twin.shape == (6, 6 - offset)
+
+
+def test_a_tape_that_nobody_holds_frees_its_memory_at_once() -> None:
+    """Its arena, its kernels' arguments and its tensors, without a collection of circles."""
+    network = build_model({"layers": [{"conv2d": {"out_channels": 4, "kernel_size": 3}}, "relu"]}, (1, 8, 8))
+    x, dy, mode = torch.randn(1, 8, 8, 4), torch.randn(4, 6, 6, 4), Mode(train=True)
+    gc.collect()
+    gc.disable()
+    try:
+        recording = ops.Recording()
+        with recording:
+            results = there_and_back(network, x, dy, mode)
+        tape = recording.tape()
+        assert tape is not None
+        arena, blocks = weakref.ref(recording.arena), [weakref.ref(block) for block in recording.arena._blocks]
+        assert blocks
+        del recording, results
+        tape.play(None)
+        del tape
+        assert arena() is None
+        assert not any(block() is not None for block in blocks)
+    finally:
+        gc.enable()
+
+
+def test_a_tape_keeps_what_python_drops() -> None:
+    """Temporary tensors and arrays of a recorded step live as long as its tape."""
+    network = build_model({"layers": [{"conv2d": {"out_channels": 4, "kernel_size": 3}}, "relu"]}, (1, 8, 8))
+    x, dy, mode = torch.randn(1, 8, 8, 16), torch.randn(4, 6, 6, 16), Mode(train=True)
+    twin = copy.deepcopy(network)
+    tape, _ = recorded(lambda: there_and_back(network, x, dy, mode) and None)
+    gc.collect()
+    litter = [np.full(4 * 6 * 6 * 16, np.nan, np.float32) for _ in range(50)]
+    twin.flat.grad.copy_(network.flat.grad)
+    there_and_back(twin, x, dy, mode)
+    tape.play(None)
+    assert bits(network.flat.grad) == bits(twin.flat.grad)
+    assert len(litter) == 50
+
+
+@pytest.mark.parametrize("kind", ["conv2d", "batch_norm", "max_pool2d", "linear", "residual", "relu"])
+def test_the_number_of_threads_may_change_between_replays(kind: str) -> None:
+    arguments: dict[str, Any] = {
+        "conv2d": {"out_channels": 8, "kernel_size": 3, "padding": 1},
+        "max_pool2d": {"kernel_size": 2},
+        "linear": {"out_features": 8},
+        "residual": {"body": [{"conv2d": {"out_channels": 8, "kernel_size": 3, "padding": 1}}, "batch_norm", "relu"]},
+    }
+    shape = (64,) if kind == "linear" else (3, 12, 12)
+    network = build_model({"layers": [{kind: arguments.get(kind, {})}]}, shape)
+    x, mode = torch.randn(*shape, 48), Mode(train=True)
+    dy = torch.randn_like(network.forward(x, mode)[0])
+    twin = copy.deepcopy(network)
+    tape, results = recorded(lambda: there_and_back(network, x, dy, mode))
+    there_and_back(twin, x, dy, mode)
+    order = np.random.default_rng(0).integers(1, available_threads() + 1, 12)
+    for number, threads in enumerate(order.tolist()):
+        x.copy_(torch.randn(x.shape, generator=torch.Generator().manual_seed(number)))
+        numba.set_num_threads(1)
+        expected = everything(twin, *there_and_back(twin, x, dy, mode))
+        numba.set_num_threads(threads)
+        tape.play(None)
+        assert everything(network, *results) == expected
