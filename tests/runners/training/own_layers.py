@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnn import Cache, Layer, Mode
+from cnn import Cache, Layer, Mode, ops
 
 
 class Own(Layer):
@@ -32,6 +32,22 @@ class Own(Layer):
 class Sound(Own):
     def factor(self, x: Tensor) -> Any:
         return 1 + x.square().mean()
+
+
+class Growing(Own):
+    """Its factor depends on how many steps there were, which it declares."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.scale = torch.ones(())
+
+    def factor(self, x: Tensor) -> Any:
+        ops.live(self._grow, None)
+        return self.scale.clone()
+
+    def _grow(self, _: object) -> None:
+        self.steps += 1
+        self.scale.fill_(1 + self.steps / 10)
 
 
 class ByNumpy(Own):

@@ -23,7 +23,7 @@ from runners.tasks.classification import Classification
 from runners.tasks.regression import Regression
 from runners.tasks.task import Task
 from runners.training.capturing import MAX_KINDS, Steps
-from tests.runners.training.own_layers import OWN, Drawing, Own, Sound
+from tests.runners.training.own_layers import OWN, Drawing, Growing, Own, Sound
 from tests.runners.training.steps import follow, frozen, never, state_of, step
 from tests.runners.training.test_capturing import SMALL, of_small, random_batches
 
@@ -46,7 +46,7 @@ def test_a_layer_that_can_not_be_replayed_is_found_and_trains_on(
     assert message.startswith(f"training steps aren't replayed: {OWN[kind]}")
 
 
-@pytest.mark.parametrize("kind", [Sound, Drawing])
+@pytest.mark.parametrize("kind", [Sound, Drawing, Growing])
 def test_a_layer_of_tensor_operations_is_replayed(kind: type[Own], monkeypatch: pytest.MonkeyPatch) -> None:
     follow(with_layer(kind, monkeypatch), DRAW)
 
