@@ -32,6 +32,13 @@ def kernel_set(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
+def kernels_of_a_run_end_with_it() -> Iterator[None]:
+    """A run in this process chooses its kernels for the process."""
+    with ops.kernels("compiled"):
+        yield
+
+
+@pytest.fixture(autouse=True)
 def composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Hydra, "get_mode", given_mode)
 
