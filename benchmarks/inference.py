@@ -18,7 +18,6 @@ import sys
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks import onnx_runtime
@@ -38,7 +37,7 @@ from benchmarks.timing import (
 )
 from cnn import Mode
 from cnn.graphs.fusion import fuse
-from cnn.ops.replays import Replays
+from cnn.ops.replays import Replayed
 
 ONNX = "onnxruntime"
 COLUMNS = {
@@ -59,8 +58,8 @@ def forward_pass(side: str, case: Case, threads: int) -> Step:
     x = case.draw().x
     if side == "ours":
         network, mode = fuse(case.network()), Mode(train=False, keep_cache=False)  # as evaluation and prediction do
-        replays: Replays[None, Tensor] = Replays(lambda inputs, _: network.forward(inputs[0], mode)[0])
-        return lambda: replays([x], None)
+        forward = Replayed(lambda x: network.forward(x, mode)[0])
+        return lambda: forward.of(x)
     peer = case.peer().eval()
     if side == ONNX:
         return onnx_runtime.forward_pass(peer, TORCH["eager"].images(x), threads)

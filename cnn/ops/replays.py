@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,19 +40,22 @@ class Captured(Generic[A, R]):
 
 
 class Replays(Generic[A, R]):
-    """A function `run(inputs, argument)` of tensors and of an argument that only `live` functions read.
+    """Calls `run(inputs, argument)`, a function of tensors and of an argument that only `live` functions read.
 
     The first call of a kind runs as Python, the second one is recorded, and the third one runs both ways, as a check:
     if its result differs in a bit, or if it can't be recorded, calls of this kind stay Python. A result is valid until
     the next call. `refused`: the reasons, by kind. `enabled=False`: every call is Python.
     """
 
-    def __init__(self, run: Callable[[Sequence[Tensor], A], R], *, enabled: bool = True) -> None:
-        self.run = run
+    def __init__(self, *, enabled: bool = True) -> None:
         self.enabled = enabled
         self.refused: dict[Hashable, str] = {}
         self._governors: dict[Hashable, Governor] = {}
         self._seen: OrderedDict[Hashable, Captured[A, R] | None] = OrderedDict()
+
+    def run(self, inputs: Sequence[Tensor], argument: A) -> R:
+        """The function as Python."""
+        raise NotImplementedError
 
     def __call__(self, inputs: Sequence[Tensor], argument: A, kind: Hashable = None) -> R:
         """The function's result. Calls with inputs of other shapes or types are of another kind in any case."""
@@ -79,7 +83,7 @@ class Replays(Generic[A, R]):
     def check(self, captured: Captured[A, R], inputs: Sequence[Tensor], argument: A) -> tuple[R, str]:
         """The result, and why the call can't be replayed: empty if Python and a replay give the same bits."""
         with captured.tape.memory():
-            expected = self.run(inputs, argument)
+            expected = copy.deepcopy(self.run(inputs, argument))  # its memory is that of the replay
         agrees = agree(lambda: (expected, captured.play(inputs, argument)))
         return expected, "" if agrees else OTHER_VALUES
 
@@ -115,6 +119,21 @@ class Replays(Generic[A, R]):
         if problem:
             self.refuse(kind, problem)
         return result
+
+
+class Replayed(Replays[None, R]):
+    """A function of tensors alone, such as a forward pass: `Replayed(lambda x: net.forward(x, mode)[0]).of(x)`."""
+
+    def __init__(self, function: Callable[..., R], *, enabled: bool = True) -> None:
+        super().__init__(enabled=enabled)
+        self._function = function
+
+    def run(self, inputs: Sequence[Tensor], argument: None) -> R:
+        return self._function(*inputs)
+
+    def of(self, *inputs: Tensor) -> R:
+        """The function's result, valid until the next call."""
+        return self(inputs, None)
 
 
 def agree(both: Callable[[], tuple[Any, Any]]) -> bool:

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from cnn import Graph, Mode, Sequential, ops
+from cnn.clipping import clip_grad_norm
 from cnn.faults import Fault
 from cnn.losses import L2, Loss
-from cnn.optimizers import Optimizer, clip_grad_norm
+from cnn.optimizers import Optimizer
 from cnn.schedules import RunLength, Schedule
 from runners.data.batches import Batch
 from runners.data.dataset import Dataset, Description

@@ -23,7 +23,7 @@ class Steps(Replays[Step, Sums]):
     """Takes a task's training steps."""
 
     def __init__(self, task: Task, *, capture: bool = True) -> None:
-        super().__init__(self._take, enabled=capture and task.replayable)
+        super().__init__(enabled=capture and task.replayable)
         self.task = task
 
     def take(self, batches: Sequence[Batch], step: Step) -> Sums:
@@ -33,7 +33,7 @@ class Steps(Replays[Step, Sums]):
             return self.run(inputs, step)
         return self(inputs, step, (self.task.variant(step.index), step.max_norm, id(step.mode.generator)))
 
-    def _take(self, inputs: Sequence[Tensor], step: Step) -> Sums:
+    def run(self, inputs: Sequence[Tensor], step: Step) -> Sums:
         return _train(self.task, inputs, step)
 
     def check(self, captured: Captured[Step, Sums], inputs: Sequence[Tensor], step: Step) -> tuple[Sums, str]:
@@ -44,9 +44,9 @@ class Steps(Replays[Step, Sums]):
         except Exception as error:  # a layer of one's own may hold anything
             return self.run(inputs, step), f"the task can't be copied ({error})"
         with captured.tape.memory():
-            expected = _train(other, inputs, step)
+            expected = _state(other, _train(other, inputs, step))
         noise.repeat()
-        if agree(lambda: (_state(self.task, captured.play(inputs, step)), _state(other, expected))):
+        if agree(lambda: (_state(self.task, captured.play(inputs, step)), expected)):
             return captured.result, ""
         _restore(self.task, before)
         noise.repeat()
@@ -126,7 +126,7 @@ class Evaluations(Replays[None, tuple[Tensor, Sums]]):
     """Evaluates a task's batches."""
 
     def __init__(self, task: Task, *, capture: bool = True) -> None:
-        super().__init__(self._evaluate, enabled=capture and task.replayable)
+        super().__init__(enabled=capture and task.replayable)
         self.task = task
         self._first = 0
 
@@ -137,6 +137,6 @@ class Evaluations(Replays[None, tuple[Tensor, Sums]]):
         sums.merge(found)
         return outputs.clone()
 
-    def _evaluate(self, inputs: Sequence[Tensor], _: None) -> tuple[Tensor, Sums]:
+    def run(self, inputs: Sequence[Tensor], _: None) -> tuple[Tensor, Sums]:
         (x, targets), sums = inputs, Sums()
         return self.task.evaluate(Batch(x, targets, self._first), sums), sums

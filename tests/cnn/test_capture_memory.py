@@ -62,7 +62,7 @@ def test_a_tape_that_nobody_holds_frees_its_memory_at_once() -> None:
             results = there_and_back(network, x, dy, mode)
         tape = recording.tape()
         assert tape is not None
-        arena, blocks = weakref.ref(recording.arena), [weakref.ref(block) for block in recording.arena._blocks]
+        arena, blocks = weakref.ref(recording.arena), [weakref.ref(block) for block in recording.arena._slabs]
         assert blocks
         del recording, results
         tape.play(None)

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from cnn import Parameter, ops
 from cnn.arguments import construct
+from cnn.clipping import clip_grad_norm
 from cnn.faults import ConfigError
 from cnn.gradients.finite_differences import finite_differences, relative_error
 from cnn.graphs.graph import FlatParameters
 from cnn.initializers import zeros
-from cnn.optimizers import OPTIMIZERS, Optimizer, clip_grad_norm
+from cnn.optimizers import OPTIMIZERS, Optimizer
 from tests.cnn import ledger
 
 KERNEL_SETS: tuple[ops.KernelSet, ...] = ("compiled", "reference")

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from cnn.ops.replays import Captured
 from runners.cli import train
 from runners.files import checkpoint
 from runners.tasks.classification import Classification
-from runners.training.capturing import Captured, Steps
+from runners.training.capturing import Steps
 from tests.runners.conftest import Run
 from tests.runners.outcomes import stop_at_step_of
 from tests.runners.training.steps import never
@@ -59,8 +60,9 @@ def replays(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     taken: list[int] = []
     sound = Captured.play
 
-    def counted(self: Captured, batches: Any, step: Any) -> Any:
-        taken.append(step.index)
+    def counted(self: Captured[Any, Any], batches: Any, step: Any) -> Any:
+        if step is not None:  # and not an evaluation
+            taken.append(step.index)
         return sound(self, batches, step)
 
     monkeypatch.setattr(Captured, "play", counted)

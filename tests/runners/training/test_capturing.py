@@ -195,7 +195,7 @@ def test_gradients_of_a_replayed_step_are_those_of_autograd(name: str) -> None:
     copy_state(network, peer.train())
     [batch] = draw(77)
     vars(task)["train_step"] = never
-    steps([batch], step(4))
+    steps.take([batch], step(4))
     nn.functional.cross_entropy(peer(theirs(batch.x)), batch.targets).backward()
     expected = torch.cat([p.grad.flatten() for p in peer.parameters() if p.grad is not None])
     found = torch.cat([p.grad.flatten() for _, layer in network.named_layers() for p in parameters(layer)])
@@ -227,7 +227,7 @@ def test_gradients_of_a_replayed_step_along_finite_differences() -> None:
 
     def loss(offset: float) -> float:
         flat.data.copy_(start + offset * way)
-        return steps([batch], step(8)).means("train")["train/loss"]
+        return steps.take([batch], step(8)).means("train")["train/loss"]
 
     vars(task)["train_step"] = never
     slope = (loss(1e-6) - loss(-1e-6)) / 2e-6

@@ -16,13 +16,14 @@ from cnn import Cache, Mode, build_model
 from cnn.layers import LAYERS
 from cnn.losses import L2, Loss
 from cnn.ops import NotFinite
+from cnn.ops.replays import MAX_KINDS
 from cnn.optimizers import SGD
 from cnn.schedules import Constant
 from runners.data.batches import Batch
 from runners.tasks.classification import Classification
 from runners.tasks.regression import Regression
 from runners.tasks.task import Task
-from runners.training.capturing import MAX_KINDS, Steps
+from runners.training.capturing import Steps
 from tests.runners.training.own_layers import OWN, Drawing, Growing, Own, Sound
 from tests.runners.training.steps import follow, frozen, never, state_of, step
 from tests.runners.training.test_capturing import SMALL, of_small, random_batches
@@ -75,7 +76,7 @@ def test_noise_of_torchs_own_generator_is_replayed() -> None:
         steps = Steps(task, capture=capture)
         for index in range(8):
             taken = step(index)
-            steps(DRAW(index), type(taken)(index, taken.length, Mode(train=True)))
+            steps.take(DRAW(index), type(taken)(index, taken.length, Mode(train=True)))
         found.append((state_of(task), frozen(torch.get_rng_state())))
         captured = [each for each in steps._seen.values() if each]
         assert len(captured) == capture
@@ -95,7 +96,7 @@ def test_values_that_are_not_finite_stop_the_same_step(where: str, when: int, va
     both = [Steps(tasks[0], capture=False), Steps(tasks[1])]
     for index in range(when):
         for steps in both:
-            steps(DRAW(index), step(index))
+            steps.take(DRAW(index), step(index))
     [batch] = DRAW(when)
     spoilt = batch
     if where == "batch":
@@ -107,7 +108,7 @@ def test_values_that_are_not_finite_stop_the_same_step(where: str, when: int, va
             weight_of(task)[-1] = value
         before = frozen(weight_of(task)), frozen(task.trained["model"].optimizer.state())
         with pytest.raises(NotFinite):
-            steps([spoilt], step(when))
+            steps.take([spoilt], step(when))
         assert before == (frozen(weight_of(task)), frozen(task.trained["model"].optimizer.state()))
         if where == "weight":
             weight_of(task)[-1] = 0.25
@@ -115,7 +116,7 @@ def test_values_that_are_not_finite_stop_the_same_step(where: str, when: int, va
         task.graphs["model"].load_state(task.graphs["model"].state() | {"batch_norm_1.running_var": torch.ones(3)})
     for index in range(when, when + 5):  # whoever catches this goes on as from Python
         for steps in both:
-            steps(DRAW(index), step(index))
+            steps.take(DRAW(index), step(index))
         assert state_of(tasks[0]) == state_of(tasks[1])
 
 
@@ -126,11 +127,11 @@ def test_unknown_classes_are_the_same_fault(when: int) -> None:
         task = of_small()
         steps = Steps(task, capture=capture)
         for index in range(when):
-            steps(DRAW(index), step(index))
+            steps.take(DRAW(index), step(index))
         [batch] = DRAW(when)
         before = frozen(weight_of(task))
         with pytest.raises(IndexError) as fault:
-            steps([Batch(batch.x, batch.targets + 3)], step(when))
+            steps.take([Batch(batch.x, batch.targets + 3)], step(when))
         messages.append(str(fault.value))
         assert frozen(weight_of(task)) == before
     assert messages[0] == messages[1]
@@ -141,12 +142,12 @@ def test_each_batch_size_is_recorded_for_itself() -> None:
     sizes = [4, 4, 4, 4, 2, 4, 4, 2, 4, 4, 2, 4, 7, 2, 4]
     task, steps = follow(of_small, lambda index: random_batches((1, 6, 6), [sizes[index]])(index), steps=15, python=99)
     captured = [each for each in steps._seen.values() if each and each.checked]
-    assert sorted(len(each.batches[0]) for each in captured) == [2, 4]
+    assert sorted(each.inputs[0].shape[-1] for each in captured) == [2, 4]
     vars(task)["train_step"] = never
     for size in (2, 4):
-        steps(random_batches((1, 6, 6), [size])(50), step(20))
+        steps.take(random_batches((1, 6, 6), [size])(50), step(20))
     with pytest.raises(AssertionError, match="as Python"):
-        steps(random_batches((1, 6, 6), [3])(50), step(20))
+        steps.take(random_batches((1, 6, 6), [3])(50), step(20))
 
 
 def test_a_limited_number_of_kinds_is_remembered() -> None:
@@ -170,7 +171,7 @@ def test_other_clipping_is_another_kind() -> None:
         if index == 9:
             vars(task)["train_step"] = never
         for steps in both:
-            steps(DRAW(index), step(index, [None, 0.1, 5.0][index % 3]))
+            steps.take(DRAW(index), step(index, [None, 0.1, 5.0][index % 3]))
         assert state_of(task) == state_of(plain)
 
 
@@ -185,7 +186,7 @@ def test_a_task_that_does_not_say_so_is_never_recorded(monkeypatch: pytest.Monke
     task.train_with({"model": (SGD(), Constant())})
     for steps in (Steps(task), Steps(of_small(), capture=False)):
         for index in range(5):
-            steps(DRAW(index), step(index))
+            steps.take(DRAW(index), step(index))
     assert not Task.replayable
 
 

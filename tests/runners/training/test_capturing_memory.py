@@ -7,6 +7,7 @@ import math
 import resource
 import weakref
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ import torch
 
 from cnn.ops import memory
 from cnn.ops.memory import SMALL, Pool
+from cnn.ops.replays import Captured
 from runners.tasks.task import Task
-from runners.training.capturing import Captured, Steps
+from runners.training.capturing import Steps
 from tests import generators
 from tests.cnn.test_models import IMAGES
 from tests.runners.training.steps import step
@@ -54,19 +56,19 @@ def pool() -> Iterator[Counting]:
 def taken(task: Task, draw: object, count: int, capture: bool = True) -> Steps:
     steps = Steps(task, capture=capture)
     for index in range(count):
-        steps(draw(index), step(index))  # type: ignore[operator]
+        steps.take(draw(index), step(index))  # type: ignore[operator]
     return steps
 
 
-def captured_of(steps: Steps) -> Captured:
+def captured_of(steps: Steps) -> Captured[Any, Any]:
     [captured] = steps._seen.values()
     assert captured is not None
     assert captured.checked
     return captured
 
 
-def bytes_of(captured: Captured) -> int:
-    return sum(block.nbytes for block in captured.tape._arena._blocks)
+def bytes_of(captured: Captured[Any, Any]) -> int:
+    return captured.tape._arena.nbytes
 
 
 @pytest.mark.parametrize("model", ["lenet", "resnet13", pytest.param("vgg11", marks=pytest.mark.long)])
@@ -88,11 +90,11 @@ def test_a_replay_allocates_nothing_large(model: str, pool: Counting) -> None:
     steps = taken(of_model(model, (1, 28, 28)), draw, 4)
     captured, batch = captured_of(steps), draw(9)
     pool.made = 0
-    blocks = len(captured.tape._arena._blocks)
+    blocks = captured.tape._arena.nbytes
     with torch.profiler.profile(profile_memory=True) as profile:
-        steps(batch, step(9))
+        steps.take(batch, step(9))
     assert pool.made == 0
-    assert len(captured.tape._arena._blocks) == blocks
+    assert captured.tape._arena.nbytes == blocks
     large = [event.name for event in profile.events() if event.self_cpu_memory_usage >= SMALL]
     assert large == []
 
@@ -106,7 +108,7 @@ def test_many_replays_keep_the_memory_of_the_process(name: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     batch = draw(0)
     for index in range(800):
-        steps(batch, step(index))
+        steps.take(batch, step(index))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before <= 1024  # KiB; a leak of 2 KiB a step is seen
 
 
@@ -118,7 +120,7 @@ def test_what_was_recorded_is_freed_with_the_steps() -> None:
         steps = taken(of_small(), random_batches((1, 6, 6), [4]), 5)
         captured = captured_of(steps)
         tape, arena = weakref.ref(captured.tape), weakref.ref(captured.tape._arena)
-        blocks = [weakref.ref(block) for block in captured.tape._arena._blocks]
+        blocks = [weakref.ref(block) for block in captured.tape._arena._slabs]
         assert blocks
         del steps, captured
         assert tape() is None
