@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import torch
 from torch import Tensor
 
@@ -9,9 +10,11 @@ from cnn.ops.cpu.arrays import array, flat, lines
 from cnn.ops.cpu.kernels import norm as kernels
 from cnn.ops.cpu.norm import added, differentiate, normalise
 from cnn.ops.memory import empty
-from cnn.ops.threads import most_threads
 from cnn.ops.values import Gradients, PoolReLU, Route, Running
 from cnn.ops.window import winner_dtype
+
+MAX_THREADS = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+"""As many as a process can ever have: a call may be replayed with more threads than it was recorded with."""
 
 
 def norm_pool_relu(
@@ -26,7 +29,7 @@ def norm_pool_relu(
     winner = empty(tuple(y.shape), like=x, dtype=winner_dtype(window))
     statistics = torch.empty((2, len(weight)), dtype=x.dtype)
     x_lines = lines(x)
-    planes = empty((most_threads(), *x_lines.shape[1:]), like=x)
+    planes = empty((MAX_THREADS, *x_lines.shape[1:]), like=x)
     moments = flat(running.mean), flat(running.var), training, running.momentum, running.eps
     pool = rectify, window.on_three_axes(), batch, planes.numpy()
     kernels.batch_norm_pool(
