@@ -12,7 +12,6 @@ import pytest
 from torch import Tensor
 
 from cnn import Cache
-from cnn.gradients import network as diagnosis
 from cnn.graphs import GRAPHS
 from cnn.layers import LAYERS
 from cnn.layers.activation import ReLU
@@ -139,11 +138,10 @@ def test_a_broken_compiled_kernel_is_caught(
     run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernels in use are the ones that are checked."""
-    sound = window_kernels.col2im
-    monkeypatch.setattr(window_kernels, "col2im", lambda columns, *rest: sound(columns[::-1].copy(), *rest))
-    network = [f"model.layers={layers_with('conv2d')}", "debug=gradcheck", "threads=1"]
+    sound = window_kernels.max_pool_backward
+    monkeypatch.setattr(window_kernels, "max_pool_backward", lambda dy, *rest: sound(dy[..., ::-1].copy(), *rest))
+    network = [f"model.layers={layers_with('max_pool2d')}", "debug=gradcheck", "threads=1"]
     assert run(*network, "kernels=reference") == 0
-    monkeypatch.setattr(diagnosis, "MORE_EXAMPLES", 3)  # more would not go through columns
     assert run(*network, "kernels=compiled") == 1
     assert "wrong: tested" in capsys.readouterr().out
 
