@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from statistics import median
+from statistics import fmean
 from typing import TypeVar
 
 from cnn.ops import threads
@@ -18,14 +18,18 @@ from cnn.ops import threads
 R = TypeVar("R")
 log = logging.getLogger(__name__)
 
-BLOCK, BLOCK_SECONDS = 8, 0.02
-"""The least number of repetitions whose median decides, and the least time that they take together."""
+BLOCK, BLOCK_SECONDS = 8, 0.03
+"""The least number of repetitions whose mean decides, and the least time that they take: several time slices."""
 
-SLOW = 1.5
+SETTLING = 0.005
+"""Seconds after a change in which times don't count: threads that have slept or are new take a moment."""
+
+SLOW = 1.25
 """A try with more threads ends early if it takes this many times as long as fewer threads do."""
 
-MIN_PAUSE, MAX_PAUSE = 0.05, 1.0
-"""Seconds between tries with more threads: after each that fails twice as many, up to the limit."""
+MIN_PAUSE, MAX_PAUSE, MAX_PAUSE_STEPS = 0.25, 1.0, 60
+"""Seconds between tries with more threads: after each that fails twice as many, up to a limit, which is longer for long
+repetitions, of which a try takes a few."""
 
 SETTLED = 0.9
 """Seconds after which another number of threads is worth a line in the log."""
@@ -44,7 +48,7 @@ class Governor:
         self._clock = clock
         self._times: list[float] = []
         self._trying = False
-        self._usual: dict[int, float] = {}  # by level: the median of the last block
+        self._usual: dict[int, float] = {}  # by level: the mean of the last block
         self._pause = dict.fromkeys(range(len(self.levels)), MIN_PAUSE)  # before another try with a level
         self._retry = dict.fromkeys(range(len(self.levels)), 0.0)  # and when its time has come
         self._since, self._reported = clock(), most
@@ -59,12 +63,14 @@ class Governor:
         return result
 
     def _note(self, seconds: float, now: float) -> None:
+        if now - self._since < SETTLING:
+            return
         self._times.append(seconds)
         below = self._usual.get(self.level - 1)
-        if below is not None and self._trying and len(self._times) > 1 and min(self._times[-2:]) > SLOW * below:
-            self._lower(now)  # two in a row: a single one may be an accident
+        if below is not None and self._trying and len(self._times) > 1 and fmean(self._times) > SLOW * below:
+            self._lower(now)
         elif len(self._times) >= BLOCK and sum(self._times) >= BLOCK_SECONDS:
-            usual = self._usual[self.level] = median(self._times)
+            usual = self._usual[self.level] = fmean(self._times)
             if below is not None and usual > below:
                 self._lower(now)
             elif self.level + 1 < len(self.levels) and now >= self._retry[self.level + 1]:
@@ -78,7 +84,8 @@ class Governor:
     def _lower(self, now: float) -> None:
         """Go down a level, for a while if it was but a try, and longer each time."""
         if self._trying:
-            self._pause[self.level] = min(2 * self._pause[self.level], MAX_PAUSE)
+            limit = max(MAX_PAUSE, MAX_PAUSE_STEPS * self._usual[self.level - 1])
+            self._pause[self.level] = min(2 * self._pause[self.level], limit)
         self._retry[self.level] = now + self._pause[self.level]
         self._go(self.level - 1, now, trying=False)
 
