@@ -15,7 +15,7 @@ values Python reads can't be replayed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import torch
@@ -63,14 +63,9 @@ class Tape:
         self._parts = parts
         self._arena = arena
 
-    @contextmanager
-    def memory(self) -> Iterator[None]:
+    def memory(self) -> AbstractContextManager[None]:
         """A context in which other operations may use the memory of the step, as long as it isn't played."""
-        before = memory.use(self._arena)
-        try:
-            yield
-        finally:
-            memory.use(before)
+        return memory.only(self._arena)
 
     def play(self, argument: Any) -> None:
         """Run the step again. Raises what its checks raise."""

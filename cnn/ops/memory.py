@@ -11,6 +11,8 @@ from __future__ import annotations
 import functools
 import math
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -45,15 +47,11 @@ class Pool:
             memory = self._free[nbytes].pop()
             self.idle -= nbytes
         except (KeyError, IndexError):
-            memory = self._new(nbytes)
+            memory = torch.empty(nbytes, dtype=torch.uint8).numpy()  # aligned for vector instructions
         lease = np.ndarray(shape, numpy_dtype(dtype), buffer=memory)
         key = id(lease)
         self._leases[key] = weakref.ref(lease, lambda _: self._release(key, memory))
         return torch.from_numpy(lease)
-
-    def _new(self, nbytes: int) -> np.ndarray[Any, Any]:
-        memory: np.ndarray[Any, Any] = torch.empty(nbytes, dtype=torch.uint8).numpy()  # aligned for vector instructions
-        return memory
 
     def clear(self) -> None:
         """Free all idle memory."""
@@ -83,7 +81,8 @@ class Arena(Pool):
     """The memory of one recorded step: used again within it, and kept with what was recorded.
 
     It is cut from slabs that numpy asks the system to put on huge pages: a convolution reads a few values from each of
-    many channels, which lie on as many small pages.
+    many channels, which lie on as many small pages. What is free again is joined with its neighbours, so that tensors
+    of any size can follow.
     """
 
     smallest = 0
@@ -91,8 +90,18 @@ class Arena(Pool):
     def __init__(self) -> None:
         super().__init__(limit=1 << 62)
         self._slabs: list[np.ndarray[Any, Any]] = []
-        self._used = 0
+        self._gaps: dict[int, int] = {}  # by address: free bytes
         self.nbytes = 0
+
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        nbytes = -(-math.prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT
+        address = self._take(nbytes)
+        slab = self._slab(address)
+        assert slab is not None
+        lease = np.ndarray(shape, numpy_dtype(dtype), buffer=slab, offset=address - slab.ctypes.data)
+        key = id(lease)
+        self._leases[key] = weakref.ref(lease, lambda _: self._give_back(key, address, nbytes))
+        return torch.from_numpy(lease)
 
     def holds(self, address: int) -> bool:
         """Whether an address is in the arena."""
@@ -106,17 +115,34 @@ class Arena(Pool):
         offset = (tensor.data_ptr() - slab.ctypes.data) // tensor.itemsize
         return torch.from_numpy(slab).view(tensor.dtype).as_strided(tensor.shape, tensor.stride(), offset)
 
-    def _new(self, nbytes: int) -> np.ndarray[Any, Any]:
-        """Not from torch, whose operations are being recorded."""
-        whole = -(-nbytes // ALIGNMENT) * ALIGNMENT
-        if not self._slabs or self._used + whole > self._slabs[-1].nbytes:
-            slab = np.empty(max(SLAB, whole) + ALIGNMENT, np.uint8)
-            start = -slab.ctypes.data % ALIGNMENT
-            self._slabs.append(slab[start : start + max(SLAB, whole)])
-            self._used = 0
-        self._used += whole
-        self.nbytes += whole
-        return self._slabs[-1][self._used - whole : self._used - whole + nbytes]
+    def _take(self, nbytes: int) -> int:
+        """The address of free memory, the start of the smallest gap that is large enough."""
+        fitting = [(size, address) for address, size in self._gaps.items() if size >= nbytes]
+        size, address = min(fitting) if fitting else self._new_slab(nbytes)
+        del self._gaps[address]
+        if size > nbytes:
+            self._gaps[address + nbytes] = size - nbytes
+        return address
+
+    def _new_slab(self, nbytes: int) -> tuple[int, int]:
+        """A new gap, as its size and address. Not from torch, whose operations are being recorded."""
+        size = max(SLAB, nbytes)
+        whole = np.empty(size + ALIGNMENT, np.uint8)
+        start = -whole.ctypes.data % ALIGNMENT
+        slab = whole[start : start + size]
+        self._slabs.append(slab)
+        self._gaps[slab.ctypes.data] = size
+        self.nbytes += size
+        return size, slab.ctypes.data
+
+    def _give_back(self, key: int, address: int, nbytes: int) -> None:
+        del self._leases[key]
+        slab = self._slab(address)
+        for start in [start for start, size in self._gaps.items() if address in (start + size, start - nbytes)]:
+            if self._slab(start) is slab:
+                nbytes += self._gaps.pop(start)
+                address = min(address, start)
+        self._gaps[address] = nbytes
 
     def _slab(self, address: int) -> np.ndarray[Any, Any] | None:
         return next((slab for slab in self._slabs if 0 <= address - slab.ctypes.data < slab.nbytes), None)
@@ -136,6 +162,16 @@ def use(pool: Pool) -> Pool:
     global _POOL
     before, _POOL = _POOL, pool
     return before
+
+
+@contextmanager
+def only(pool: Pool) -> Iterator[None]:
+    """Take memory from this pool in a `with` block."""
+    before = use(pool)
+    try:
+        yield
+    finally:
+        use(before)
 
 
 def empty_cache() -> None:

@@ -70,7 +70,10 @@ class Replays(Generic[A, R]):
             return self._governed(kind, lambda: captured.play(inputs, argument))
         if captured is not None:
             return self._check(kind, captured, inputs, argument)
-        return self.run(inputs, argument) if self._is_new(kind) else self._record(kind, inputs, argument)
+        if not self._is_new(kind):
+            return self._record(kind, inputs, argument)
+        with memory.only(memory.Arena()):  # which takes less, and is free before the recording
+            return self.run(inputs, argument)
 
     def _governed(self, kind: Hashable, call: Callable[[], R]) -> R:
         """The result of a call with as many threads as are faster at present."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import itertools
 import weakref
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from cnn import Mode, build_model, ops
 from cnn.losses import CrossEntropy
-from cnn.ops.memory import ALIGNMENT, Arena
+from cnn.ops.memory import ALIGNMENT, SLAB, Arena
 from cnn.ops.threads import available_threads
 from tests.cnn.test_capture import bits, everything, recorded, there_and_back
 
@@ -108,3 +109,20 @@ def test_the_number_of_threads_may_change_between_replays(kind: str) -> None:
         numba.set_num_threads(threads)
         tape.play(None)
         assert everything(network, *results) == expected
+
+
+@given(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 30)), max_size=60))
+def test_tensors_of_an_arena_never_overlap(steps: list[tuple[int, int]]) -> None:
+    """Whatever is taken and given back; and all of it is one gap again in the end."""
+    arena = Arena()
+    held: list[torch.Tensor] = []
+    for size, which in steps:
+        if which % 3 == 0 and held:
+            held.pop(which % len(held))
+        else:
+            held.append(arena.empty((size,), torch.float32).fill_(len(held)))
+        places = sorted((each.data_ptr(), each.data_ptr() + each.nbytes) for each in held if each.numel())
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(places))
+        assert all(arena.holds(start) and start % ALIGNMENT == 0 for start, _ in places)
+    held.clear()
+    assert sorted(size for size in arena._gaps.values() if size) == [SLAB] * len(arena._slabs)
