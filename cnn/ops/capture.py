@@ -88,7 +88,11 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def tape(self) -> Tape | None:
         """What was recorded, if it can be replayed."""
-        return None if self.refused else Tape([*self._joined()], self.arena)
+        try:
+            return None if self.refused else Tape([*self._joined()], self.arena)
+        except Exception as error:
+            self._refuse(f"what was recorded can't be compiled: {type(error).__name__}: {error}")
+            return None
 
     def __enter__(self) -> Recording:
         global _current
@@ -117,7 +121,10 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def note_kernel(self, kernel: Any, arguments: Sequence[Any], fault: Callable[[int], Exception] | None) -> None:
         from cnn.ops.cpu.native import Call  # needs numba, as the kernel did
 
-        self._parts.append(Call.of(kernel, arguments, fault, self.arena))
+        try:
+            self._parts.append(Call.of(kernel, arguments, fault, self.arena))
+        except Exception as error:  # another version of the compiler may have other internals than those used there
+            self._refuse(f"calls of kernels can't be recorded: {type(error).__name__}: {error}")
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None

@@ -234,6 +234,18 @@ def test_an_exception_ends_a_recording() -> None:
     assert seen == [1, 2, 3]
 
 
+@pytest.mark.parametrize(("name", "refused"), [("Call.of", "can't be recorded"), ("bridge", "can't be compiled")])
+def test_another_compiler_is_a_reason_and_no_end(name: str, refused: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numba's internals may differ in another version: the step itself runs."""
+    monkeypatch.setattr(f"cnn.ops.cpu.native.{name}", lambda *arguments: arguments[0].missing)
+    recording = ops.Recording()
+    with recording:
+        y = ops.relu(torch.tensor([-1.0, 2.0]))
+    assert y.tolist() == [0, 2]
+    assert recording.tape() is None
+    assert refused in str(recording.refused)
+
+
 def test_losses_are_replayed_on_other_targets() -> None:
     for kind, make in LOSSES.items():
         loss, scores = make(), normal((4, 6), 1)
