@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cnn.ops.replays import Captured
+from cnn.ops.threads import available_threads
 from runners.cli import train
 from runners.files import checkpoint
 from runners.tasks.classification import Classification
@@ -48,9 +49,10 @@ class Halved(Layer):
 
 
 def without_setting(value: Any) -> Any:
-    """An outcome, but for whether steps were replayed."""
+    """An outcome, but for whether steps were replayed, and with how many threads."""
+    settings = "capture", "digest", "threads", "threads_fixed"
     if isinstance(value, dict):
-        return {key: without_setting(item) for key, item in value.items() if key not in ("capture", "digest")}
+        return {key: without_setting(item) for key, item in value.items() if key not in settings}
     return value
 
 
@@ -107,3 +109,14 @@ def test_a_layer_of_ones_own_by_numpy_trains_as_python_and_the_log_says_so(run: 
 def test_reference_kernels_are_not_recorded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Steps, "_record", never)
     assert run("run_dir=a", "kernels=reference") == 0
+
+
+@pytest.mark.skipif(available_threads() == 1, reason="there is no other number of threads")
+@pytest.mark.parametrize("name", RUNS)
+def test_the_number_of_threads_changes_no_bit(name: str, run: Run) -> None:
+    overrides = last_given(RUNS[name][1])
+    assert run("run_dir=one", "threads=1", *overrides) == 0
+    for settings in (["threads=2", "threads_fixed=true"], ["threads=2"], ["threads=2", "capture=false"]):
+        folder = "_".join(settings)
+        assert run(f"run_dir={folder}", *settings, *overrides) == 0
+        assert without_setting(outcome(folder)) == without_setting(outcome("one"))
