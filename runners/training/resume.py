@@ -34,6 +34,8 @@ FIXED = ("task", "extensions", "dtype", "debug", "experiment", "run_dir", "sweep
 """Keys that a resume can't change at all."""
 HARMLESS = ("name", "tags", "patience", "checkpoint.every_steps", "capture", "data.path", "extensions")
 """Keys that don't change what a run computes: its name, when it ends and is saved, and where its data are."""
+THREADS = ("threads", "threads_fixed")
+"""Keys that don't change it either with compiled kernels, whose sums don't depend on the number of threads."""
 MAX_STEPS_COMPARED = 1000
 """Learning rates with different numbers of epochs are compared at about this many steps."""
 BETWEEN_EPOCHS = ("batch_size", "accumulate", "seed", "data")
@@ -144,11 +146,12 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, t
 
 def _result_changes(changed: Mapping[str, tuple[Any, Any]], saved: Checkpoint, config: Config) -> list[str]:
     """The changes that affect what the run computes; for a section with a new `name`, only the name."""
+    harmless = (*HARMLESS, *(THREADS if config.settings.kernels == "compiled" else ()))
     others = {key.removesuffix(".name") for key in changed if key.endswith(".name")}
     return [
         key
         for key in changed
-        if key not in HARMLESS
+        if key not in harmless
         and (key != "epochs" or _rates_differ(saved, config))
         and (key.endswith(".name") or key.split(".")[0] not in others)
     ]

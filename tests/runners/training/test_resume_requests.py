@@ -76,7 +76,18 @@ def test_what_is_typed_is_refused_and_the_run_stays_as_it_was(
 
 
 @pytest.mark.skipif(available_threads() == 1, reason="there is no other number of threads")
-def test_threads_are_restored(stopped: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_threads_may_change(stopped: Run) -> None:
+    assert resume("resume=a", "threads=2", "threads_fixed=true") == 0
+
+
+@pytest.mark.skipif(available_threads() == 1, reason="there is no other number of threads")
+def test_threads_of_reference_kernels_are_restored(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are torch's, which splits sums among them."""
+    with monkeypatch.context() as patch:
+        stop_at(3, patch)
+        assert run("run_dir=a", "kernels=reference") == 143
     assert resume("resume=a", "threads=2") == 2
     problem = "changing it from 1 to 2 affects what this run computes: add resume_changed=true"
     assert f"error: threads: {problem}" in capsys.readouterr().err
