@@ -94,7 +94,11 @@ class Optimizer:
         fits = kept.keys() == (self.vectors.keys() if steps else set()) and len(state) == len(kept) + 1
         if not isinstance(steps, int) or not fits:
             raise ValueError(f"a saved state with {sorted(state)} doesn't fit {self.kind}")
-        self.steps, self.kept = steps, kept
+        self.steps = steps
+        if self.kept.keys() != kept.keys() or any(self.kept[name].shape != kept[name].shape for name in kept):
+            self.kept = kept
+        for name, value in kept.items():  # in place: recorded steps know where these are
+            self.kept[name].copy_(value)
 
 
 class SGD(Optimizer):

@@ -8,8 +8,8 @@
 
 While a step is recorded, its buffers come from an arena that the tape keeps, and every compiled kernel and every torch
 operation is noted. A replay runs consecutive kernels as one call of native code. What isn't a tensor operation has to
-be declared: `live` for what Python computes anew in each step, `checked` for kernels that find faults. Tensors whose
-values Python reads can't be replayed.
+be declared: `live` for what Python computes again in each step, `Kernel.check` for kernels that find faults. Tensors
+whose values Python reads can't be replayed.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> Recording:
         global _current
-        self._before = memory.use(self.arena)
+        self._before = memory.use(self.arena), _current
         _current = self
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
@@ -104,8 +104,8 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __exit__(self, *exception: Any) -> None:
         global _current
         super().__exit__(*exception)  # type: ignore[no-untyped-call]
-        _current = None
-        memory.use(self._before)
+        pool, _current = self._before
+        memory.use(pool)
 
     def note_live(self, function: Callable[[T], object], argument: T) -> None:
         global _current
@@ -202,7 +202,7 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _is_by_position(name: str, args: Sequence[Any]) -> bool:
     """Whether an operation picks values by their positions, and not by a mask."""
-    return name == "index" and all(index is None or index.dtype != torch.bool for index in args[1])
+    return name == "index" and all(index is None or index.dtype not in (torch.bool, torch.uint8) for index in args[1])
 
 
 _UNINITIALISED = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}

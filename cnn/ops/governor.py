@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 BLOCK, BLOCK_SECONDS = 8, 0.03
 """The least number of repetitions whose mean decides, and the least time that they take: several time slices."""
 
+LONG_SECONDS = 0.5
+"""Seconds after which fewer repetitions are enough."""
+
 SETTLING = 0.005
 """Seconds after a change in which times don't count: threads that have slept or are new take a moment."""
 
@@ -69,7 +72,7 @@ class Governor:
         below = self._usual.get(self.level - 1)
         if below is not None and self._trying and len(self._times) > 1 and fmean(self._times) > SLOW * below:
             self._lower(now)
-        elif len(self._times) >= BLOCK and sum(self._times) >= BLOCK_SECONDS:
+        elif self._is_enough():
             usual = self._usual[self.level] = fmean(self._times)
             if below is not None and usual > below:
                 self._lower(now)
@@ -80,6 +83,11 @@ class Governor:
                 self._times.clear()
                 self._trying = False
         self._report(now)
+
+    def _is_enough(self) -> bool:
+        """Whether there are times enough for a mean: of long repetitions, two."""
+        count, seconds = len(self._times), sum(self._times)
+        return (count >= BLOCK and seconds >= BLOCK_SECONDS) or (count >= 2 and seconds >= LONG_SECONDS)
 
     def _lower(self, now: float) -> None:
         """Go down a level, for a while if it was but a try, and longer each time."""
@@ -98,7 +106,7 @@ class Governor:
     def _report(self, now: float) -> None:
         """Log the number of threads where it has changed for longer; tries are short."""
         count = self.levels[self.level]
-        if count != self._reported and now - self._since > SETTLED:
+        if count != self._reported and now - self._since > SETTLED and self.level in self._usual:
             times = ", ".join(
                 f"{1000 * seconds:.1f} ms with {self.levels[level]}" for level, seconds in self._usual.items()
             )

@@ -9,8 +9,10 @@ allocators.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import weakref
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -91,6 +93,9 @@ class Arena(Pool):
         super().__init__(limit=1 << 62)
         self._slabs: list[np.ndarray[Any, Any]] = []
         self._gaps: dict[int, int] = {}  # by address: free bytes
+        self._numbers = itertools.count()
+        self._freed: deque[tuple[int, int, int]] = deque()
+        """What became free since memory was last taken: that may happen at any time, also while it is taken."""
         self.nbytes = 0
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -99,8 +104,8 @@ class Arena(Pool):
         slab = self._slab(address)
         assert slab is not None
         lease = np.ndarray(shape, numpy_dtype(dtype), buffer=slab, offset=address - slab.ctypes.data)
-        key = id(lease)
-        self._leases[key] = weakref.ref(lease, lambda _: self._give_back(key, address, nbytes))
+        key, freed = next(self._numbers), self._freed
+        self._leases[key] = weakref.ref(lease, lambda _: freed.append((key, address, nbytes)))
         return torch.from_numpy(lease)
 
     def holds(self, address: int) -> bool:
@@ -117,6 +122,7 @@ class Arena(Pool):
 
     def _take(self, nbytes: int) -> int:
         """The address of free memory, the start of the smallest gap that is large enough."""
+        self._give_back()
         fitting = [(size, address) for address, size in self._gaps.items() if size >= nbytes]
         size, address = min(fitting) if fitting else self._new_slab(nbytes)
         del self._gaps[address]
@@ -135,14 +141,16 @@ class Arena(Pool):
         self.nbytes += size
         return size, slab.ctypes.data
 
-    def _give_back(self, key: int, address: int, nbytes: int) -> None:
-        del self._leases[key]
-        slab = self._slab(address)
-        for start in [start for start, size in self._gaps.items() if address in (start + size, start - nbytes)]:
-            if self._slab(start) is slab:
-                nbytes += self._gaps.pop(start)
-                address = min(address, start)
-        self._gaps[address] = nbytes
+    def _give_back(self) -> None:
+        while self._freed:
+            key, address, nbytes = self._freed.popleft()
+            del self._leases[key]
+            slab = self._slab(address)
+            for start in [start for start, size in self._gaps.items() if address in (start + size, start - nbytes)]:
+                if self._slab(start) is slab:
+                    nbytes += self._gaps.pop(start)
+                    address = min(address, start)
+            self._gaps[address] = nbytes
 
     def _slab(self, address: int) -> np.ndarray[Any, Any] | None:
         return next((slab for slab in self._slabs if 0 <= address - slab.ctypes.data < slab.nbytes), None)

@@ -51,6 +51,7 @@ class Replays(Generic[A, R]):
         self.enabled = enabled
         self.refused: dict[Hashable, str] = {}
         self._governors: dict[Hashable, Governor] = {}
+        self._arena: memory.Arena | None = None
         self._seen: OrderedDict[Hashable, Captured[A, R] | None] = OrderedDict()
 
     def run(self, inputs: Sequence[Tensor], argument: A) -> R:
@@ -72,7 +73,8 @@ class Replays(Generic[A, R]):
             return self._check(kind, captured, inputs, argument)
         if not self._is_new(kind):
             return self._record(kind, inputs, argument)
-        with memory.only(memory.Arena()):  # which takes less, and is free before the recording
+        self._arena = self._arena or memory.Arena()  # which takes less than the pool, and is freed for a recording
+        with memory.only(self._arena):
             return self.run(inputs, argument)
 
     def _governed(self, kind: Hashable, call: Callable[[], R]) -> R:
@@ -81,7 +83,10 @@ class Replays(Generic[A, R]):
             return call()
         if kind not in self._governors:
             self._governors[kind] = Governor(threads.most_threads())
-        return self._governors[kind](call)
+        try:
+            return self._governors[kind](call)
+        finally:
+            threads.use(threads.most_threads())
 
     def check(self, captured: Captured[A, R], inputs: Sequence[Tensor], argument: A) -> tuple[R, str]:
         """The result, and why the call can't be replayed: empty if Python and a replay give the same bits."""
@@ -105,6 +110,7 @@ class Replays(Generic[A, R]):
 
     def _record(self, kind: Hashable, inputs: Sequence[Tensor], argument: A) -> R:
         own = [tensor.clone() for tensor in inputs]
+        self._arena = None
         memory.empty_cache()  # what calls have used so far isn't needed next to the arena of the recording
         recording = Recording()
         with recording:
@@ -157,4 +163,6 @@ def same(a: Any, b: Any) -> bool:
         return same(a.numpy(), b.numpy())
     if isinstance(a, np.ndarray):
         return bool(a.shape == b.shape and a.tobytes() == b.tobytes())
-    return bool(repr(a) == repr(b))  # NaN is the same as NaN, and 0.0 isn't -0.0
+    if isinstance(a, float):
+        return repr(a) == repr(b)  # NaN is the same as NaN, and 0.0 isn't -0.0
+    return bool(a == b)

@@ -150,6 +150,8 @@ class Task:
     def __init_subclass__(cls, **options: Any) -> None:
         """Raise ValueError for a monitor that is no column or says not what is better, and for unusable names."""
         super().__init_subclass__(**options)
+        if "replayable" not in vars(cls) and {"train_step", "evaluate", "variant"} & vars(cls).keys():
+            cls.replayable = False  # what a derived class does may depend on anything
         if cls.monitor not in cls.columns():
             raise ValueError(f"{cls.__name__}.monitor is {cls.monitor!r}, its columns are {', '.join(cls.columns())}")
         if cls.metric(cls.monitor).better is None:

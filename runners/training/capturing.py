@@ -25,16 +25,18 @@ class Steps(Replays[Step, Sums]):
     def __init__(self, task: Task, *, capture: bool = True) -> None:
         super().__init__(enabled=capture and task.replayable)
         self.task = task
+        self._firsts: list[int] = []
 
     def take(self, batches: Sequence[Batch], step: Step) -> Sums:
         """Take a step; returns its sums, which are valid until the next one. Raises NotFinite as the step does."""
         inputs = [tensor for batch in batches for tensor in (batch.x, batch.targets)]
+        self._firsts = [batch.first for batch in batches]  # the check finds what depends on it
         if step.mode.reduce is not None:
             return self.run(inputs, step)
         return self(inputs, step, (self.task.variant(step.index), step.max_norm, id(step.mode.generator)))
 
     def run(self, inputs: Sequence[Tensor], step: Step) -> Sums:
-        return _train(self.task, inputs, step)
+        return _train(self.task, inputs, self._firsts, step)
 
     def check(self, captured: Captured[Step, Sums], inputs: Sequence[Tensor], step: Step) -> tuple[Sums, str]:
         """Take a step both ways, as Python on a copy of the task. If they differ, it is taken again as Python."""
@@ -44,7 +46,7 @@ class Steps(Replays[Step, Sums]):
         except Exception as error:  # a layer of one's own may hold anything
             return self.run(inputs, step), f"the task can't be copied ({error})"
         with captured.tape.memory():
-            expected = _state(other, _train(other, inputs, step))
+            expected = _state(other, _train(other, inputs, self._firsts, step))
         noise.repeat()
         if agree(lambda: (_state(self.task, captured.play(inputs, step)), expected)):
             return captured.result, ""
@@ -58,10 +60,9 @@ class Steps(Replays[Step, Sums]):
         super().refuse(kind, reason)
 
 
-def _train(task: Task, inputs: Sequence[Tensor], step: Step) -> Sums:
+def _train(task: Task, inputs: Sequence[Tensor], firsts: Sequence[int], step: Step) -> Sums:
     sums = Sums()
-    batches = [Batch(x, targets) for x, targets in zip(inputs[::2], inputs[1::2], strict=True)]
-    task.train_step(batches, step, sums)
+    task.train_step([Batch(*each) for each in zip(inputs[::2], inputs[1::2], firsts, strict=True)], step, sums)
     return sums
 
 
@@ -132,7 +133,7 @@ class Evaluations(Replays[None, tuple[Tensor, Sums]]):
 
     def evaluate(self, batch: Batch, sums: Sums) -> Tensor:
         """Add a batch's metrics to the sums; returns the outputs to keep for each example."""
-        self._first = batch.first  # what depends on it can't be replayed, as the check finds out
+        self._first = batch.first  # the check finds what depends on it
         outputs, found = self([batch.x, batch.targets], None)
         sums.merge(found)
         return outputs.clone()

@@ -30,6 +30,7 @@ from runners.signals import Interrupted, SignalWatch, watch_signals
 from runners.tasks.divergence import Diverged
 from runners.tasks.task import Task
 from runners.training import judging, setup, snapshot
+from runners.training.capturing import Evaluations
 from runners.training.loop import Loop, evaluate, metrics_of
 from runners.training.pictures import Snapshots, write_pictures
 from runners.training.progress import Progress
@@ -123,7 +124,8 @@ def _test(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) -
         graph.load_state(checkpoint.tensors(best.networks[name].weights))
     task.load_state(best.task_state)
     batches = setup.batches(config, dataset, "test")
-    outputs, sums = evaluate(task, batches, watch.check)
+    evaluations = Evaluations(task, capture=config.settings.capture)
+    outputs, sums = evaluate(task, batches, watch.check, evaluations)
     test = metrics_of(task, "test", (outputs, sums), int(progress.best["epoch"]), batches)
     summary = _summary(experiment, test)
     directory.write_json("summary.json", summary)

@@ -102,7 +102,7 @@ def _made(raw: Mapping[str, Any], data: Dataset | SavedData, run: Run) -> Path:
             accuracy = json.loads((folder / "summary.json").read_text())["test"]["test/accuracy"]
             _say(f"the judge's test accuracy is {accuracy:.2%}")
             ops.use_kernels(raw.get("kernels", "compiled"))  # the recipe has its own
-            ops.set_threads(threads)
+            ops.set_threads(threads, fixed=bool(raw.get("threads_fixed")))
     return folder / "checkpoints" / "best.pkl"
 
 

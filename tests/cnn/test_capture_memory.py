@@ -125,4 +125,5 @@ def test_tensors_of_an_arena_never_overlap(steps: list[tuple[int, int]]) -> None
         assert all(end <= start for (_, end), (start, _) in itertools.pairwise(places))
         assert all(arena.holds(start) and start % ALIGNMENT == 0 for start, _ in places)
     held.clear()
+    arena._give_back()
     assert sorted(size for size in arena._gaps.values() if size) == [SLAB] * len(arena._slabs)

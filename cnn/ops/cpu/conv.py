@@ -134,7 +134,7 @@ def rows_of_blocks(outputs: int) -> int:
 @functools.cache
 def _best(count: int, largest: int) -> int:
     """The size of blocks that cover `count` with the least work: their products, and two loads per block."""
-    return min(range(1, min(count, largest) + 1), key=lambda size: -(-count // size) * (size + 2))
+    return min(range(1, max(1, min(count, largest)) + 1), key=lambda size: -(-count // size) * (size + 2))
 
 
 def _chunk(dy: Tensor) -> int:

@@ -121,9 +121,11 @@ def by_tap(window: Window, size: Sizes, chunk: int) -> Runs:
 
 @functools.cache
 def one_run(length: int) -> tuple[Numbers, tuple[Numbers, Numbers, Numbers]]:
-    """The starts and the only run of all of so many positions."""
-    zero = _short(np.zeros(1))
-    return np.array([0, 1]), (zero, zero, _short(np.array([length])))
+    """The starts and the only run of this many positions; read-only as other tables, for the same compiled code."""
+    starts, zero, count = np.array([0, 1]), _short(np.zeros(1)), _short(np.array([length]))
+    for part in (starts, zero, count):
+        part.flags.writeable = False
+    return starts, (zero, zero, count)
 
 
 def _all(window: Window, size: Sizes) -> tuple[Numbers, Numbers, Numbers]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Callable
@@ -22,8 +23,9 @@ from cnn.schedules import Constant
 from runners.data.batches import Batch
 from runners.tasks.classification import Classification
 from runners.tasks.regression import Regression
+from runners.tasks.sums import Sums
 from runners.tasks.task import Task
-from runners.training.capturing import Steps
+from runners.training.capturing import Evaluations, Steps, _restore, _state
 from tests.runners.training.own_layers import OWN, Drawing, Growing, Own, Sound
 from tests.runners.training.steps import follow, frozen, never, state_of, step
 from tests.runners.training.test_capturing import SMALL, of_small, random_batches
@@ -212,3 +214,51 @@ def test_a_task_that_is_wrong_about_itself_is_found() -> None:
         return task
 
     follow(make, DRAW, steps=10, python=99)
+
+
+def test_evaluations_are_replayed_to_the_same_sums() -> None:
+    task = of_small()
+    evaluations, plain = Evaluations(task), Evaluations(task, capture=False)
+    for index in range(6):
+        [batch] = DRAW(index)
+        sums, expected = Sums(), Sums()
+        assert torch.equal(evaluations.evaluate(batch, sums), plain.evaluate(batch, expected))
+        assert sums.numbers() == expected.numbers()
+    [captured] = evaluations._seen.values()
+    assert captured is not None
+    assert captured.checked
+
+
+def test_a_refused_kind_leaves_the_others_their_optimizer() -> None:
+    """Its state is put back in place: what was recorded before goes on with it."""
+    layers = ["flatten", {"linear": {"out_features": 4}}]
+    plain, task = of_small(layers=layers), of_small(layers=layers)
+    expected, found = Steps(plain, capture=False), Steps(task)
+    for index in range(16):
+        size = 4 if index < 5 or index > 9 else 6
+        batches = random_batches((1, 6, 6), [size])(index)
+        if index == 7:  # the check of the second kind
+            found.check = lambda captured, inputs, step: failing(found, captured, inputs, step)  # type: ignore[method-assign]
+        expected.take(batches, step(index))
+        found.take(batches, step(index))
+        assert state_of(task) == state_of(plain), index
+
+
+def failing(steps: Steps, captured: Any, inputs: Any, taken: Any) -> tuple[Sums, str]:
+    """A check that puts back the state, as one that fails does."""
+    _restore(steps.task, copy.deepcopy(_state(steps.task, Sums())))
+    return steps.run(inputs, taken), "a test refuses it"
+
+
+def test_what_derived_tasks_do_is_not_replayed_unless_they_say_so() -> None:
+    class Same(Classification):
+        """Changes nothing."""
+
+    class Other(Classification):
+        def train_step(self, *arguments: Any) -> None:
+            super().train_step(*arguments)
+
+    class Sure(Other):
+        replayable = True
+
+    assert [kind.replayable for kind in (Same, Other, Sure)] == [True, False, True]

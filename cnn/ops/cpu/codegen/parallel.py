@@ -39,8 +39,7 @@ def parallel_for(typing: Any, count: Any, body: Any, arguments: Any) -> Any:
         context.active_code_library.add_linking_library(compiled.library)
         threads = builder.call(_external(builder, INTEGER, "get_num_threads", []), [])
         one = ir.Constant(INTEGER, 1)
-        few = builder.select(builder.icmp_signed("<", count, threads), count, threads)
-        pieces = builder.select(builder.icmp_signed("<", few, one), one, few)
+        pieces = builder.select(builder.icmp_signed("<=", count, one), one, threads)  # some may be empty
         shared = cgutils.alloca_once(builder, ir.LiteralStructType([INTEGER, INTEGER, packed.type]))
         for index, value in enumerate((count, pieces, packed)):
             builder.store(value, cgutils.gep_inbounds(builder, shared, 0, index))

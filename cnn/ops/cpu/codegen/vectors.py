@@ -163,8 +163,8 @@ def add_totals(
             counts = [
                 builder.icmp_signed(">=", number(at), least) for at, least in zip((row, column), skip, strict=True)
             ]
-            addend = builder.select(builder.and_(*counts), emitter.total(vector), ir.Constant(vector.type.element, 0))
-            builder.store(builder.fadd(builder.load(place), addend), place)
+            with builder.if_then(builder.and_(*counts)):  # what is skipped may be another thread's
+                builder.store(builder.fadd(builder.load(place), emitter.total(vector)), place)
         return context.get_dummy_value()
 
     integer = types.intp
