@@ -96,14 +96,13 @@ def update(parts: Sequence[Trained], step: Step, *losses: Number) -> None:
     infinite or NaN.
     """
     flats, reduce = [part.graph.flat.trained for part in parts], step.mode.reduce
-    if reduce is not None:
-        for flat in flats:
-            reduce(flat.grad)
     checked = [*(flat.grad for flat in flats), *(torch.as_tensor(loss) for loss in losses)]
     if reduce is None:
-        for tensor in checked:
-            ops.require_finite(tensor)
+        for each in checked:
+            ops.require_finite(each)
     else:  # losses differ between processes, but either all stop or none
+        for flat in flats:
+            reduce(flat.grad)
         faults = torch.tensor(float(not finite(*checked)), dtype=torch.float64, device=flats[0].grad.device)
         reduce(faults)
         if faults:
@@ -139,9 +138,8 @@ class Task:
     mean_and_std: ClassVar[tuple[float, float] | None] = None
     """What pixels, scaled to [0, 1], are normalised with; None: the mean and deviation of the training images."""
     replayable: ClassVar[bool] = False
-    """Whether a step may be recorded once and replayed: `train_step` changes nothing but networks, optimizers and
-    tensors, and what it does depends on nothing but the batches' shapes and `variant`.
-    """
+    """Whether a step may be recorded and replayed: it changes nothing but networks, optimizers and tensors, and what it
+    does depends on nothing but the batches' shapes and `variant`."""
     predicts: Answer = "values"
     """What `predict` gives: a probability for each class of the data, values of any shape, pictures made of pictures,
     or pictures made of noise; the last two with values in [0, 1].
