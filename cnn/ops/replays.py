@@ -83,6 +83,8 @@ class Replays(Generic[A, R]):
             return call()
         if kind not in self._governors:
             self._governors[kind] = Governor(threads.most_threads())
+            while len(self._governors) > MAX_KINDS:  # kinds that are Python are remembered nowhere else
+                del self._governors[next(iter(self._governors))]
         try:
             return self._governors[kind](call)
         finally:
@@ -105,7 +107,7 @@ class Replays(Generic[A, R]):
         new = kind not in self._seen
         self._seen[kind] = None
         while len(self._seen) > MAX_KINDS:
-            self._governors.pop(self._seen.popitem(last=False)[0], None)
+            self._seen.popitem(last=False)
         return new
 
     def _record(self, kind: Hashable, inputs: Sequence[Tensor], argument: A) -> R:
