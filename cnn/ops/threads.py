@@ -31,8 +31,9 @@ _fixed = True
 def set_threads(count: int, *, fixed: bool = True) -> None:
     """Let the compiled kernels use at most `count` threads; what is repeated may use fewer for a while unless `fixed`.
 
-    With them, torch uses one: in sums it would split its order would depend on their number. With the reference's
-    kernels it uses all. Raises ValueError if this process may not use this many.
+    Next to compiled kernels, torch uses a single thread: it splits large sums among its threads, so their order would
+    depend on the number. With the reference kernels it uses `count`. Raises ValueError if this process may not use this
+    many.
     """
     global _most, _fixed
     if not 1 <= count <= available_threads():

@@ -1,4 +1,4 @@
-"""ReLU and leaky ReLU on compiled loops."""
+"""ReLU, leaky ReLU and sums on compiled loops."""
 
 from __future__ import annotations
 

@@ -45,12 +45,13 @@ def parallel_for(typing: Any, count: Any, body: Any, arguments: Any) -> Any:
             builder.store(value, cgutils.gep_inbounds(builder, shared, 0, index))
         piece = _piece(context, builder.module, compiled, shared.type)
         data = builder.bitcast(shared, POINTER)
-        alone = builder.icmp_signed("==", pieces, one)
-        with builder.if_else(alone) as (then, otherwise):
-            with then:
-                _run(builder, piece, pieces, data)
-            with otherwise:
-                _run_on_threads(builder, piece, pieces, data, threads)
+        first = cgutils.alloca_once_value(builder, ir.Constant(POINTER, None))
+        number = cgutils.alloca_once_value(builder, pieces)
+        with builder.if_else(builder.icmp_signed("==", pieces, one)) as (alone, together):
+            with alone:
+                builder.call(piece, [first, number, ir.Constant(INTEGER.as_pointer(), None), data])
+            with together:
+                _run_on_threads(builder, piece, (first, number, data), threads)
         return context.get_dummy_value()
 
     return types.void(count, body, arguments), emit
@@ -83,23 +84,12 @@ def _piece(context: Any, module: Any, compiled: Any, shared: Any) -> Any:
     return piece
 
 
-def _run(builder: Any, piece: Any, pieces: Any, data: Any) -> None:
-    first, count = (
-        cgutils.alloca_once_value(builder, ir.Constant(POINTER, None)),
-        cgutils.alloca_once_value(builder, pieces),
-    )
-    builder.call(piece, [first, count, ir.Constant(INTEGER.as_pointer(), None), data])
-
-
-def _run_on_threads(builder: Any, piece: Any, pieces: Any, data: Any, threads: Any) -> None:
+def _run_on_threads(builder: Any, piece: Any, places: tuple[Any, Any, Any], threads: Any) -> None:
     """The threading layer adds `step` to the address `first` for each piece: the address is the piece's number."""
-    first, count = (
-        cgutils.alloca_once_value(builder, ir.Constant(POINTER, None)),
-        cgutils.alloca_once_value(builder, pieces),
-    )
-    step = cgutils.alloca_once_value(builder, ir.Constant(INTEGER, 1))
-    kinds = [POINTER, first.type, count.type, step.type, POINTER, INTEGER, INTEGER, ir.IntType(32)]
+    first, number, data = places
+    one = ir.Constant(INTEGER, 1)
+    step = cgutils.alloca_once_value(builder, one)
+    kinds = [POINTER, first.type, number.type, step.type, POINTER, INTEGER, INTEGER, ir.IntType(32)]
     run = _external(builder, ir.VoidType(), "numba_parallel_for", kinds)
-    none, one = ir.Constant(INTEGER, 0), ir.Constant(INTEGER, 1)
-    function = builder.bitcast(piece, POINTER)
-    builder.call(run, [function, first, count, step, data, none, one, builder.trunc(threads, ir.IntType(32))])
+    function, none = builder.bitcast(piece, POINTER), ir.Constant(INTEGER, 0)
+    builder.call(run, [function, first, number, step, data, none, one, builder.trunc(threads, ir.IntType(32))])

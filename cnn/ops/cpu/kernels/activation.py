@@ -1,4 +1,4 @@
-"""The loops of ReLU and leaky ReLU."""
+"""The loops of ReLU, leaky ReLU and sums."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from cnn.ops.cpu.codegen.compiler import helper, kernel
 from cnn.ops.cpu.codegen.parallel import parallel_for
 from cnn.ops.cpu.codegen.vectors import add_products, add_scaled, add_totals, repeated, store, width, zeros
 from cnn.ops.cpu.kernels.sums import total
-from cnn.ops.cpu.kernels.window import clear, copy
+from cnn.ops.cpu.kernels.window import add, clear, copy
 
 
 @functools.cache
@@ -56,16 +56,17 @@ def gather_products(rows: int) -> Any:
         for task in range(start, stop):
             g, run = task // count, task % count
             values = (firsts[run + 1] - firsts[run]) * N
+            pairs = values // (2 * lanes) * (2 * lanes)
             listed = places, taps, starts[run], starts[run + 1]
             for b in range(B):
                 o = g * outputs + min(b * rows, outputs - rows)
                 weights = packed, (g * B + b) * K * C * rows, C * rows, rows
                 from_x, to_y = g * C * x_step, o * y_step + firsts[run] * N
-                for n in range(0, values // (2 * lanes) * (2 * lanes), 2 * lanes):
+                for n in range(0, pairs, 2 * lanes):
                     sums = repeated(shift, o, x, rows, 2)
                     sums = add_gathered(sums, weights, listed, x, from_x + n, x_step, N, None)
                     store(sums, y, to_y + n, y_step, None)
-                for n in range(values // (2 * lanes) * (2 * lanes), values, lanes):
+                for n in range(pairs, values, lanes):
                     rest = repeated(shift, o, x, rows, 1)
                     if values - n >= lanes:
                         rest = add_gathered(rest, weights, listed, x, from_x + n, x_step, N, None)
@@ -162,9 +163,7 @@ def add_partial_sums(start, stop, partial, dweight):
     """dweight += the sum of its parts, in order: partial [parts, L]."""
     target = dweight[start:stop]
     for part in range(partial.shape[0]):
-        source = partial[part, start:stop]
-        for i in range(target.size):
-            target[i] += source[i]
+        add(partial[part, start:stop], target)
 
 
 @helper

@@ -80,6 +80,7 @@ def fill_some_rows(start, stop, bias, y, columns):
 
 
 TILE = 16
+"""Rows and columns that are transposed at once: their cache lines stay in the L1 cache."""
 
 
 @kernel
