@@ -14,6 +14,7 @@ whose values Python reads can't be replayed.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
@@ -28,7 +29,15 @@ Part = Callable[[Any], object]
 """One piece of a tape; its argument is that of `Tape.play`."""
 
 T = TypeVar("T")
-_current: Recording | None = None
+
+
+class _Thread(threading.local):
+    """What belongs to one thread of Python: others may run steps, or record them, at the same time."""
+
+    recording: Recording | None = None
+
+
+_thread = _Thread()
 
 
 def live(function: Callable[[T], object], argument: T) -> None:
@@ -36,10 +45,10 @@ def live(function: Callable[[T], object], argument: T) -> None:
 
     The function may write into tensors that the step reads, such as numbers that depend on the learning rate.
     """
-    if _current is None:
+    if _thread.recording is None:
         function(argument)
     else:
-        _current.note_live(function, argument)
+        _thread.recording.note_live(function, argument)
 
 
 def records(device: torch.device) -> bool:
@@ -52,8 +61,8 @@ def note_kernel(kernel: Any, arguments: Sequence[Any], fault: Callable[[int], Ex
 
     `fault`: makes the exception for a code other than 0 that the kernel returns.
     """
-    if _current is not None:
-        _current.note_kernel(kernel, arguments, fault)
+    if _thread.recording is not None:
+        _thread.recording.note_kernel(kernel, arguments, fault)
 
 
 class Tape:
@@ -95,28 +104,25 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return None
 
     def __enter__(self) -> Recording:
-        global _current
-        self._before = memory.use(self.arena), _current
-        _current = self
+        self._before = memory.use(self.arena), _thread.recording
+        _thread.recording = self
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        global _current
         super().__exit__(*exception)  # type: ignore[no-untyped-call]
-        pool, _current = self._before
+        pool, _thread.recording = self._before
         memory.use(pool)
 
     def note_live(self, function: Callable[[T], object], argument: T) -> None:
-        global _current
         self._parts.append(function)
-        _current = None  # what the function does isn't recorded: it does it again
+        _thread.recording = None  # what the function does isn't recorded: it does it again
         super().__exit__(None, None, None)  # type: ignore[no-untyped-call]
         try:
             function(argument)
         finally:
             super().__enter__()  # type: ignore[no-untyped-call]
-            _current = self
+            _thread.recording = self
 
     def note_kernel(self, kernel: Any, arguments: Sequence[Any], fault: Callable[[int], Exception] | None) -> None:
         from cnn.ops.cpu.native import Call  # needs numba, as the kernel did

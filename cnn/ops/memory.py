@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import threading
 import weakref
 from collections import deque
 from collections.abc import Iterator
@@ -162,13 +163,21 @@ def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
     return torch.empty(0, dtype=dtype).numpy().dtype
 
 
-_POOL = Pool()
+_SHARED = Pool()
+
+
+class _Thread(threading.local):
+    """What belongs to one thread of Python."""
+
+    pool: Pool = _SHARED
+
+
+_thread = _Thread()
 
 
 def use(pool: Pool) -> Pool:
-    """Take memory from this pool from now on; returns the one that was used before."""
-    global _POOL
-    before, _POOL = _POOL, pool
+    """Take memory for this thread from this pool from now on; returns the one that was used before."""
+    before, _thread.pool = _thread.pool, pool
     return before
 
 
@@ -184,12 +193,12 @@ def only(pool: Pool) -> Iterator[None]:
 
 def empty_cache() -> None:
     """Free the memory that is kept for later: up to 2 GiB, if tensors had many different sizes."""
-    _POOL.clear()
+    _SHARED.clear()
 
 
 def empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """An uninitialised tensor with the device of `like`, and its dtype unless `dtype` is given."""
     dtype = dtype or like.dtype
-    if like.device.type == "cpu" and math.prod(shape) * dtype.itemsize >= _POOL.smallest:
-        return _POOL.empty(shape, dtype)
+    if like.device.type == "cpu" and math.prod(shape) * dtype.itemsize >= _thread.pool.smallest:
+        return _thread.pool.empty(shape, dtype)
     return torch.empty(shape, dtype=dtype, device=like.device)
