@@ -87,7 +87,11 @@ FILES_AND_PROCESSES = set(
     """.split()
 )
 MODULES = {
-    "cnn": {*STANDARD, "cnn", "ctypes", "hashlib", "llvmlite", "numba", "numpy", "pydantic", "torch"},
+    "cnn": {
+        *STANDARD,
+        *("ctypes", "hashlib", "pathlib", "signal", "sys", "threading", "warnings"),  # to compile, and to replay
+        *("cnn", "llvmlite", "numba", "numpy", "pydantic", "torch"),
+    },
     "runners": {
         *STANDARD,
         *FILES_AND_PROCESSES,

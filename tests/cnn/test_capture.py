@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -216,47 +214,6 @@ def test_values_that_are_not_finite_stop_a_replay_before_what_follows() -> None:
     x.fill_(3e38)  # whose sum is infinite
     tape.play(None)
     assert y.tolist() == [2.0] * 100
-
-
-def test_threads_of_python_record_at_the_same_time() -> None:
-    """Each on its own arena: what one of them does while another records isn't part of the other's tape."""
-    meeting = threading.Barrier(3)
-
-    def record(number: int) -> tuple[ops.Tape | None, Tensor, Tensor]:
-        x, recording = torch.full((40, 50), float(number)), ops.Recording()
-
-        def work() -> Tensor:
-            y = x.clone()
-            for _ in range(5):
-                meeting.wait(60)
-                ops.live(y.add_, 1)
-                y = ops.relu(y) * 2
-            return y
-
-        with recording:
-            y = work()
-            meeting.wait(60)
-        assert memory._thread.pool is memory._SHARED
-        return recording.tape(), x, y
-
-    def stay() -> int:
-        """A thread that doesn't record."""
-        seen: list[int] = []
-        for _ in range(6):
-            meeting.wait(60)
-            ops.live(seen.append, 0)
-        return len(seen)
-
-    with ThreadPoolExecutor(3) as pool:
-        third, both = pool.submit(stay), [pool.submit(record, number) for number in (1, 2)]
-        assert third.result() == 6
-        for number, future in zip((1, 2), both, strict=True):
-            tape, x, y = future.result()
-            assert tape is not None
-            assert y.unique().item() == 32 * number + 62
-            x.fill_(number + 1)
-            tape.play(1)
-            assert y.unique().item() == 32 * (number + 1) + 62
 
 
 def test_an_exception_ends_a_recording() -> None:

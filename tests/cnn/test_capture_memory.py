@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import gc
 import itertools
+import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
@@ -14,9 +16,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from cnn import Mode, build_model, ops
 from cnn.losses import CrossEntropy
+from cnn.ops import memory
 from cnn.ops.memory import ALIGNMENT, SLAB, Arena
 from cnn.ops.threads import available_threads
 from tests.cnn.test_capture import bits, everything, recorded, there_and_back
@@ -127,3 +131,44 @@ def test_tensors_of_an_arena_never_overlap(steps: list[tuple[int, int]]) -> None
     held.clear()
     arena._give_back()
     assert sorted(size for size in arena._gaps.values() if size) == [SLAB] * len(arena._slabs)
+
+
+def test_threads_of_python_record_at_the_same_time() -> None:
+    """Each on its own arena: what one of them does while another records isn't part of the other's tape."""
+    meeting = threading.Barrier(3)
+
+    def record(number: int) -> tuple[ops.Tape | None, Tensor, Tensor]:
+        x, recording = torch.full((40, 50), float(number)), ops.Recording()
+
+        def work() -> Tensor:
+            y = x.clone()
+            for _ in range(5):
+                meeting.wait(60)
+                ops.live(y.add_, 1)
+                y = ops.relu(y) * 2
+            return y
+
+        with recording:
+            y = work()
+            meeting.wait(60)
+        assert memory._thread.pool is memory._SHARED
+        return recording.tape(), x, y
+
+    def stay() -> int:
+        """A thread that doesn't record."""
+        seen: list[int] = []
+        for _ in range(6):
+            meeting.wait(60)
+            ops.live(seen.append, 0)
+        return len(seen)
+
+    with ThreadPoolExecutor(3) as pool:
+        third, both = pool.submit(stay), [pool.submit(record, number) for number in (1, 2)]
+        assert third.result() == 6
+        for number, future in zip((1, 2), both, strict=True):
+            tape, x, y = future.result()
+            assert tape is not None
+            assert y.unique().item() == 32 * number + 62
+            x.fill_(number + 1)
+            tape.play(1)
+            assert y.unique().item() == 32 * (number + 1) + 62
