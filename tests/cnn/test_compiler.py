@@ -42,22 +42,16 @@ def use_a_kernel(cache: Path) -> None:
     assert (done.stdout, done.stderr) == ("[0.0, 2.0]\n", "")
 
 
-@pytest.mark.parametrize(
-    ("suffix", "share"),
-    [
-        (".nbi", 0.5),
-        *(pytest.param(*case, marks=pytest.mark.long) for case in ((".nbc", 0.5), (".nbi", 0), (".nbc", 0))),
-    ],
-)
-def test_damaged_files_of_compiled_kernels_are_made_again(suffix: str, share: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", [0.5, pytest.param(0, marks=pytest.mark.long)])
+def test_damaged_files_of_compiled_kernels_are_made_again(share: float, tmp_path: Path) -> None:
     """Of each file, no more than a share of its bytes is left."""
     use_a_kernel(tmp_path)
-    damaged = {file: file.read_bytes() for file in tmp_path.rglob(f"*{suffix}")}
+    damaged = {file: file.read_bytes() for file in tmp_path.rglob("*.nbc")}
     assert damaged
     for file, content in damaged.items():
         file.write_bytes(content[: int(len(content) * share)])
     use_a_kernel(tmp_path)
-    made = {file: file.read_bytes() for file in tmp_path.rglob(f"*{suffix}")}
+    made = {file: file.read_bytes() for file in tmp_path.rglob("*.nbc")}
     assert all(len(made[file]) >= len(content) for file, content in damaged.items())
 
 
@@ -65,3 +59,19 @@ def test_damaged_files_of_compiled_kernels_are_made_again(suffix: str, share: fl
 def test_where_nothing_can_be_kept_each_process_compiles(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     use_a_kernel(tmp_path / "file" / "folder")
+
+
+def test_each_signature_has_a_file_of_its_own(tmp_path: Path) -> None:
+    """Whichever process keeps it, in whatever order; those of other sources of the function are removed."""
+    one, other = (compiler._Files(str(tmp_path), "module.function-1.py3", None) for _ in range(2))
+    one.save(("float32", "sources"), "code of float32")
+    other.save(("float64", "sources"), "code of float64")
+    for files in (one, other):
+        assert files.load(("float32", "sources")) == "code of float32"
+        assert files.load(("float64", "sources")) == "code of float64"
+        assert files.load(("float16", "sources")) is None
+    (tmp_path / "module.function-12.py3.1.nbc").touch()  # another function's
+    other.save(("float32", "changed"), "new code")
+    assert one.load(("float32", "changed")) == "new code"
+    assert one.load(("float64", "sources")) is None
+    assert len(list(tmp_path.iterdir())) == 2

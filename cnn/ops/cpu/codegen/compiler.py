@@ -12,12 +12,13 @@ import hashlib
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numba
 from numba.core import event
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.runtime.nrt import rtsys
 
 from cnn.ops import capture
@@ -52,12 +53,42 @@ def _constants(function: Any) -> Iterator[int]:
             yield from _constants(value.py_func)
 
 
+class _Files(IndexDataCacheFile):
+    """A file for each key, named by its hashes.
+
+    numba numbers the files of a function and keeps an index of them, from which two processes that compile at the same
+    time take the same number for different code.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        path = Path(self._data_path(self._name(key)))  # type: ignore[no-untyped-call]
+        kept = path.name.rsplit(".", 2)[0]
+        for other in path.parent.glob(f"{self._function}.*.nbc"):
+            if not other.name.startswith(kept):  # of sources that have changed since
+                other.unlink(missing_ok=True)
+        self._save_data(path.name, data)  # type: ignore[no-untyped-call]
+
+    def load(self, key: Any) -> Any:
+        with suppress(FileNotFoundError):
+            return self._load_data(self._name(key))  # type: ignore[no-untyped-call]
+
+    @property
+    def _function(self) -> str:
+        return self._index_name.removesuffix(".nbi")
+
+    def _name(self, key: Any) -> str:
+        *_, sources = key
+        digest = hashlib.sha256(repr((key, self._version)).encode()).hexdigest()
+        return f"{self._function}.{sources[:16]}.{digest[:16]}.nbc"
+
+
 class _Cache(FunctionCache):
     """Recompiles kernels when any of their sources has changed: numba only looks at a kernel's own file."""
 
     def __init__(self, function: Any) -> None:
         super().__init__(function)  # type: ignore[no-untyped-call]
         self._module = inspect.getmodule(function)
+        self._cache_file = _Files(self._cache_path, self._impl.filename_base, None)  # type: ignore[no-untyped-call]
 
     def _index_key(self, signature: Any, codegen: Any) -> Any:
         assert self._module
@@ -73,7 +104,6 @@ class _Cache(FunctionCache):
             with self._guard_against_spurious_io_errors():
                 return self._load_overload(*args)  # type: ignore[no-untyped-call]
         except Exception:
-            self.flush()  # type: ignore[no-untyped-call]
             return None
 
 
