@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from torch import Tensor
 
-from cnn.ops import memory, threads
+from cnn.ops import compiling, memory, threads
 from cnn.ops.capture import Recording, Tape, records
 from cnn.ops.governor import Governor
 
@@ -74,7 +74,7 @@ class Replays(Generic[A, R]):
         if not self._is_new(kind):
             return self._record(kind, inputs, argument)
         self._arena = self._arena or memory.Arena()  # which takes less than the pool, and is freed for a recording
-        with memory.only(self._arena):
+        with memory.only(self._arena), compiling.shared(lambda: self.run(inputs, argument)):
             return self.run(inputs, argument)
 
     def _governed(self, kind: Hashable, call: Callable[[], R]) -> R:

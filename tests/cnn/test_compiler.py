@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +16,7 @@ import pytest
 
 from cnn.ops.cpu.codegen import compiler, emitter
 from cnn.ops.cpu.kernels import activation, norm, window
+from cnn.ops.threads import available_threads
 
 
 @pytest.mark.parametrize(
@@ -75,3 +79,69 @@ def test_each_signature_has_a_file_of_its_own(tmp_path: Path) -> None:
     assert one.load(("float32", "changed")) == "new code"
     assert one.load(("float64", "sources")) is None
     assert len(list(tmp_path.iterdir())) == 2
+
+
+STEP = """
+import os
+import torch
+from numba.core import event
+from cnn import ops
+from cnn.ops import compiling
+from cnn import build_model
+from cnn.losses import CrossEntropy
+from runners.training.capturing import Steps
+from tests.classifier import ONLY, classifier, examples
+
+compiled, done = [], []
+class Listener(event.Listener):
+    def on_start(self, event): compiled.append(event.data["dispatcher"])
+    def on_end(self, event): pass
+event.register("numba:compile", Listener())
+ops.before_compiling(lambda: done.append("told"))
+ops.set_threads(THREADS)
+model = build_model({"layers": ["flatten", {"linear": {"out_features": 4}}]}, (1, 5, 5), seed=1, dtype=torch.float64)
+sums = Steps(classifier(model, CrossEntropy())).take([examples(6)], ONLY)
+try:
+    os.waitpid(-1, os.WNOHANG)
+    print("processes are left")
+except ChildProcessError:
+    kept = sum(kernel.targetoptions.get("no_cpython_wrapper") is None for kernel in compiled)
+    print(done, kept, sums.means("train")["train/loss"], len(compiling._calls))
+"""
+
+
+def step_of(threads: int, cache: Path) -> list[str]:
+    """What is told, how many kernels a process of its own compiled itself, and the loss, of a first training step."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
+    command = [sys.executable, "-c", STEP.replace("THREADS", str(threads))]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+@pytest.mark.skipif(available_threads() < 2 or sys.platform != "linux", reason="nobody helps")
+def test_other_processes_compile_a_part_of_what_a_step_needs(tmp_path: Path) -> None:
+    told, compiled, loss, waiting = step_of(2, tmp_path / "shared")
+    files = len(list((tmp_path / "shared").rglob("*.nbc")))
+    assert 0 < int(compiled) < files
+    assert (told, waiting) == ("['told']", "0")
+    assert step_of(2, tmp_path / "shared") == ["[]", "0", loss, "1"]
+    assert step_of(1, tmp_path / "alone") == ["['told']", str(files), loss, "0"]
+
+
+@pytest.mark.skipif(available_threads() < 2 or sys.platform != "linux", reason="nobody helps")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_whoever_helps_ends_with_the_process_that_it_helps(number: signal.Signals, tmp_path: Path) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", STEP.replace("THREADS", "2")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while not (helpers := children.read_text().split()):
+            time.sleep(0.05)
+        process.send_signal(number)
+        process.wait(60)
+        for helper in helpers:
+            status = Path(f"/proc/{helper}/status")
+            with suppress(FileNotFoundError):
+                while "zombie" not in status.read_text():
+                    time.sleep(0.05)

@@ -19,10 +19,11 @@ from typing import Any
 import numba
 from numba.core import event
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.runtime.nrt import rtsys
 
-from cnn.ops import capture
-from cnn.ops.compiling import compiling
+from cnn.ops import capture, compiling
 from cnn.ops.cpu.codegen.emitter import REGISTERS, VECTOR_BYTES
 from cnn.ops.cpu.codegen.parallel import start_threads
 
@@ -116,15 +117,22 @@ class Kernel:
             self.compiled._cache = _Cache(function)
 
     def __call__(self, *arguments: Any) -> None:
-        self.compiled(*arguments)
+        self._run(arguments)
         capture.note_kernel(self.compiled, arguments)
 
     def check(self, fault: Callable[[int], Exception], *arguments: Any) -> None:
         """Call a kernel that returns a code, and raise the fault for one that isn't 0."""
-        code = self.compiled(*arguments)
+        code = self._run(arguments)
         if code:
             raise fault(code)
         capture.note_kernel(self.compiled, arguments, fault)
+
+    def _run(self, arguments: tuple[Any, ...]) -> Any:
+        if compiling.needed is None:
+            return self.compiled(*arguments)
+        types = tuple(self.compiled.typeof_pyval(argument) for argument in arguments)
+        compiling.needed[self, types] = lambda: self.compiled.compile(types)
+        return None
 
 
 kernel = Kernel
@@ -132,7 +140,43 @@ kernel = Kernel
 
 def helper(function: Any) -> Any:
     """A compiled function that only kernels call, and into which it is inlined: it gets no machine code of its own."""
-    return numba.njit(**_OPTIONS | {"no_cpython_wrapper": True})(_named_apart(function))
+    return numba.njit(**_OPTIONS | {"no_cpython_wrapper": True, "pipeline_class": _HelperCompiler})(
+        _named_apart(function)
+    )
+
+
+class _Inlined(JITCodeLibrary):
+    """The code of a helper as it was written: it is optimised in the kernel, once, and not at each level of calls."""
+
+    def add_llvm_module(self, module: Any) -> None:
+        module.data_layout = self._codegen._data_layout
+        self._final_module.link_in(module)
+
+    def finalize(self) -> None:
+        for library in dict.fromkeys(self._linking_libraries):
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalize_dynamic_globals()  # type: ignore[no-untyped-call]
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        self._ensure_finalized()  # type: ignore[no-untyped-call]
+        return 0
+
+    @property
+    def codegen(self) -> Any:
+        """What is asked to set the environment, from which functions raise exceptions: helpers don't."""
+        return self
+
+    def set_env(self, name: str, environment: Any) -> None:
+        """Nothing to set."""
+
+
+class _HelperCompiler(CompilerBase):
+    def define_pipelines(self) -> list[Any]:
+        state = self.state
+        state.library = _Inlined(state.targetctx.codegen(), state.func_id.func_qualname)  # type: ignore[no-untyped-call]
+        state.library.enable_object_caching()
+        return [DefaultPassBuilder.define_nopython_pipeline(state)]  # type: ignore[no-untyped-call]
 
 
 _OPTIONS: Any = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
@@ -159,7 +203,7 @@ class _Compiling(event.Listener):
     """Passes the start of a compilation on."""
 
     def on_start(self, event: Any) -> None:
-        compiling()
+        compiling.compiling()
 
     def on_end(self, event: Any) -> None:
         """Only starts matter."""
