@@ -31,14 +31,12 @@ def test_take_examples(dtype: torch.dtype, examples: int, values: int, seed: int
 
 @given(windows(), st.integers(1, 3), st.integers(1, 4))
 def test_im2col_and_its_adjoint(drawn: tuple[Window, tuple[int, ...]], channels: int, batch: int) -> None:
-    """Both sets agree, and <im2col(x), c> = <x, col2im(c)> for every x and c."""
+    """<im2col(x), c> = <x, col2im(c)> for every x and c."""
     window, size = drawn
     x = normal(channels, *size, batch)
-    columns = reference.columns.im2col(x, window)
-    assert torch.equal(cpu.columns.im2col(x, window), columns)
+    columns = ops.im2col(x, window)
     other = normal(*columns.shape)
-    back = reference.columns.col2im(other, size, window)
-    assert relative_error(cpu.columns.col2im(other, size, window), back) < 1e-12 or not back.any()
+    back = ops.col2im(other, size, window)
     assert math.isclose(float((columns * other).sum()), float((x * back).sum()), rel_tol=1e-9, abs_tol=1e-9)
 
 

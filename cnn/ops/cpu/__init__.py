@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from cnn.ops.backend import Backend
-from cnn.ops.cpu import activation, columns, conv, counts, examples, finite, fused, linear, loss, norm, optimizer, pool
+from cnn.ops.cpu import activation, conv, counts, examples, finite, fused, linear, loss, norm, optimizer, pool
 
 
 def serves(device: str, dtype: torch.dtype) -> bool:
@@ -25,7 +25,6 @@ FUNCTIONS = (
         activation.leaky_relu,
         activation.leaky_relu_backward,
     ),
-    *(columns.im2col, columns.col2im),
     *(conv.conv, conv.conv_backward_input, conv.add_conv_backward_weight),
     *(counts.argmax, counts.clear, counts.count_hits),
     examples.take_examples,

@@ -33,9 +33,3 @@ def lines(tensor: Tensor) -> Array:
     count, *size, batch = tensor.shape
     depth, height, width = (*(1,) * (3 - len(size)), *size)
     return array(tensor).reshape(count, depth, height, width * batch)
-
-
-def rows(columns: Tensor) -> Array:
-    """[C, *K, *So, N] as [C Kd Kh Kw, Do, Ho, Wo N]."""
-    axes = (columns.dim() - 2) // 2
-    return lines(columns.flatten(0, axes))

@@ -38,7 +38,10 @@ def moments(x):
     """
     step = 4 * width(x)
     whole = x.size // step * step
-    shift = x.dtype.type(np.mean(x[:step]))
+    first = x.dtype.type(0)
+    for i in range(min(step, x.size)):
+        first += x[i]
+    shift = x.dtype.type(first / min(step, x.size))
     total, squares = 0.0, 0.0
     for start in range(0, whole, CHUNK * step):
         sums, products = zeros(x, 1, 4), zeros(x, 1, 4)

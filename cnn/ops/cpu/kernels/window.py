@@ -49,93 +49,10 @@ def add(source, target):
 
 
 @helper
-def gather(source, target, tap, stride, padding, N):
-    """target[r] = source[r * stride + tap - padding], zero outside; source [W N], target [Wo N], both flat."""
-    W, Wo = source.size // N, target.size // N
-    first = min(first_inside(tap, stride, padding), Wo)
-    end = max(end_inside(tap, stride, padding, W, Wo), first)
-    clear(target[: first * N])
-    clear(target[end * N :])
-    if stride == 1:
-        copy(source[(first + tap - padding) * N :], target[first * N : end * N])
-    else:
-        for r in range(first, end):
-            copy(source[(r * stride + tap - padding) * N :], target[r * N : (r + 1) * N])
-
-
-@helper
-def scatter(source, target, tap, stride, padding, N):
-    """target[r * stride + tap - padding] += source[r] if inside; source [Wo N], target [W N], both flat."""
-    W, Wo = target.size // N, source.size // N
-    first = min(first_inside(tap, stride, padding), Wo)
-    end = max(end_inside(tap, stride, padding, W, Wo), first)
-    if stride == 1:
-        add(source[first * N : end * N], target[(first + tap - padding) * N :])
-    else:
-        for r in range(first, end):
-            add(source[r * N : (r + 1) * N], target[(r * stride + tap - padding) * N :])
-
-
-@helper
-def unfold_row(x, tap, stride, padding, N, columns):
-    """All values that one tap reads: x [D, H, W N] -> columns [Do, Ho, Wo N]."""
-    D, H, _ = x.shape
-    for p in range(columns.shape[0]):
-        d = p * stride[0] + tap[0] - padding[0]
-        for q in range(columns.shape[1]):
-            h = q * stride[1] + tap[1] - padding[1]
-            if 0 <= d < D and 0 <= h < H:
-                gather(x[d, h], columns[p, q], tap[2], stride[2], padding[2], N)
-            else:
-                clear(columns[p, q])
-
-
-@helper
-def fold_row(columns, tap, stride, padding, N, dx):
-    """The adjoint of unfold_row, added: columns [Do, Ho, Wo N] -> dx [D, H, W N]."""
-    D, H, _ = dx.shape
-    for p in range(columns.shape[0]):
-        d = p * stride[0] + tap[0] - padding[0]
-        for q in range(columns.shape[1]):
-            h = q * stride[1] + tap[1] - padding[1]
-            if 0 <= d < D and 0 <= h < H:
-                scatter(columns[p, q], dx[d, h], tap[2], stride[2], padding[2], N)
-
-
-@helper
 def offsets(k, kernel_size, dilation):
     """The offset of the k-th tap from the start of the window along each axis."""
     _, Kh, Kw = kernel_size
     return k // (Kh * Kw) * dilation[0], k // Kw % Kh * dilation[1], k % Kw * dilation[2]
-
-
-@kernel
-def im2col(x, kernel_size, stride, dilation, padding, N, columns):
-    """x [C, D, H, W N] -> columns [C K, Do, Ho, Wo N]."""
-    parallel_for(columns.shape[0], unfold_rows, (x, kernel_size, stride, dilation, padding, N, columns))
-
-
-@helper
-def unfold_rows(start, stop, x, kernel_size, stride, dilation, padding, N, columns):
-    taps = columns.shape[0] // x.shape[0]
-    for row in range(start, stop):
-        c = row // taps
-        unfold_row(x[c], offsets(row % taps, kernel_size, dilation), stride, padding, N, columns[row])
-
-
-@kernel
-def col2im(columns, kernel_size, stride, dilation, padding, N, dx):
-    """columns [C K, Do, Ho, Wo N] -> dx [C, D, H, W N]."""
-    parallel_for(dx.shape[0], fold_channels, (columns, kernel_size, stride, dilation, padding, N, dx))
-
-
-@helper
-def fold_channels(start, stop, columns, kernel_size, stride, dilation, padding, N, dx):
-    taps = columns.shape[0] // dx.shape[0]
-    for c in range(start, stop):
-        clear(dx[c])
-        for k in range(taps):
-            fold_row(columns[c * taps + k], offsets(k, kernel_size, dilation), stride, padding, N, dx[c])
 
 
 @helper
