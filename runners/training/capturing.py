@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnn.ops.replays import OTHER_VALUES, Captured, Replays, agree
+from cnn.ops.replays import OTHER_VALUES, Captured, Replays, agrees, digest
 from runners.data.batches import Batch
 from runners.tasks.sums import Sums
 from runners.tasks.task import Step, Task
@@ -39,19 +39,19 @@ class Steps(Replays[Step, Sums]):
         return _train(self.task, inputs, self._firsts, step)
 
     def check(self, captured: Captured[Step, Sums], inputs: Sequence[Tensor], step: Step) -> tuple[Sums, str]:
-        """Take a step both ways, as Python on a copy of the task. If they differ, it is taken again as Python."""
+        """Take a step both ways, first as Python on a twin of the task. If they differ, it is taken again as Python."""
         noise, before = _Noise(step.mode.generator), copy.deepcopy(_state(self.task, Sums()))
         try:
-            other = copy.deepcopy(self.task)
+            twin = _twin(self.task)
         except Exception as error:  # a layer of one's own may hold anything
             return self.run(inputs, step), f"the task can't be copied ({error})"
         with captured.tape.memory():
-            expected = _state(other, _train(other, inputs, self._firsts, step))
-        noise.repeat()
-        if agree(lambda: (_state(self.task, captured.play(inputs, step)), expected)):
-            return captured.result, ""
-        _restore(self.task, before)
-        noise.repeat()
+            expected = digest(_state(twin, _train(twin, inputs, self._firsts, step)))
+        for replay in (True, False):
+            _restore(self.task, before)
+            noise.repeat()
+            if replay and agrees(lambda: _state(self.task, captured.play(inputs, step)), expected):
+                return captured.result, ""
         return self.run(inputs, step), OTHER_VALUES
 
     def refuse(self, kind: Hashable, reason: str) -> None:
@@ -101,6 +101,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
     return value if isinstance(value, (bool, int, float, str, Tensor, np.ndarray)) else None
+
+
+def _twin(task: Task) -> Task:
+    """A copy of a task with the same parameters and optimizers' vectors, which may be large, in place of copies."""
+    flats = [graph.flat for graph in task.graphs.values()]
+    vectors = [vector for part in task.trained.values() for vector in part.optimizer.kept.values()]
+    shared = [*flats, *(parameter for flat in flats for parameter in flat.parameters), *vectors]
+    return copy.deepcopy(task, {id(each): each for each in shared})
 
 
 def _restore(task: Task, before: Mapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ from cnn import Mode, build_model, ops
 from cnn.losses import CrossEntropy
 from cnn.ops import memory
 from cnn.ops.memory import ALIGNMENT, SLAB, Arena
+from cnn.ops.replays import digest
 from cnn.ops.threads import available_threads
 from tests.cnn.test_capture import bits, everything, recorded, there_and_back
 
@@ -172,3 +173,39 @@ def test_threads_of_python_record_at_the_same_time() -> None:
             x.fill_(number + 1)
             tape.play(1)
             assert y.unique().item() == 32 * (number + 1) + 62
+
+
+VALUES: list[Any] = [
+    0.0,
+    -0.0,
+    float("nan"),
+    1,
+    True,
+    None,
+    "1",
+    [],
+    {},
+    [1.0, 2.0],
+    [[1.0], 2.0],
+    {"a": 1.0},
+    {"b": 1.0},
+    torch.tensor([1.0, 2.0]),
+    torch.tensor([[1.0, 2.0]]),
+    torch.tensor([1.0, 2.0], dtype=torch.float64),
+    torch.tensor([[1.0], [2.0]]),
+    torch.tensor([-0.0]),
+    torch.tensor([0.0]),
+    torch.tensor(0.0),
+    torch.empty(0),
+    np.arange(3),
+    [torch.ones(2), torch.ones(2)],
+    [torch.ones(4)],
+]
+
+
+def test_a_digest_tells_values_apart_by_their_bits() -> None:
+    found = [digest(value) for value in VALUES]
+    assert found == [digest(copy.deepcopy(value)) for value in VALUES]
+    assert len(set(found)) == len(VALUES)
+    matrix = torch.arange(6.0).view(2, 3)
+    assert digest(matrix.T) == digest(matrix.T.contiguous()) != digest(matrix)
