@@ -80,6 +80,15 @@ class Emitter:
         ]
         self._masked("store", ir.VoidType(), arguments)
 
+    def fetch(self, place: Any, *, to_write: bool) -> None:
+        """Bring the cache line of an address into the caches. Addresses outside of the memory do nothing."""
+        byte, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
+        signature = ir.FunctionType(ir.VoidType(), [byte, integer, integer, integer])
+        prefetch = cgutils.get_or_insert_function(self.builder.module, signature, "llvm.prefetch.p0")
+        into_all_levels, of_data = ir.Constant(integer, 3), ir.Constant(integer, 1)
+        place = self.builder.bitcast(place, byte)
+        self.builder.call(prefetch, [place, ir.Constant(integer, int(to_write)), into_all_levels, of_data])
+
     def _alignment(self) -> ir.Constant:
         return ir.Constant(ir.IntType(32), self.align)
 

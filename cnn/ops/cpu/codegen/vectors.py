@@ -124,6 +124,33 @@ def store(typing: Any, block: Any, y: Any, y_at: Any, stride: Any, count: Any) -
 
 
 @intrinsic
+def will_load(typing: Any, block: Any, x: Any, x_at: Any) -> Any:
+    """Have the memory of a row of a block, from x_at, brought into the cache while other things are computed."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emitter = Emitter(context, builder, block)
+        for column in range(block.columns):
+            emitter.fetch(emitter.address(x, arguments[1], arguments[2], column * block.lanes), to_write=False)
+        return context.get_dummy_value()
+
+    return types.void(block, x, types.intp), emit
+
+
+@intrinsic
+def will_store(typing: Any, block: Any, y: Any, y_at: Any, stride: Any) -> Any:
+    """Have the memory that `store` will write brought into the cache: else a store keeps those after it waiting."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value, y_array, first, step = arguments
+        emitter = Emitter(context, builder, block)
+        for row, column, _ in emitter.vectors(value):
+            emitter.fetch(emitter.address(y, y_array, first, (row, step), column * block.lanes), to_write=True)
+        return context.get_dummy_value()
+
+    return types.void(block, y, types.intp, types.intp), emit
+
+
+@intrinsic
 def add_to(typing: Any, block: Any, y: Any, y_at: Any, stride: Any, skip: Any, count: Any) -> Any:
     """Add row r of the block to y from y_at + r * stride, but for the first `skip` rows; `count` as in `store`."""
     whole = count == types.none

@@ -12,7 +12,17 @@ import numpy as np
 
 from cnn.ops.cpu.codegen.compiler import helper, kernel
 from cnn.ops.cpu.codegen.parallel import parallel_for
-from cnn.ops.cpu.codegen.vectors import add_products, add_scaled, add_totals, repeated, store, width, zeros
+from cnn.ops.cpu.codegen.vectors import (
+    add_products,
+    add_scaled,
+    add_totals,
+    repeated,
+    store,
+    width,
+    will_load,
+    will_store,
+    zeros,
+)
 from cnn.ops.cpu.kernels.sums import total
 from cnn.ops.cpu.kernels.window import add, clear, copy
 
@@ -57,13 +67,16 @@ def gather_products(rows: int) -> Any:
             g, run = task // count, task % count
             values = (firsts[run + 1] - firsts[run]) * N
             pairs = values // (2 * lanes) * (2 * lanes)
-            listed = places, taps, starts[run], starts[run + 1]
+            first, end = starts[run], starts[run + 1]
+            ahead = 0 if end == places.size else (places[end] - places[first]) * N
+            listed = places, taps, first, end, ahead
             for b in range(B):
                 o = g * outputs + min(b * rows, outputs - rows)
                 weights = packed, (g * B + b) * K * C * rows, C * rows, rows
                 from_x, to_y = g * C * x_step, o * y_step + firsts[run] * N
                 for n in range(0, pairs, 2 * lanes):
                     sums = repeated(shift, o, x, rows, 2)
+                    will_store(sums, y, to_y + n, y_step)
                     sums = add_gathered(sums, weights, listed, x, from_x + n, x_step, N, None)
                     store(sums, y, to_y + n, y_step, None)
                 for n in range(pairs, values, lanes):
@@ -90,13 +103,17 @@ def pack(weight, strides, start, C, K, packed, at, rows):
 
 @helper
 def add_gathered(sums, weights, listed, x, x_at, x_step, N, count):
-    """Add the products of all values under the window of a run with the weights of a block of outputs."""
-    places, taps, first, end = listed
+    """Add the products of all values under the window of a run with the weights of a block of outputs.
+
+    What lies `ahead` is under the window of the next run.
+    """
+    places, taps, first, end, ahead = listed
     packed, weights_at, tap_step, channel_step = weights
     for m in range(first, end):
         w = weights_at + taps[m] * tap_step
         here = x_at + places[m] * N
         for place in range(here, here + tap_step // channel_step * x_step, x_step):
+            will_load(sums, x, place + ahead)
             sums = add_scaled(sums, packed, w, 1, x, place, count)
             w += channel_step
     return sums
