@@ -2,8 +2,9 @@
 
 In a loop over numbers, the compiler decides which of them stay in registers. A matrix product is only fast if all of
 its running sums do, so here a block of vectors is a single value: `rows` times `columns` of them, made by `zeros`,
-`repeated` or `load`, changed by arithmetic and the `add_...` functions, and written by `store` or `add_totals`. LLVM
-turns each into straight-line code for the machine; with narrower registers it takes more instructions.
+`repeated` or `load`, changed by the `add_...` functions and those of `arithmetic.py`, and written by `store` or
+`add_totals`. LLVM turns each into straight-line code for the machine; with narrower registers it takes more
+instructions.
 
 Arrays are flat and contiguous, indices count values. Bounds aren't checked.
 """
@@ -11,7 +12,6 @@ Arrays are flat and contiguous, indices count values. Bounds aren't checked.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -233,57 +233,3 @@ def sum_of(typing: Any, block: Any) -> Any:
         return emitter.total(functools.reduce(builder.fadd, vectors))
 
     return block.dtype(block), emit
-
-
-def _by_vectors(compute: Callable[..., Any]) -> Any:
-    """An intrinsic that computes each vector of a block from those of its arguments; numbers are broadcast."""
-
-    def define(typing: Any, block: Any, *others: Any) -> Any:
-        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            emitter = Emitter(context, builder, block)
-            columns = []
-            for kind, argument in zip(signature.args, arguments, strict=True):
-                if isinstance(kind, Block):
-                    columns.append([vector for _, _, vector in emitter.vectors(argument)])
-                else:
-                    columns.append([emitter.spread(argument)] * (block.rows * block.columns))
-            return emitter.block([compute(emitter, *vectors) for vectors in zip(*columns, strict=True)])
-
-        return block(block, *(other if isinstance(other, Block) else block.dtype for other in others)), emit
-
-    return define
-
-
-@intrinsic
-def plus(typing: Any, a: Any, b: Any) -> Any:
-    """a + b."""
-    return _by_vectors(lambda emitter, a, b: emitter.builder.fadd(a, b))(typing, a, b)
-
-
-@intrinsic
-def minus(typing: Any, a: Any, b: Any) -> Any:
-    """a - b."""
-    return _by_vectors(lambda emitter, a, b: emitter.builder.fsub(a, b))(typing, a, b)
-
-
-@intrinsic
-def times(typing: Any, a: Any, b: Any) -> Any:
-    """a * b."""
-    return _by_vectors(lambda emitter, a, b: emitter.builder.fmul(a, b))(typing, a, b)
-
-
-@intrinsic
-def multiply_add(typing: Any, a: Any, b: Any, c: Any) -> Any:
-    """a * b + c, rounded once."""
-    return _by_vectors(Emitter.multiply_add)(typing, a, b, c)
-
-
-@intrinsic
-def where_positive(typing: Any, a: Any, b: Any) -> Any:
-    """a where b > 0 or b is NaN, else 0."""
-
-    def compute(emitter: Emitter, a: Any, b: Any) -> Any:
-        nothing = ir.Constant(emitter.vector, None)
-        return emitter.builder.select(emitter.builder.fcmp_unordered(">", b, nothing), a, nothing)
-
-    return _by_vectors(compute)(typing, a, b)

@@ -9,20 +9,10 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from cnn.ops.cpu.codegen.arithmetic import minus, multiply_add, plus, times, where_positive
 from cnn.ops.cpu.codegen.compiler import helper, kernel
 from cnn.ops.cpu.codegen.parallel import parallel_for
-from cnn.ops.cpu.codegen.vectors import (
-    load,
-    minus,
-    multiply_add,
-    plus,
-    store,
-    sum_of,
-    times,
-    where_positive,
-    width,
-    zeros,
-)
+from cnn.ops.cpu.codegen.vectors import load, store, sum_of, width, zeros
 from cnn.ops.cpu.kernels.window import clear, pool_row, unpool_row
 
 CHUNK = 16

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from cnn.ops.cpu.codegen.arithmetic import plus, where_equal
 from cnn.ops.cpu.codegen.compiler import helper, kernel
 from cnn.ops.cpu.codegen.parallel import parallel_for
+from cnn.ops.cpu.codegen.vectors import load, store, width
 
 
 @helper
@@ -65,14 +67,6 @@ def keep_larger(candidate, tap, best, winner):
         winner[n] = tap if better else winner[n]
 
 
-@helper
-def add_where_won(gradient, winner, tap, target):
-    """The beginning of target += gradient where winner = tap; all flat."""
-    zero = gradient.dtype.type(0)
-    for n in range(gradient.size):
-        target[n] += gradient[n] if winner[n] == tap else zero
-
-
 FEW = 8
 """Examples of which slices cost more than their values."""
 
@@ -102,23 +96,19 @@ def pool_line(line, offset, tap, stride, padding, N, best, winner):
 
 @helper
 def unpool_line(gradient, winner, offset, tap, stride, padding, N, line):
-    """The gradient of one tap along one output line: gradient, winner [Wo N] -> line [W N]."""
-    W, Wo = line.size // N, gradient.size // N
+    """The gradient of one tap along one output line, added: gradient, winner [Wo N] -> line [W N]."""
+    W, Wo, lanes = line.size // N, gradient.size // N, width(line)
     first = first_inside(offset, stride, padding)
-    end = end_inside(offset, stride, padding, W, Wo)
-    if stride == 1 and first < end:
-        here = slice(first * N, end * N)
-        add_where_won(gradient[here], winner[here], tap, line[(first + offset - padding) * N :])
-    elif stride > 1 and N >= FEW:
-        for r in range(first, end):
-            here = slice(r * N, (r + 1) * N)
-            add_where_won(gradient[here], winner[here], tap, line[(r * stride + offset - padding) * N :])
-    elif stride > 1:
-        zero = gradient.dtype.type(0)
-        for r in range(first, end):
-            place = (r * stride + offset - padding) * N
-            for i in range(r * N, (r + 1) * N):
-                line[place + i - r * N] += gradient[i] if winner[i] == tap else zero
+    end = max(first, end_inside(offset, stride, padding, W, Wo))
+    pieces, length = (end - first, N) if stride > 1 else (min(end - first, 1), (end - first) * N)
+    whole, zero = length // lanes * lanes, gradient.dtype.type(0)
+    for r in range(first, first + pieces):
+        here, place = r * N, (r * stride + offset - padding) * N
+        for i in range(0, whole, lanes):
+            won = where_equal(load(gradient, here + i, 1), winner, here + i, tap)
+            store(plus(load(line, place + i, 1), won), line, place + i, 0, None)
+        for i in range(whole, length):
+            line[place + i] += gradient[here + i] if winner[here + i] == tap else zero
 
 
 @helper
