@@ -27,6 +27,10 @@ from cnn.ops.cpu.kernels.sums import total
 from cnn.ops.cpu.kernels.window import add, clear, copy
 
 
+EXAMPLES = 128
+"""Examples of which all positions are computed, before those of others: what is under a window stays in the L2 cache."""
+
+
 @functools.cache
 def gather_products(rows: int) -> Any:
     """y[o, p, n] = bias[o] + sum over the listed (p, s, k) and o's channels c of weight[o, c, k] * x[c, s, n].
@@ -63,10 +67,13 @@ def gather_products(rows: int) -> Any:
         starts, firsts, places, taps = runs
         B, count = (outputs + rows - 1) // rows, starts.size - 1
         y_step, lanes = firsts[count] * N, width(x)
-        for task in range(start, stop):
+        groups = (N + EXAMPLES - 1) // EXAMPLES
+        for index in range(groups * (stop - start)):
+            left, task = index // (stop - start) * EXAMPLES, start + index % (stop - start)
             g, run = task // count, task % count
             values = (firsts[run + 1] - firsts[run]) * N
-            pairs = values // (2 * lanes) * (2 * lanes)
+            right = values if groups == 1 else min(left + EXAMPLES, values)
+            pairs = left + (right - left) // (2 * lanes) * (2 * lanes)
             first, end = starts[run], starts[run + 1]
             ahead = 0 if end == places.size else (places[end] - places[first]) * N
             listed = places, taps, first, end, ahead
@@ -74,19 +81,19 @@ def gather_products(rows: int) -> Any:
                 o = g * outputs + min(b * rows, outputs - rows)
                 weights = packed, (g * B + b) * K * C * rows, C * rows, rows
                 from_x, to_y = g * C * x_step, o * y_step + firsts[run] * N
-                for n in range(0, pairs, 2 * lanes):
+                for n in range(left, pairs, 2 * lanes):
                     sums = repeated(shift, o, x, rows, 2)
                     will_store(sums, y, to_y + n, y_step)
                     sums = add_gathered(sums, weights, listed, x, from_x + n, x_step, N, None)
                     store(sums, y, to_y + n, y_step, None)
-                for n in range(pairs, values, lanes):
+                for n in range(pairs, right, lanes):
                     rest = repeated(shift, o, x, rows, 1)
-                    if values - n >= lanes:
+                    if right - n >= lanes:
                         rest = add_gathered(rest, weights, listed, x, from_x + n, x_step, N, None)
                         store(rest, y, to_y + n, y_step, None)
                     else:
-                        rest = add_gathered(rest, weights, listed, x, from_x + n, x_step, N, values - n)
-                        store(rest, y, to_y + n, y_step, values - n)
+                        rest = add_gathered(rest, weights, listed, x, from_x + n, x_step, N, right - n)
+                        store(rest, y, to_y + n, y_step, right - n)
 
     return gather
 
