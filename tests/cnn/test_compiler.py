@@ -22,7 +22,7 @@ from cnn.ops.threads import available_threads
 @pytest.mark.parametrize(
     ("changed", "stale", "good"),
     [
-        (emitter, [emitter, norm], [activation, window]),
+        (emitter, [emitter, norm, window], [activation]),
         (window, [window, norm], [activation]),
     ],
 )
