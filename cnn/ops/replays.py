@@ -12,16 +12,17 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from torch import Tensor
 
-from cnn.ops import compiling, memory, threads
+from cnn.ops import memory, threads
 from cnn.ops.capture import Recording, Tape, records
 from cnn.ops.governor import Governor
+from cnn.ops.helpers import compiling_together
 
 A = TypeVar("A")
 R = TypeVar("R")
 MAX_KINDS = 8
 """Kinds of calls that are remembered; each one that is recorded keeps its activations."""
 
-OTHER_VALUES = "a replay gives other values"
+OTHER_VALUES, UNCHECKED = "a replay gives other values", "a replay can't be checked"
 
 
 @dataclass
@@ -75,7 +76,7 @@ class Replays(Generic[A, R]):
         if not self._is_new(kind):
             return self._record(kind, inputs, argument)
         self._arena = self._arena or memory.Arena()  # which takes less than the pool, and is freed for a recording
-        with memory.only(self._arena), compiling.shared(lambda: self.run(inputs, argument)):
+        with memory.only(self._arena), compiling_together(lambda: self.run(inputs, argument)):
             return self.run(inputs, argument)
 
     def _governed(self, kind: Hashable, call: Callable[[], R]) -> R:
@@ -95,7 +96,10 @@ class Replays(Generic[A, R]):
         """The result, and why the call can't be replayed: empty if Python and a replay give the same bits."""
         with captured.tape.memory():
             expected = copy.deepcopy(self.run(inputs, argument))  # its memory is that of the replay
-        same = agrees(lambda: captured.play(inputs, argument), digest(expected))
+        try:
+            same = digest(captured.play(inputs, argument)) == digest(expected)
+        except Exception as error:
+            return expected, f"{UNCHECKED} ({error})"
         return expected, "" if same else OTHER_VALUES
 
     def refuse(self, kind: Hashable, reason: str) -> None:
@@ -148,16 +152,11 @@ class Replayed(Replays[None, R]):
         return self(inputs, None)
 
 
-def agrees(replay: Callable[[], Any], expected: bytes) -> bool:
-    """Whether what a replay gives has this digest; an exception, where Python raised none, is a difference, too."""
-    try:
-        return digest(replay()) == expected
-    except Exception:
-        return False
-
-
 def digest(value: Any) -> bytes:
-    """A hash of the bits of a structure of tensors, arrays, numbers and texts: shorter than a copy."""
+    """A hash of the bits of a structure of tensors, arrays, numbers and texts: shorter than a copy.
+
+    Raises TypeError if it can't tell what is in it.
+    """
     found = hashlib.blake2b()
     _add_bits(value, found.update)
     return found.digest()
@@ -166,16 +165,18 @@ def digest(value: Any) -> bytes:
 def _add_bits(value: Any, add: Callable[[Any], None]) -> None:
     if isinstance(value, Tensor):
         value = value.numpy()
-    if isinstance(value, np.ndarray):
-        add(f"{value.dtype} {value.shape}".encode())
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        add(f"{value.dtype} {value.shape};".encode())
         add(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+    elif value is None or isinstance(value, (bool, int, float, str)):
+        add(f"{value!r};".encode())
     elif isinstance(value, (tuple, list)):
-        add(f"{len(value)} values".encode())
+        add(f"{len(value)} values;".encode())
         for item in value:
             _add_bits(item, add)
-    elif isinstance(value, Mapping) or hasattr(value, "__dict__"):
+    elif isinstance(value, Mapping) or getattr(value, "__dict__", None):
         fields = value if isinstance(value, Mapping) else vars(value)
-        add(type(value).__name__.encode())
+        add(f"{type(value).__name__};".encode())
         _add_bits([*fields.items()], add)
     else:
-        add(repr(value).encode())
+        raise TypeError(f"what a {type(value).__name__} holds isn't known")

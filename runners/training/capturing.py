@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnn.ops.replays import OTHER_VALUES, Captured, Replays, agrees, digest
+from cnn.ops.replays import OTHER_VALUES, UNCHECKED, Captured, Replays, digest
 from runners.data.batches import Batch
 from runners.tasks.sums import Sums
 from runners.tasks.task import Step, Task
@@ -40,19 +40,23 @@ class Steps(Replays[Step, Sums]):
 
     def check(self, captured: Captured[Step, Sums], inputs: Sequence[Tensor], step: Step) -> tuple[Sums, str]:
         """Take a step both ways, first as Python on a twin of the task. If they differ, it is taken again as Python."""
-        noise, before = _Noise(step.mode.generator), copy.deepcopy(_state(self.task, Sums()))
+        noise, before, problem = _Noise(step.mode.generator), copy.deepcopy(_state(self.task, Sums())), OTHER_VALUES
         try:
             twin = _twin(self.task)
         except Exception as error:  # a layer of one's own may hold anything
             return self.run(inputs, step), f"the task can't be copied ({error})"
-        with captured.tape.memory():
-            expected = digest(_state(twin, _train(twin, inputs, self._firsts, step)))
-        for replay in (True, False):
+        try:
+            with captured.tape.memory():
+                expected = digest(_state(twin, _train(twin, inputs, self._firsts, step)))
             _restore(self.task, before)
             noise.repeat()
-            if replay and agrees(lambda: _state(self.task, captured.play(inputs, step)), expected):
+            if digest(_state(self.task, captured.play(inputs, step))) == expected:
                 return captured.result, ""
-        return self.run(inputs, step), OTHER_VALUES
+        except Exception as error:  # of the step itself, too, which raises it again below
+            problem = f"{UNCHECKED} ({error})"
+        _restore(self.task, before)
+        noise.repeat()
+        return self.run(inputs, step), problem
 
     def refuse(self, kind: Hashable, reason: str) -> None:
         if reason not in self.refused.values():
@@ -104,7 +108,7 @@ def _plain(value: Any) -> Any:
 
 
 def _twin(task: Task) -> Task:
-    """A copy of a task with the same parameters and optimizers' vectors, which may be large, in place of copies."""
+    """A copy of a task that shares the parameters and the optimizers' vectors, which may be large."""
     flats = [graph.flat for graph in task.graphs.values()]
     vectors = [vector for part in task.trained.values() for vector in part.optimizer.kept.values()]
     shared = [*flats, *(parameter for flat in flats for parameter in flat.parameters), *vectors]

@@ -207,5 +207,10 @@ def test_a_digest_tells_values_apart_by_their_bits() -> None:
     found = [digest(value) for value in VALUES]
     assert found == [digest(copy.deepcopy(value)) for value in VALUES]
     assert len(set(found)) == len(VALUES)
+    assert digest([1, 23]) != digest([12, 3])
+    assert digest({"a": [1, 11]}) != digest({"a": [11, 1]})
+    for unknown in (object(), slice(1), lambda: 1, np.array(["a"], dtype=object)):
+        with pytest.raises(TypeError):
+            digest([unknown])
     matrix = torch.arange(6.0).view(2, 3)
     assert digest(matrix.T) == digest(matrix.T.contiguous()) != digest(matrix)

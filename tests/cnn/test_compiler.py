@@ -8,14 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from cnn.ops import compiling, threads
 from cnn.ops.cpu.codegen import compiler, emitter
 from cnn.ops.cpu.kernels import activation, norm, window
+from cnn.ops.helpers import compiling_together
 from cnn.ops.threads import available_threads
 
 
@@ -145,3 +148,24 @@ def test_whoever_helps_ends_with_the_process_that_it_helps(number: signal.Signal
             with suppress(FileNotFoundError):
                 while "zombie" not in status.read_text():
                     time.sleep(0.05)
+
+
+def test_work_is_done_without_help_where_none_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process isn't allowed, somebody else compiles, or what is compiled can't be kept."""
+    started: list[int] = []
+
+    def fork() -> int:
+        started.append(1)
+        raise BlockingIOError
+
+    monkeypatch.setattr("os.fork", fork)
+    monkeypatch.setattr(threads, "most_threads", lambda: 3)
+    with compiling_together(lambda: None):
+        compiling.compiling()
+    assert len(started) == (sys.platform == "linux")
+    with compiling_together(lambda: None), ThreadPoolExecutor(1) as others:
+        others.submit(compiling.compiling).result()
+    monkeypatch.setattr(compiling, "kept", False)
+    with compiling_together(lambda: None):
+        compiling.compiling()
+    assert len(started) == (sys.platform == "linux")

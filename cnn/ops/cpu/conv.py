@@ -15,15 +15,12 @@ from torch import Tensor
 from cnn.ops.cpu import gather_lists
 from cnn.ops.cpu.arrays import flat
 from cnn.ops.cpu.codegen.emitter import REGISTERS
-from cnn.ops.cpu.kernels.conv import gather_products, weight_gradient
+from cnn.ops.cpu.kernels.conv import RUN, gather_products, weight_gradient
 from cnn.ops.memory import empty
 from cnn.ops.window import Sizes, Window
 
 MAX_ROWS = 12 if REGISTERS == 32 else 6
 """Rows of a block of products, of two vectors each, that leave registers for their factors."""
-
-RUN = 64
-"""Values of a channel in a run of positions, if a position doesn't have as many: a few vectors."""
 
 SUMMED_AT_ONCE = 1024
 """Values of a channel in one chunk of the weight's gradient: a few channels of x and dy stay in the L1 cache."""

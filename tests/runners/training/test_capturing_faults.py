@@ -112,6 +112,9 @@ def test_values_that_are_not_finite_stop_the_same_step(where: str, when: int, va
         with pytest.raises(NotFinite):
             steps.take([spoilt], step(when))
         assert before == (frozen(weight_of(task)), frozen(task.trained["model"].optimizer.state()))
+    states = [frozen(task.graphs["model"].state()) for task in tasks]
+    assert states[0] == states[1]  # with the statistics of the step that failed
+    for task in tasks:
         if where == "weight":
             weight_of(task)[-1] = 0.25
         task.graphs["model"].load_state(task.graphs["model"].state() | {"batch_norm_1.running_mean": torch.zeros(3)})
@@ -214,6 +217,19 @@ def test_a_task_that_is_wrong_about_itself_is_found() -> None:
         return task
 
     follow(make, DRAW, steps=10, python=99)
+
+
+def test_what_can_not_be_checked_is_not_replayed(caplog: pytest.LogCaptureFixture) -> None:
+    def make() -> Task:
+        task = of_small()
+        vars(task)["names"] = np.array(["a", "b"], dtype=object)
+        return task
+
+    with caplog.at_level(logging.INFO, "runners.training.capturing"):
+        follow(make, DRAW, steps=8, python=99)
+    assert caplog.messages == [
+        "training steps aren't replayed: a replay can't be checked (what a ndarray holds isn't known)"
+    ]
 
 
 def test_evaluations_are_replayed_to_the_same_sums() -> None:

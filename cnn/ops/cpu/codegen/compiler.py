@@ -64,7 +64,7 @@ class _Files(IndexDataCacheFile):
     def save(self, key: Any, data: Any) -> None:
         path = Path(self._data_path(self._name(key)))  # type: ignore[no-untyped-call]
         kept = path.name.rsplit(".", 2)[0]
-        for other in path.parent.glob(f"{self._function}.*.nbc"):
+        for other in path.parent.glob(f"{self._function}.*"):
             if not other.name.startswith(kept):  # of sources that have changed since
                 other.unlink(missing_ok=True)
         self._save_data(path.name, data)  # type: ignore[no-untyped-call]
@@ -113,8 +113,10 @@ class Kernel:
 
     def __init__(self, function: Any) -> None:
         self.compiled: Any = numba.njit(**_OPTIONS)(_named_apart(function))
-        with suppress(RuntimeError):  # no writable folder: every process compiles for itself
+        try:
             self.compiled._cache = _Cache(function)
+        except RuntimeError:  # no writable folder: every process compiles for itself
+            compiling.kept = False
 
     def __call__(self, *arguments: Any) -> None:
         self._run(arguments)
@@ -164,10 +166,13 @@ class _Inlined(JITCodeLibrary):
 
     @property
     def codegen(self) -> Any:
-        """What is asked to set the environment, from which functions raise exceptions: helpers don't."""
-        return self
+        """Through this, numba tells the machine code of a function its environment: here there is none to be told."""
+        return _NoMachineCode
 
-    def set_env(self, name: str, environment: Any) -> None:
+
+class _NoMachineCode:
+    @staticmethod
+    def set_env(name: str, environment: Any) -> None:
         """Nothing to set."""
 
 

@@ -81,7 +81,7 @@ class Emitter:
         self._masked("store", ir.VoidType(), arguments)
 
     def fetch(self, place: Any, *, to_write: bool) -> None:
-        """Bring the cache line of an address into the caches. Addresses outside of the memory do nothing."""
+        """Bring the cache line of an address into all caches. An address outside of the memory is harmless."""
         byte, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
         signature = ir.FunctionType(ir.VoidType(), [byte, integer, integer, integer])
         prefetch = cgutils.get_or_insert_function(self.builder.module, signature, "llvm.prefetch.p0")

@@ -18,7 +18,7 @@ INTEGER, POINTER = ir.IntType(64), ir.IntType(8).as_pointer()
 
 
 def start_threads() -> None:
-    """Start the threading layer, whose functions compiled code refers to by name. After this, don't fork."""
+    """Start the threading layer, whose functions compiled code refers to by name. A fork mustn't run kernels then."""
     numba.get_num_threads()
 
 

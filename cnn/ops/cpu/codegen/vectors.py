@@ -125,7 +125,7 @@ def store(typing: Any, block: Any, y: Any, y_at: Any, stride: Any, count: Any) -
 
 @intrinsic
 def will_load(typing: Any, block: Any, x: Any, x_at: Any) -> Any:
-    """Have the memory of a row of a block, from x_at, brought into the cache while other things are computed."""
+    """Prefetch a row of a block, from x_at. It may lie outside of x."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         emitter = Emitter(context, builder, block)
@@ -138,7 +138,7 @@ def will_load(typing: Any, block: Any, x: Any, x_at: Any) -> Any:
 
 @intrinsic
 def will_store(typing: Any, block: Any, y: Any, y_at: Any, stride: Any) -> Any:
-    """Have the memory that `store` will write brought into the cache: else a store keeps those after it waiting."""
+    """Prefetch the memory that `store` will write: a store that misses the cache keeps those after it waiting."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         value, y_array, first, step = arguments

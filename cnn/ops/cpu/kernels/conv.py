@@ -26,9 +26,13 @@ from cnn.ops.cpu.codegen.vectors import (
 from cnn.ops.cpu.kernels.sums import total
 from cnn.ops.cpu.kernels.window import add, clear, copy
 
+RUN = 64
+"""Values of a channel in a run of positions, if a position doesn't have as many: a few vectors."""
 
 EXAMPLES = 128
-"""Examples of which all positions are computed, before those of others: what is under a window stays in the L2 cache."""
+"""All positions are computed for this many examples before the next ones, so that what is under a window stays in the
+L2 cache. A run of several positions is computed at once."""
+assert RUN <= EXAMPLES
 
 
 @functools.cache
@@ -37,7 +41,8 @@ def gather_products(rows: int) -> Any:
 
     Outputs are computed in blocks of `rows`; a last, partial block starts earlier and repeats some of the one before.
     Positions are computed in runs, in which each reads the places after those of the one before: as a run's values of a
-    channel are consecutive, vectors are filled however few examples there are.
+    channel are consecutive, vectors are filled however few examples there are. Of many examples, some are computed at
+    all positions before the next ones.
     """
 
     @kernel
@@ -66,34 +71,40 @@ def gather_products(rows: int) -> Any:
         _, outputs, C, K = shape
         starts, firsts, places, taps = runs
         B, count = (outputs + rows - 1) // rows, starts.size - 1
-        y_step, lanes = firsts[count] * N, width(x)
-        groups = (N + EXAMPLES - 1) // EXAMPLES
-        for index in range(groups * (stop - start)):
-            left, task = index // (stop - start) * EXAMPLES, start + index % (stop - start)
-            g, run = task // count, task % count
-            values = (firsts[run + 1] - firsts[run]) * N
-            right = values if groups == 1 else min(left + EXAMPLES, values)
-            pairs = left + (right - left) // (2 * lanes) * (2 * lanes)
-            first, end = starts[run], starts[run + 1]
-            ahead = 0 if end == places.size else (places[end] - places[first]) * N
-            listed = places, taps, first, end, ahead
-            for b in range(B):
-                o = g * outputs + min(b * rows, outputs - rows)
-                weights = packed, (g * B + b) * K * C * rows, C * rows, rows
-                from_x, to_y = g * C * x_step, o * y_step + firsts[run] * N
-                for n in range(left, pairs, 2 * lanes):
-                    sums = repeated(shift, o, x, rows, 2)
-                    will_store(sums, y, to_y + n, y_step)
-                    sums = add_gathered(sums, weights, listed, x, from_x + n, x_step, N, None)
-                    store(sums, y, to_y + n, y_step, None)
-                for n in range(pairs, right, lanes):
-                    rest = repeated(shift, o, x, rows, 1)
-                    if right - n >= lanes:
-                        rest = add_gathered(rest, weights, listed, x, from_x + n, x_step, N, None)
-                        store(rest, y, to_y + n, y_step, None)
-                    else:
-                        rest = add_gathered(rest, weights, listed, x, from_x + n, x_step, N, right - n)
-                        store(rest, y, to_y + n, y_step, right - n)
+        for left in range(0, N, EXAMPLES):
+            for task in range(start, stop):
+                g, run = task // count, task % count
+                values = (firsts[run + 1] - firsts[run]) * N
+                right = min(left + EXAMPLES, values)
+                first, end = starts[run], starts[run + 1]
+                ahead = 0 if end == places.size else (places[end] - places[first]) * N
+                listed = places, taps, first, end, ahead
+                for b in range(B):
+                    o = g * outputs + min(b * rows, outputs - rows)
+                    weights = packed, (g * B + b) * K * C * rows, C * rows, rows
+                    source = x, g * C * x_step, x_step, N
+                    target = y, (o * firsts[count] + firsts[run]) * N, firsts[count] * N
+                    gather_block(weights, listed, shift, o, source, target, left, right)
+
+    @helper
+    def gather_block(weights, listed, shift, o, source, target, left, right):
+        """The values from `left` to `right` of a block of outputs, at one run."""
+        (x, from_x, x_step, N), (y, to_y, y_step) = source, target
+        lanes = width(x)
+        pairs = left + (right - left) // (2 * lanes) * (2 * lanes)
+        for n in range(left, pairs, 2 * lanes):
+            sums = repeated(shift, o, x, rows, 2)
+            will_store(sums, y, to_y + n, y_step)
+            sums = add_gathered(sums, weights, listed, x, from_x + n, x_step, N, None)
+            store(sums, y, to_y + n, y_step, None)
+        for n in range(pairs, right, lanes):
+            rest = repeated(shift, o, x, rows, 1)
+            if right - n >= lanes:
+                rest = add_gathered(rest, weights, listed, x, from_x + n, x_step, N, None)
+                store(rest, y, to_y + n, y_step, None)
+            else:
+                rest = add_gathered(rest, weights, listed, x, from_x + n, x_step, N, right - n)
+                store(rest, y, to_y + n, y_step, right - n)
 
     return gather
 
@@ -112,7 +123,7 @@ def pack(weight, strides, start, C, K, packed, at, rows):
 def add_gathered(sums, weights, listed, x, x_at, x_step, N, count):
     """Add the products of all values under the window of a run with the weights of a block of outputs.
 
-    What lies `ahead` is under the window of the next run.
+    What lies `ahead` is, but at borders, under the window of the next run.
     """
     places, taps, first, end, ahead = listed
     packed, weights_at, tap_step, channel_step = weights

@@ -100,7 +100,9 @@ def unpool_line(gradient, winner, offset, tap, stride, padding, N, line):
     W, Wo, lanes = line.size // N, gradient.size // N, width(line)
     first = first_inside(offset, stride, padding)
     end = max(first, end_inside(offset, stride, padding, W, Wo))
-    pieces, length = (end - first, N) if stride > 1 else (min(end - first, 1), (end - first) * N)
+    pieces, length = end - first, N
+    if stride == 1:  # what the tap reads is one piece
+        pieces, length = min(pieces, 1), pieces * N
     whole, zero = length // lanes * lanes, gradient.dtype.type(0)
     for r in range(first, first + pieces):
         here, place = r * N, (r * stride + offset - padding) * N
