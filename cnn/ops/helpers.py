@@ -59,7 +59,7 @@ class _Helpers:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a copy mustn't handle them as the program does
         try:
             for number in range(count):
-                self._pids.append(_copy(functools.partial(_compile, self._work, number, count)))
+                self._pids.append(_copy(functools.partial(_compile, self._work, number, count, os.getpid())))
         except OSError:  # no more processes are allowed: then there is less help
             pass
         finally:
@@ -72,12 +72,11 @@ class _Helpers:
                 os.waitpid(pid, 0)
 
 
-def _copy(work: Callable[[int], object]) -> int:
+def _copy(work: Callable[[], object]) -> int:
     """Start a copy of this process that does some work and nothing else; returns its process id.
 
-    The work is told the id of this process. What it prints is lost, and no signal is handled but by ending it.
+    Its output is lost. It ignores Ctrl-C, and any other signal ends it.
     """
-    parent = os.getpid()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of other threads, whose locks the copy doesn't need
         pid = os.fork()
@@ -96,7 +95,7 @@ def _copy(work: Callable[[int], object]) -> int:
             if descriptor > 2:  # whoever reads from a pipe waits until all have closed it
                 with suppress(OSError):
                     os.close(descriptor)
-        work(parent)
+        work()
     finally:
         os._exit(0)
 

@@ -100,7 +100,7 @@ class Listener(event.Listener):
     def on_start(self, event): compiled.append(event.data["dispatcher"])
     def on_end(self, event): pass
 event.register("numba:compile", Listener())
-ops.before_compiling(lambda: done.append("told"))
+ops.before_compiling(lambda: done.append("announced"))
 ops.set_threads(THREADS)
 model = build_model({"layers": ["flatten", {"linear": {"out_features": 4}}]}, (1, 5, 5), seed=1, dtype=torch.float64)
 sums = Steps(classifier(model, CrossEntropy())).take([examples(6)], ONLY)
@@ -114,7 +114,8 @@ except ChildProcessError:
 
 
 def step_of(threads: int, cache: Path) -> list[str]:
-    """What is told, how many kernels a process of its own compiled itself, and the loss, of a first training step."""
+    """Of a first training step, in a process of its own: what was announced, the number of kernels that the process
+    compiled itself, the loss, and the number of announcements that are still waiting."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
     command = [sys.executable, "-c", STEP.replace("THREADS", str(threads))]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
@@ -124,12 +125,12 @@ def step_of(threads: int, cache: Path) -> list[str]:
 
 @pytest.mark.skipif(available_threads() < 2 or sys.platform != "linux", reason="nobody helps")
 def test_other_processes_compile_a_part_of_what_a_step_needs(tmp_path: Path) -> None:
-    told, compiled, loss, waiting = step_of(2, tmp_path / "shared")
+    announced, compiled, loss, waiting = step_of(2, tmp_path / "shared")
     files = len(list((tmp_path / "shared").rglob("*.nbc")))
     assert 0 < int(compiled) < files
-    assert (told, waiting) == ("['told']", "0")
+    assert (announced, waiting) == ("['announced']", "0")
     assert step_of(2, tmp_path / "shared") == ["[]", "0", loss, "1"]
-    assert step_of(1, tmp_path / "alone") == ["['told']", str(files), loss, "0"]
+    assert step_of(1, tmp_path / "alone") == ["['announced']", str(files), loss, "0"]
 
 
 @pytest.mark.skipif(available_threads() < 2 or sys.platform != "linux", reason="nobody helps")
@@ -140,6 +141,7 @@ def test_whoever_helps_ends_with_the_process_that_it_helps(number: signal.Signal
     with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         while not (helpers := children.read_text().split()):
+            assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(number)
         process.wait(60)

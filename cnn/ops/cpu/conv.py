@@ -105,10 +105,10 @@ def add_row_products(a: Tensor, b: Tensor, y: Tensor) -> None:
     """y += a @ b^T: sums along rows of consecutive values, as of a weight's gradient. a [R, L], b [C, L], y [R, C]."""
     (rows, length), columns = a.shape, len(b)
     partial = empty((1, 1, rows, columns, 1), like=y)
-    runs = gather_lists.one_run(length)
+    starts, *runs, chunks = gather_lists.one_run(length)
     kernel = weight_gradient(*_tile(rows, columns))
     none = flat(a)[:0]
-    kernel(*runs, 1, TASKS, flat(a), length, flat(b), length, 1, partial.numpy(), flat(y), none)
+    kernel(starts, tuple(runs), chunks, TASKS, flat(a), length, flat(b), length, 1, partial.numpy(), flat(y), none)
 
 
 @functools.cache

@@ -119,13 +119,11 @@ def by_tap(window: Window, size: Sizes, chunk: int) -> Runs:
     return Runs(starts, _short(positions[first]), _short(places[first]), _short(counts), chunks)
 
 
-@functools.cache
-def one_run(length: int) -> tuple[Numbers, tuple[Numbers, Numbers, Numbers]]:
-    """The starts and the only run of this many positions; read-only as other tables, for the same compiled code."""
-    starts, zero, count = np.array([0, 1]), _short(np.zeros(1)), _short(np.array([length]))
-    for part in (starts, zero, count):
-        part.flags.writeable = False
-    return starts, (zero, zero, count)
+@cached
+def one_run(length: int) -> Runs:
+    """The only run of this many positions, of one tap and in one chunk."""
+    zero = _short(np.zeros(1))
+    return Runs(np.array([0, 1]), zero, zero, _short(np.array([length])), 1)
 
 
 def _all(window: Window, size: Sizes) -> tuple[Numbers, Numbers, Numbers]:

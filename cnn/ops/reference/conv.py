@@ -1,7 +1,7 @@
 """Convolution as a matrix product per group, on columns of input values.
 
 weight [O, C/G, *K] is viewed as [G, O/G, C/G K], the columns as [G, C/G K, So N], y and dy as [G, O/G, So N].
-Derived in docs/convolution.md.
+The columns come from the fastest backend that makes them. Derived in docs/convolution.md.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cnn.ops.columns import col2im, im2col
 from cnn.ops.memory import empty
-from cnn.ops.reference.columns import col2im, im2col
 from cnn.ops.window import Sizes, Window
 
 

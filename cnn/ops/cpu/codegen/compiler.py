@@ -166,7 +166,7 @@ class _Inlined(JITCodeLibrary):
 
     @property
     def codegen(self) -> Any:
-        """Through this, numba tells the machine code of a function its environment: here there is none to be told."""
+        """Numba sets the environment of a function's machine code through this: there is no machine code here."""
         return _NoMachineCode
 
 
