@@ -56,6 +56,15 @@ def records(device: torch.device) -> bool:
     return device.type == "cpu" and backend.chosen() == "compiled"
 
 
+def fault_flag() -> Tensor | None:
+    """Where the kernels of a step on a GPU note a fault, as long as the step is recorded; None outside of a recording.
+
+    Nobody waits for the flag: what runs after it must not depend on it, and the whole step is undone later.
+    """
+    recording = _thread.recording
+    return None if recording is None else recording.fault
+
+
 def note_kernel(kernel: Any, arguments: Sequence[Any], fault: Callable[[int], Exception] | None = None) -> None:
     """Note the call of a compiled kernel that has just run, if a step is recorded.
 
@@ -84,6 +93,9 @@ class Tape:
 
 class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """A context in which a step runs as usual and is recorded. `refused`: the first thing that can't be replayed."""
+
+    fault: Tensor | None = None
+    """A recorded step on a CPU stops at a fault."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

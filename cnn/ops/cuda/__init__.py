@@ -1,0 +1,39 @@
+"""The arithmetic on a GPU, in Triton: the functions here allocate and choose tiles, the kernels are in `kernels/`.
+
+Files and functions have the names of those in `reference/`, which computes what is missing here.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from cnn.ops.backend import Backend
+from cnn.ops.cuda import activation, conv, counts, examples, finite, fused, linear, loss, norm, optimizer, pool
+
+
+def serves(device: str, dtype: torch.dtype) -> bool:
+    """Whether kernels can be compiled for such tensors."""
+    return device == "cuda" and dtype in (torch.float32, torch.float64)
+
+
+FUNCTIONS = (
+    *(
+        activation.add,
+        activation.add_relu,
+        activation.relu,
+        activation.relu_backward,
+        activation.leaky_relu,
+        activation.leaky_relu_backward,
+    ),
+    *(conv.conv, conv.conv_backward_input, conv.add_conv_backward_weight),
+    counts.count_hits,
+    examples.take_examples,
+    *(finite.require_finite, finite.require_within),
+    *(fused.norm_pool_relu, fused.norm_pool_relu_backward),
+    *(linear.linear, linear.linear_backward_input, linear.add_linear_backward_weight),
+    loss.cross_entropy,
+    *(norm.batch_norm, norm.batch_norm_backward),
+    optimizer.adam,
+    *(pool.max_pool, pool.max_pool_backward, pool.window_sum, pool.window_sum_backward),
+)
+BACKEND = Backend("cuda", serves, {function.__name__: function for function in FUNCTIONS}, priority=1)

@@ -1,0 +1,36 @@
+"""Cross entropy in Triton."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from cnn.ops.cuda.finite import require_within
+from cnn.ops.cuda.kernels import loss as kernels
+from cnn.ops.cuda.launching import blocks, launch, power_of_2
+from cnn.ops.memory import empty
+from cnn.ops.reference import loss as reference
+
+MAX_CLASSES = 1024
+TILE = 4096
+"""Logits of one program, all classes of some targets."""
+
+
+def cross_entropy(
+    logits: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float
+) -> tuple[Tensor, Tensor]:
+    classes, count = logits.shape
+
+    def fault(strays: int) -> Exception:
+        return IndexError(f"{strays} targets are not among the classes 0 to {classes - 1}")
+
+    require_within(target, classes, fault)
+    if classes > MAX_CLASSES or not count:
+        return reference.cross_entropy(logits, target, weight, label_smoothing)
+    gradient = empty(tuple(logits.shape), like=logits)
+    block_k = power_of_2(classes, least=2)
+    block_l = power_of_2(count, least=16, most=min(128, TILE // block_k))
+    partial = empty((blocks(count, block_l),), like=logits)
+    tensors = logits.contiguous(), target, logits if weight is None else weight, gradient, partial
+    constant = float(label_smoothing), weight is not None, block_k, block_l
+    launch(kernels.cross_entropy, (len(partial),), *tensors, classes, count, *constant)
+    return partial.sum() if len(partial) > 1 else partial[0], gradient

@@ -1,0 +1,357 @@
+"""What each Triton kernel is tried on, wherever it runs: its error beside the reference set in float64.
+
+Every output is filled with NaN first, and everything is computed twice, which has to give the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from cnn import ops
+from cnn.ops import PoolReLU, Running, Window, cuda, memory
+from cnn.ops.reference import activation, conv, counts, examples, fused, linear, loss, norm, optimizer, pool
+
+Tensors = dict[str, Tensor]
+
+
+class Where(NamedTuple):
+    """Device, dtype and number of examples of a case."""
+
+    device: str
+    dtype: torch.dtype
+    batch: int
+
+
+Case = Callable[[Where], tuple[Tensors, Tensors]]
+"""Returns what the kernels give and what is right, by name."""
+
+CASES: dict[str, Case] = {}
+FUNCTIONS = cuda.BACKEND.functions
+
+
+def run(name: str, where: Where) -> dict[str, float]:
+    """The relative error of each output of a case; infinite where two runs differ."""
+    with poisoned(), ops.kernels("reference"):
+        found, right = CASES[name](where)
+        again, _ = CASES[name](where)
+    errors = {}
+    for key, value in found.items():
+        same = torch.equal(value.nan_to_num(1.5), again[key].nan_to_num(1.5))
+        errors[key] = error(value, right[key]) if same else math.inf
+    return errors
+
+
+def error(found: Tensor, right: Tensor) -> float:
+    """max |a - b| / max |b|; infinite if shapes differ, or NaN and infinity are elsewhere."""
+    a, b = found.double().cpu(), right.double().cpu()
+    finite = b.isfinite()
+    if a.shape != b.shape or not torch.equal(a[~finite].nan_to_num(1.5), b[~finite].nan_to_num(1.5)):
+        return math.inf
+    a, b = a[finite], b[finite]
+    if not a.numel():
+        return 0.0
+    worst = float((a - b).abs().max() / b.abs().max().clamp(min=1e-30))
+    return worst if math.isfinite(worst) else math.inf
+
+
+@contextmanager
+def poisoned() -> Iterator[None]:
+    """Fill memory that kernels are to write to with NaN, or with 77."""
+
+    def empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        made = memory.empty(shape, like, dtype)
+        return made.fill_(math.nan if made.is_floating_point() else 77)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("activation", "conv", "counts", "linear", "loss", "norm", "pool"):
+            patch.setattr(f"cnn.ops.cuda.{name}.empty", empty)
+        yield
+
+
+def case(name: str) -> Callable[[Case], Case]:
+    def add(function: Case) -> Case:
+        CASES[name] = function
+        return function
+
+    return add
+
+
+class Numbers:
+    """Random tensors: each value is the same on every device, rounded to the dtype of the case."""
+
+    def __init__(self, where: Where) -> None:
+        self.where = where
+        self._generator = torch.Generator().manual_seed(where.batch)
+
+    def __call__(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self._generator, dtype=torch.float64).to(self.where.dtype)
+
+    def integers(self, below: int, *shape: int) -> Tensor:
+        return torch.randint(below, shape, generator=self._generator)
+
+    def there(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Copies on the device."""
+        return tuple(tensor.to(self.where.device).clone() for tensor in tensors)
+
+
+def exact(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Copies in float64."""
+    return tuple(tensor.double().clone() for tensor in tensors)
+
+
+ONE, TEN, GROUPS, WIDE = (1, 1, 10), (1, 10, 10), (2, 3, 5), (1, 20, 40)
+"""Groups, and channels and outputs of each: they choose the kernel's mode, and whether weights are turned."""
+
+CONVOLUTIONS = {
+    "3x3": (Window((3, 3), (1, 1), (1, 1), (0, 0), (0, 0)), (3, 4), (TEN, WIDE)),
+    "3x3 padded": (Window((3, 3), (1, 1), (1, 1), (1, 1), (1, 1)), (3, 4), (ONE, GROUPS)),
+    "3x3 stride 2": (Window((3, 3), (2, 2), (1, 1), (1, 1), (1, 1)), (6, 5), (TEN,)),
+    "1x1 stride 2": (Window((1, 1), (2, 2), (1, 1), (0, 0), (0, 0)), (5, 4), (WIDE,)),
+    "dilated": (Window((2, 3), (1, 1), (2, 2), (1, 2), (2, 1)), (4, 4), (TEN,)),
+    "stride 2 dilation 2": (Window((3, 2), (2, 2), (2, 2), (2, 1), (2, 1)), (6, 5), (TEN,)),
+    "stride 3 dilation 2": (Window((3, 2), (3, 3), (2, 2), (2, 1), (2, 1)), (7, 6), (GROUPS,)),
+    "stride over the kernel": (Window((1, 2), (3, 3), (1, 1), (0, 1), (0, 0)), (7, 5), (TEN,)),
+    "1d": (Window((3,), (2,), (1,), (1,), (1,)), (9,), (GROUPS,)),
+    "3d": (Window((2, 2, 2), (1, 2, 1), (1, 1, 1), (1, 0, 1), (0, 0, 1)), (2, 3, 3), (TEN,)),
+    "less at the end": (Window((3, 3), (2, 2), (1, 1), (1, 1), (-1, -1)), (6, 6), (ONE,)),
+}
+
+
+def convolution(window: Window, size: tuple[int, ...], groups: int, channels: int, outputs: int) -> Case:
+    def run(where: Where) -> tuple[Tensors, Tensors]:
+        random = Numbers(where)
+        x = random(groups * channels, *size, where.batch)
+        weight, bias = random(groups * outputs, channels, *window.kernel), random(groups * outputs)
+        dy = random(groups * outputs, *window.output_size(size), where.batch)
+        y = conv.conv(*exact(x, weight, bias), window, groups)
+        dx = conv.conv_backward_input(*exact(dy, weight), size, window, groups)
+        dweight, dbias = torch.ones_like(weight), torch.ones_like(bias)
+        right = {"y": y, "dx": dx, "dweight": dweight.double().clone(), "dbias": dbias.double().clone()}
+        conv.add_conv_backward_weight(*exact(x, dy), window, right["dweight"], groups, right["dbias"])
+        x, weight, bias, dy, dweight, dbias = random.there(x, weight, bias, dy, dweight, dbias)
+        FUNCTIONS["add_conv_backward_weight"](x, dy, window, dweight, groups, dbias)
+        plain = FUNCTIONS["conv"](x, weight, None, window, groups)
+        found = {
+            "y": FUNCTIONS["conv"](x, weight, bias, window, groups),
+            "dx": FUNCTIONS["conv_backward_input"](dy, weight, size, window, groups),
+            "dweight": dweight,
+            "dbias": dbias,
+            "y without bias": plain,
+        }
+        without = right["y"] - bias.double().cpu().view(-1, *[1] * (right["y"].dim() - 1))
+        return found, right | {"y without bias": without}
+
+    return run
+
+
+for _name, (_geometry, _size, _channels) in CONVOLUTIONS.items():
+    for _groups, _inputs, _outputs in _channels:
+        CASES[f"convolution {_name}, {_groups} x {_inputs} to {_outputs}"] = convolution(
+            _geometry, _size, _groups, _inputs, _outputs
+        )
+
+
+@case("linear")
+def _(where: Where) -> tuple[Tensors, Tensors]:
+    found, right = {}, {}
+    for inputs, outputs in ((7, 10), (300, 40), (1000, 3)):
+        random = Numbers(where)
+        x, weight, bias, dy = (
+            random(inputs, where.batch),
+            random(outputs, inputs),
+            random(outputs),
+            random(outputs, where.batch),
+        )
+        dweight, dbias = torch.ones_like(weight).double(), torch.ones_like(bias).double()
+        name = f"{inputs} to {outputs}"
+        right[f"y {name}"] = linear.linear(*exact(x, weight, bias))
+        right[f"y without bias {name}"] = linear.linear(*exact(x, weight), None)
+        right[f"dx {name}"] = linear.linear_backward_input(*exact(dy, weight))
+        linear.add_linear_backward_weight(*exact(x, dy), dweight, dbias)
+        right |= {f"dweight {name}": dweight, f"dbias {name}": dbias}
+        x, weight, bias, dy = random.there(x, weight, bias, dy)
+        dweight, dbias = torch.ones_like(weight), torch.ones_like(bias)
+        FUNCTIONS["add_linear_backward_weight"](x, dy, dweight, dbias)
+        found[f"y {name}"] = FUNCTIONS["linear"](x, weight, bias)
+        found[f"y without bias {name}"] = FUNCTIONS["linear"](x, weight, None)
+        found[f"dx {name}"] = FUNCTIONS["linear_backward_input"](dy, weight)
+        found |= {f"dweight {name}": dweight, f"dbias {name}": dbias}
+    return found, right
+
+
+POOLS = {
+    "2x2": (Window((2, 2), (2, 2), (1, 1), (0, 0), (0, 0)), (6, 7)),
+    "3x3 overlapping": (Window((3, 3), (1, 1), (1, 1), (0, 0), (0, 0)), (6, 5)),
+    "3x3 padded": (Window((3, 3), (2, 2), (1, 1), (1, 1), (1, 1)), (7, 6)),
+    "dilated": (Window((2, 2), (1, 1), (2, 2), (1, 1), (1, 1)), (6, 6)),
+    "3d": (Window((2, 1, 2), (2, 1, 1), (1, 1, 1), (0, 0, 1), (1, 0, 0)), (3, 2, 4)),
+}
+
+
+def pooling(window: Window, size: tuple[int, ...]) -> Case:
+    def run(where: Where) -> tuple[Tensors, Tensors]:
+        random = Numbers(where)
+        x = (random(3, *size, where.batch) * 2).round()  # with ties
+        x[random(*x.shape) > 1.8] = math.nan
+        x[random(*x.shape) < -2] = -math.inf
+        plain, dy = random(*x.shape), random(3, *window.output_size(size), where.batch)
+        y, winner = pool.max_pool(x.double(), window)
+        right = {
+            "y": y,
+            "winner": winner,
+            "dx": pool.max_pool_backward(dy.double(), winner, size, window),
+            "sum": pool.window_sum(plain.double(), window),
+            "dx of the sum": pool.window_sum_backward(dy.double(), size, window),
+        }
+        x, plain, dy, winner = random.there(x, plain, dy, winner)
+        found = dict(zip(("y", "winner"), FUNCTIONS["max_pool"](x, window), strict=True))
+        found["dx"] = FUNCTIONS["max_pool_backward"](dy, winner, size, window)
+        found["sum"] = FUNCTIONS["window_sum"](plain, window)
+        found["dx of the sum"] = FUNCTIONS["window_sum_backward"](dy, size, window)
+        return found, right
+
+    return run
+
+
+for _pool, (_geometry, _size) in POOLS.items():
+    CASES[f"pools {_pool}"] = pooling(_geometry, _size)
+
+
+def normalisation(window: Window | None, rectify: bool, size: tuple[int, ...], *, training: bool, need: bool) -> Case:
+    def run(where: Where) -> tuple[Tensors, Tensors]:
+        random, after = Numbers(where), PoolReLU(window, rectify)
+        x, weight, bias = random(3, *size, where.batch) + 5, random(3), random(3)
+        if not rectify:
+            weight = weight.abs()
+        mean, var = random(3), random(3).abs() + 0.5
+        names = "norm_pool_relu" if window or rectify else "batch_norm"
+
+        def both(functions: dict[str, Callable[..., tuple[Tensor, ...]]], *given: Tensor) -> Tensors:
+            x, weight, bias, mean, var, dy, dweight, dbias = given
+            running = Running(mean, var, 0.1, 1e-5)
+            extra = (after,) if window or rectify else ()
+            y, statistics, *route = functions[names](x, weight, bias, running, *extra, training=training)
+            made = {"y": y, "statistics": statistics, "running mean": mean, "running var": var}
+            if route:
+                made["route"] = route[0].values
+            if training:
+                gradients = (dweight, dbias) if need else None
+                dx = functions[f"{names}_backward"](dy, x, statistics, weight, gradients, *route)
+                made |= {"dx": dx, "dweight": dweight, "dbias": dbias}
+            return made
+
+        out = size if window is None else window.output_size(size)
+        given = x, weight, bias, mean, var, random(3, *out, where.batch), torch.ones_like(weight), torch.ones_like(bias)
+        reference = {function.__name__: function for function in REFERENCES}
+        return both(FUNCTIONS, *random.there(*given)), both(reference, *(value.clone() for value in exact(*given)))
+
+    return run
+
+
+REFERENCES = (fused.norm_pool_relu, fused.norm_pool_relu_backward, norm.batch_norm, norm.batch_norm_backward)
+for _training in (True, False):
+    _mode = "training" if _training else "evaluation"
+    CASES[f"batch norm, {_mode}"] = normalisation(None, False, (5, 6), training=_training, need=True)
+    CASES[f"norm and ReLU, {_mode}"] = normalisation(None, True, (9, 8), training=_training, need=True)
+    for _pool in ("2x2", "3x3 overlapping"):
+        _geometry, _size = POOLS[_pool]
+        CASES[f"norm, pool {_pool} and ReLU, {_mode}"] = normalisation(
+            _geometry, True, _size, training=_training, need=True
+        )
+CASES["norm and pool 3x3 padded, training"] = normalisation(*POOLS["3x3 padded"][:1], False, (7, 6), training=True, need=False)
+CASES["batch norm of many values, training"] = normalisation(None, False, (40, 30), training=True, need=True)
+
+
+@case("activations")
+def _(where: Where) -> tuple[Tensors, Tensors]:
+    random = Numbers(where)
+    a, b = random(3, 7, where.batch), random(3, 7, where.batch)
+    a[0, 0, 0] = math.nan
+    y = activation.relu(a.double())
+    right = {
+        "relu": y,
+        "relu backward": activation.relu_backward(*exact(b), y),
+        "leaky": activation.leaky_relu(*exact(a), 0.01),
+        "leaky backward": activation.leaky_relu_backward(*exact(b, a), 0.2),
+        "sum": a.double() + b.double(),
+        "sum and relu": activation.add_relu(*exact(a, b)),
+    }
+    a, b = random.there(a, b)
+    y = FUNCTIONS["relu"](a)
+    return {
+        "relu": y,
+        "relu backward": FUNCTIONS["relu_backward"](b, y),
+        "leaky": FUNCTIONS["leaky_relu"](a, 0.01),
+        "leaky backward": FUNCTIONS["leaky_relu_backward"](b, a, 0.2),
+        "sum": FUNCTIONS["add"](a, b),
+        "sum and relu": FUNCTIONS["add_relu"](a, b),
+    }, right
+
+
+@case("cross entropy")
+def _(where: Where) -> tuple[Tensors, Tensors]:
+    found, right = {}, {}
+    for classes in (2, 10, 300):
+        random = Numbers(where)
+        logits, target = random(classes, where.batch) * 5, random.integers(classes, where.batch)
+        logits[-1, 0] = -math.inf
+        target[0] = 0
+        for name, weight, smoothing in (
+            ("plain", None, 0.0),
+            ("weighted", random(classes).abs(), 0.0),
+            ("weighted and smoothed", random(classes).abs(), 0.1),
+            ("all weights 0", torch.zeros(classes, dtype=where.dtype), 0.0),
+        ):
+            logits = logits if not smoothing else logits.clamp(min=-50)
+            wide = None if weight is None else weight.double()
+            value, gradient = loss.cross_entropy(logits.double(), target, wide, smoothing)
+            right |= {f"{classes} {name}": value, f"{classes} {name} gradient": gradient}
+            there = None if weight is None else random.there(weight)[0]
+            value, gradient = FUNCTIONS["cross_entropy"](*random.there(logits, target), there, smoothing)
+            found |= {f"{classes} {name}": value, f"{classes} {name} gradient": gradient}
+    return found, right
+
+
+@case("hits")
+def _(where: Where) -> tuple[Tensors, Tensors]:
+    random = Numbers(where)
+    scores, target = (random(10, where.batch) * 2).round(), random.integers(10, where.batch)
+    target = torch.where(random(where.batch) > 0, counts.argmax(scores), target)
+    scores[3, 1], target[1] = math.nan, 3
+    right = {"hits": counts.count_hits(scores.double(), target)}
+    return {"hits": FUNCTIONS["count_hits"](*random.there(scores, target))}, right
+
+
+@case("adam")
+def _(where: Where) -> tuple[Tensors, Tensors]:
+    random, count = Numbers(where), 3001
+    given = torch.zeros(count, dtype=where.dtype), random(count), random(count), random(count).abs()
+    names = "data", "gradient", "mean", "square"
+
+    def both(function: Callable[..., None], vectors: tuple[Tensor, ...]) -> Tensors:
+        for number in (1, 2, 3):
+            step = torch.tensor(0.01 / (1 - 0.9**number)).to(vectors[0])
+            correction = torch.tensor(1 / math.sqrt(1 - 0.999**number)).to(vectors[0])
+            function(*vectors, (0.9, 0.999), 1e-8, step, correction)
+        return dict(zip(names, vectors, strict=True))
+
+    return both(FUNCTIONS["adam"], random.there(*given)), both(optimizer.adam, exact(*given))
+
+
+@case("examples")
+def _(where: Where) -> tuple[Tensors, Tensors]:
+    random = Numbers(where)
+    rows, chosen = random.integers(256, 9, 100).to(torch.uint8), random.integers(9, where.batch)
+    x = torch.full((100, where.batch), math.nan, dtype=where.dtype)
+    right = x.double().clone()
+    examples.take_examples(right, rows, chosen)
+    x, rows, chosen = random.there(x, rows, chosen)
+    FUNCTIONS["take_examples"](x, rows, chosen)
+    return {"x": x}, {"x": right}
