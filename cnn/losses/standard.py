@@ -85,10 +85,10 @@ class CrossEntropy(Loss):
     def share(self, labels: Tensor) -> Tensor | int:
         if self.weight is None:
             return labels.numel()
-        return torch.tensor(self.weight, dtype=torch.float64, device=labels.device)[_classes(labels)].sum()
+        return ops.constant(tuple(self.weight), torch.float64, labels.device)[_classes(labels)].sum()
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Cache]:
-        weight = None if self.weight is None else _per_class(self.weight, prediction).flatten()
+        weight = None if self.weight is None else ops.constant(tuple(self.weight), prediction.dtype, prediction.device)
         logits, classes = prediction.detach().flatten(1), _classes(target).flatten()
         value, gradient = ops.cross_entropy(logits, classes, weight, self.label_smoothing)
         return value, Cache((gradient.view(prediction.shape),))
@@ -239,7 +239,6 @@ def _check_length(argument: str, values: Sequence[float] | None, count: int) -> 
         raise ConfigError([Fault(argument, problem)])
 
 
-def _per_class(values: Sequence[float] | None, like: Tensor) -> Tensor:
-    """One number per class, 1 by default, in a shape that broadcasts with `like` [K, *S, N]."""
-    numbers = [1.0] * len(like) if values is None else list(values)
-    return torch.tensor(numbers, dtype=like.dtype, device=like.device).view(-1, *[1] * (like.ndim - 1))
+def _per_class(numbers: Sequence[float], like: Tensor) -> Tensor:
+    """One number per class, in a shape that broadcasts with `like` [K, *S, N]."""
+    return ops.constant(tuple(numbers), like.dtype, like.device).view(-1, *[1] * (like.ndim - 1))

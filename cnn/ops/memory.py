@@ -202,3 +202,12 @@ def empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None
     if like.device.type == "cpu" and math.prod(shape) * dtype.itemsize >= _thread.pool.smallest:
         return _thread.pool.empty(shape, dtype)
     return torch.empty(shape, dtype=dtype, device=like.device)
+
+
+@functools.lru_cache(maxsize=256)
+def constant(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A tensor of numbers that never change, such as the weights of classes: read-only, and the same in each call.
+
+    Making it again in each step would wait for a copy to the device, which can't be part of a CUDA graph.
+    """
+    return torch.tensor(numbers, dtype=dtype, device=device)

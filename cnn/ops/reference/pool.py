@@ -23,7 +23,7 @@ def max_pool(x: Tensor, window: Window) -> tuple[Tensor, Tensor]:
         candidate = padded[here]
         better = (candidate > y) | candidate.isnan() | (untouched & on_input[here])
         y = torch.where(better, candidate, y)
-        winner[better] = number
+        winner.masked_fill_(better, number)
         untouched &= ~on_input[here]
     return y, winner
 
