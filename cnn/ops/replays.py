@@ -164,7 +164,7 @@ def digest(value: Any) -> bytes:
 
 def _add_bits(value: Any, add: Callable[[Any], None]) -> None:
     if isinstance(value, Tensor):
-        value = value.numpy()
+        value = value.cpu().numpy()
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         add(f"{value.dtype} {value.shape};".encode())
         add(np.ascontiguousarray(value).reshape(-1).view(np.uint8))

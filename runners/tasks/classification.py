@@ -92,7 +92,7 @@ class Classification(Task):
         trained = self.trained["model"]
         ops.clear(trained.graph.flat.grad)
         shares = [self.loss.share(batch.targets) for batch in batches]
-        whole = _whole(shares, step)
+        whole = _whole(shares, step, batches[0].x.device)
         for batch, share in zip(batches, shares, strict=True):
             y, cache = self.scored.forward(batch.x, step.mode)
             loss, loss_cache = self.loss.forward(y, self._target(batch.targets, y))
@@ -162,7 +162,7 @@ class Classification(Task):
         return classes if self.loss.targets == "classes" else one_hot(classes, like=y)
 
 
-def _whole(shares: Sequence[Tensor | int], step: Step) -> Tensor | int | None:
+def _whole(shares: Sequence[Tensor | int], step: Step, device: torch.device) -> Tensor | int | None:
     """The sum of the shares of all batches and processes; None if there is only one batch, and it surely has a mean.
 
     If no class in these batches has a weight, the sum is 0, and infinity replaces it.
@@ -172,7 +172,7 @@ def _whole(shares: Sequence[Tensor | int], step: Step) -> Tensor | int | None:
         return None
     whole = sum(shares)
     if reduce is not None:
-        whole = torch.as_tensor(whole, dtype=torch.float64).clone()
+        whole = torch.as_tensor(whole, dtype=torch.float64, device=device).clone()
         reduce(whole)
     return whole.masked_fill(whole == 0, torch.inf) if isinstance(whole, Tensor) else whole
 
