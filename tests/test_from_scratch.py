@@ -39,7 +39,7 @@ ALLOWED = {
     # types and devices
     *("Tensor", "Generator", "device", "dtype", "finfo", "contiguous_format"),
     *("bool", "float32", "float64", "int64", "int32", "uint8", "inf", "__version__"),
-    *("cuda.is_available", "backends.mps.is_available", "get_num_threads", "set_num_threads"),
+    *("cuda.is_available", "cuda.mem_get_info", "backends.mps.is_available", "get_num_threads", "set_num_threads"),
     # creation and views
     *(
         "arange",
@@ -52,7 +52,7 @@ ALLOWED = {
         "ones_like",
         *("rand", "randn", "randperm", "get_rng_state", "set_rng_state"),
     ),
-    *("as_tensor", "equal", "tensor", "zeros", "zeros_like"),
+    *("as_tensor", "equal", "index_select", "tensor", "zeros", "zeros_like"),
     # arithmetic and reductions
     *("add", "div", "exp", "expm1", "erf", "erfc", "log", "log1p", "sqrt", "where"),
     *("addmm", "mm", "bmm", "bincount", "cat"),

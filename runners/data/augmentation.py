@@ -6,6 +6,7 @@ Images are [C, *S, N] with height and width last in S; the axes before them, suc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from cnn.arguments import Fraction, NonNegative, UnitInterval
+from runners.data.transfer import upload
 
 Array = np.ndarray[Any, Any]
 Pixels = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
@@ -61,25 +63,46 @@ class Augmentation:
     @property
     def changes_anything(self) -> bool:
         """Whether any amount is nonzero."""
-        return any((self.shift, self.rotation, self.scale, self.elastic, self.flip, self.crop, self.cutout))
+        return self._moves or bool(self.cutout)
+
+    @property
+    def _moves(self) -> bool:
+        """Whether pixels are sampled from other places."""
+        return any((self.shift, self.rotation, self.scale, self.elastic, self.flip, self.crop))
 
     def __call__(self, x: Tensor, generator: np.random.Generator) -> Tensor:
         """Change pixels [C, *S, N] of any floating type, where 0 is black; returns new images of the same shape."""
-        if any((self.shift, self.rotation, self.scale, self.elastic, self.flip, self.crop)):
-            x = sample(x, self._places(x, generator))
-        if self.cutout:
-            height, width, count = x.shape[-3:]
-            centres = generator.integers([[height], [width]], size=(2, count), endpoint=False)
-            x = erase(x, torch.from_numpy(centres - self.cutout // 2).to(x.device), self.cutout)
-        return x
+        return self.apply(x, self.draw(generator, x.shape, x))
 
-    def _places(self, x: Tensor, generator: np.random.Generator) -> Tensor:
-        """The place on the old image of each pixel of the new one, [2, H, W, N]."""
-        height, width, count = x.shape[-3:]
-        matrix, shift = self.draw_affine(generator, count)
-        places = affine_grid(_like(x, matrix), _like(x, shift), height, width)
-        if self.elastic:  # drawn in float32, so that both precisions see the same images
-            noise = _like(x, generator.random((2, height, width, count), np.float32))
+    def draw(self, generator: np.random.Generator, shape: Sequence[int], like: Tensor) -> list[Tensor]:
+        """The random numbers that change images [C, *S, N] of this shape; for a dtype and a device, those of `like`.
+
+        They are the same for every device, except for the noise of `elastic` and the squares that are drawn after it.
+        """
+        draws: list[Tensor] = []
+        if not self.changes_anything:
+            return draws
+        height, width, count = shape[-3:]
+        if self._moves:
+            matrix, shift = self.draw_affine(generator, count)
+            draws.append(_like(like, np.concatenate([matrix, shift[None]])))  # as one, which is copied at once
+        if self.elastic:
+            draws.append(elastic_noise(generator, (2, height, width, count), like))
+        if self.cutout:
+            centres = generator.integers([[height], [width]], size=(2, count), endpoint=False)
+            draws.append(upload(torch.from_numpy(centres - self.cutout // 2), like.device))
+        return draws
+
+    def apply(self, x: Tensor, draws: Sequence[Tensor]) -> Tensor:
+        """Change pixels [C, *S, N] by what `draw` has returned for their shape: a function of tensors alone."""
+        if self._moves:
+            x = sample(x, self._places(x, *draws[: 2 if self.elastic else 1]))
+        return erase(x, draws[-1], self.cutout) if self.cutout else x
+
+    def _places(self, x: Tensor, affine: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The place on the old image of each pixel of the new one, [2, H, W, N]; `affine` is A, and t below it."""
+        places = affine_grid(affine[:2], affine[2], *x.shape[-3:-1])
+        if noise is not None:
             places += self.elastic * displacement(noise, self.elastic_sigma)
         return places
 
@@ -94,18 +117,34 @@ class Augmentation:
 
 
 def _like(x: Tensor, values: Array) -> Tensor:
-    return torch.from_numpy(values).to(x.dtype).to(x.device)
+    return upload(torch.from_numpy(values).to(x.dtype), x.device)
+
+
+def elastic_noise(generator: np.random.Generator, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Uniform noise in [0, 1). It is too large to be copied to a device, and is drawn there, from a seed.
+
+    Drawn in float32, so that both precisions see the same images.
+    """
+    if like.device.type == "cpu":
+        return _like(like, generator.random(shape, np.float32))
+    return noise_from_seed(int(generator.integers(2**63)), shape, like.device).to(like.dtype)
+
+
+def noise_from_seed(seed: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Uniform noise in [0, 1) that a device draws."""
+    source = torch.Generator(device=device).manual_seed(seed)
+    return torch.rand(shape, generator=source, dtype=torch.float32, device=device)
 
 
 def affine_grid(matrix: Tensor, shift: Tensor, height: int, width: int) -> Tensor:
     """The places c + A (p - c - t) for all pixels p, [2, H, W, N]: rows, then columns; A [2, 2, N], t [2, N]."""
-    centre = matrix.new_zeros(2, 1)
-    centre[0], centre[1] = (height - 1) / 2, (width - 1) / 2
+    centre = (height - 1) / 2, (width - 1) / 2
     down = torch.arange(height, dtype=matrix.dtype, device=matrix.device)[:, None] - centre[0]
     right = torch.arange(width, dtype=matrix.dtype, device=matrix.device)[:, None] - centre[1]
-    # c is added last, so that a shift by whole pixels is exact
     by_row = matrix[:, :1] * (down - shift[0])  # [2, H, N]
-    by_column = matrix[:, 1:] * (right - shift[1]) + centre[:, None]  # [2, W, N]
+    by_column = matrix[:, 1:] * (right - shift[1])  # [2, W, N]
+    for places, middle in zip(by_column, centre, strict=True):
+        places += middle  # last, so that a shift by whole pixels is exact
     return by_row[:, :, None] + by_column[:, None]
 
 
@@ -113,17 +152,19 @@ def displacement(noise: Tensor, sigma: float) -> Tensor:
     """Smooth fields from noise [2, H, W, N] that is uniform in [0, 1): mean 0, standard deviation 1 at every pixel."""
     _, height, width, _ = noise.shape
     field = (noise - 0.5) * 12**0.5
-    field = (_like(noise, _smoothing(height, sigma)) @ field.flatten(2)).view_as(noise)
-    return (_like(noise, _smoothing(width, sigma)) @ field.flatten(0, 1)).view_as(noise)
+    field = (_smoothing(height, sigma, noise.dtype, noise.device) @ field.flatten(2)).view_as(noise)
+    return (_smoothing(width, sigma, noise.dtype, noise.device) @ field.flatten(0, 1)).view_as(noise)
 
 
 @cache
-def _smoothing(size: int, sigma: float) -> Array:
-    """Gaussian smoothing as a matrix [size, size]. The squares of each row sum to 1, which preserves variance."""
+def _smoothing(size: int, sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Gaussian smoothing as a matrix [size, size]. The squares of each row sum to 1, which preserves variance.
+
+    It is copied to a device once, and not while a batch is recorded: the first one isn't.
+    """
     distance = np.subtract.outer(np.arange(size), np.arange(size)) / sigma
     kernel = np.exp(-(distance**2) / 2)
-    matrix: Array = kernel / np.sqrt((kernel**2).sum(1, keepdims=True))
-    return matrix
+    return torch.from_numpy(kernel / np.sqrt((kernel**2).sum(1, keepdims=True))).to(dtype).to(device)
 
 
 def sample(x: Tensor, places: Tensor) -> Tensor:

@@ -9,16 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnn import ops
 from runners.data.augmentation import Augmentation
 from runners.data.dataset import Examples
+from runners.data.making import DeviceMaker, Maker, Pixels
 
 AUGMENTATION = 1
 """The random stream of augmentation. Not 0, because numpy seeds [seed, epoch, 0, 0] like [seed, epoch]."""
-
-
-def _unchanged(pixels: Tensor, number: int) -> Tensor:
-    return pixels
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class Batches:
     """Examples in batches; the last batch may be smaller.
 
     Pixels are scaled to [0, 1], then normalised with `mean` and `std`. Shuffled batches are for training: only they are
-    augmented.
+    augmented. `as_on_device`: whether to make batches on a CPU as on other devices, as their stand-in in tests.
     """
 
     def __init__(
@@ -53,46 +49,47 @@ class Batches:
         dtype: torch.dtype,
         device: torch.device,
         augmentation: Augmentation | None = None,
+        as_on_device: bool = False,
     ) -> None:
         self.examples = examples
         self.batch_size = batch_size
         self.device = device
         self.augmentation = augmentation or Augmentation()
-        self._rows = examples.images.flatten(1)
-        self._like = torch.empty(0, dtype=dtype, device=device)
-        self._scale, self._shift = 1 / (255 * std), -mean / std
+        pixels = Pixels(mean, std, torch.empty(0, dtype=dtype, device=device), self.augmentation)
+        on_device = as_on_device or device.type != "cpu"
+        self._maker = DeviceMaker(examples, pixels) if on_device else Maker(examples, pixels)
 
     def __len__(self) -> int:
         return -(-len(self.examples) // self.batch_size)
 
     def in_order(self) -> Iterator[Batch]:
-        """Batches in the order of the examples."""
+        """Batches in the order of the examples. Each is valid until the next one is drawn."""
         return self._cut(np.arange(len(self.examples)))
 
-    def shuffled(self, seed: int, epoch: int, first: int = 0) -> Iterator[Batch]:
+    def shuffled(self, seed: int, epoch: int, first: int = 0, keep: int = 1) -> Iterator[Batch]:
         """Shuffled, augmented batches; seed and epoch determine both the order and the augmentation.
 
-        `first`: the index of the batch to start with.
+        `first`: the index of the batch to start with. `keep`: how many batches are used at a time. Each is valid until
+        this many others are drawn, from whichever iterator of this object: on a device they have the same memory.
         """
 
-        def augment(pixels: Tensor, number: int) -> Tensor:
-            return self.augmentation(pixels, np.random.default_rng([seed, epoch, number, AUGMENTATION]))
+        def random(number: int) -> np.random.Generator:
+            return np.random.default_rng([seed, epoch, number, AUGMENTATION])
 
         order = np.random.default_rng([seed, epoch]).permutation(len(self.examples))
-        change = augment if self.augmentation.changes_anything else _unchanged
-        return self._cut(order, change, first)
+        return self._cut(order, random if self.augmentation.changes_anything else None, first, keep)
 
     def _cut(
         self,
         order: np.ndarray[tuple[int], np.dtype[np.int64]],
-        change: Callable[[Tensor, int], Tensor] = _unchanged,
+        random: Callable[[int], np.random.Generator] | None = None,
         first: int = 0,
+        keep: int = 1,
     ) -> Iterator[Batch]:
-        shape = self.examples.images.shape[1:]
+        size = self.batch_size
+        placed = self._maker.begin(torch.from_numpy(order))
         for number in range(first, len(self)):
-            chosen = torch.from_numpy(order[number * self.batch_size : (number + 1) * self.batch_size])
-            x = ops.empty((*shape, len(chosen)), like=self._like)
-            ops.take_examples(x.view(-1, len(chosen)), self._rows, chosen)
-            x = change(x, number).mul_(self._scale).add_(self._shift)
-            targets = self.examples.targets[chosen].movedim(0, -1).contiguous().to(self.device)
-            yield Batch(x, targets, number * self.batch_size)
+            generator = random(number) if random else None
+            chosen = placed[number * size : (number + 1) * size]
+            x, targets = self._maker.make(chosen, generator, number % keep)
+            yield Batch(x, targets, number * size)

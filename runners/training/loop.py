@@ -119,7 +119,8 @@ class Loop:
         mode = Mode(train=True, generator=generator, reduce=self.world.reduce)
         noise_seeds = _noise_seeds(plan.seed, epoch, length.steps_per_epoch)
         start = time.perf_counter() - progress.seconds
-        rest = self.train_batches.shuffled(plan.seed, epoch, progress.steps * plan.accumulate)
+        done = progress.steps * plan.accumulate
+        rest = self.train_batches.shuffled(plan.seed, epoch, done, keep=plan.accumulate)
         for group in in_groups(rest, plan.accumulate):
             step = Step(epoch * length.steps_per_epoch + progress.steps, length, mode, plan.clip_grad_norm)
             generator.manual_seed(noise_seeds[progress.steps])

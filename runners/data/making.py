@@ -1,0 +1,121 @@
+"""How a batch is made from examples: gathered into the batch-last layout, augmented and normalised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnn import ops
+from cnn.ops.replays import Replayed
+from runners.data import transfer
+from runners.data.augmentation import Augmentation
+from runners.data.dataset import Examples
+
+MAX_SHARE = 0.5
+"""Of a device's free memory, what examples may take; the rest is for the network."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What becomes of pixels from 0 to 255: they are augmented, scaled to [0, 1], and normalised.
+
+    `like`: a tensor with the dtype and the device of the batches.
+    """
+
+    mean: float
+    std: float
+    like: Tensor
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def gathered(self, rows: Tensor, chosen: Tensor, shape: Sequence[int]) -> Tensor:
+        """The chosen rows as pixels [C, *S, N], where `shape` is [C, *S]."""
+        pixels = ops.empty((*shape, len(chosen)), like=self.like)
+        ops.take_examples(pixels.view(-1, len(chosen)), rows, chosen)
+        return pixels
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """The normalised pixels, in their own memory."""
+        return pixels.mul_(1 / (255 * self.std)).add_(-self.mean / self.std)
+
+
+class Maker:
+    """Makes batches on the CPU."""
+
+    def __init__(self, examples: Examples, pixels: Pixels) -> None:
+        self.examples = examples
+        self.pixels = pixels
+        self.shape = examples.images.shape[1:]
+        self.rows = examples.images.flatten(1)
+
+    def begin(self, order: Tensor) -> Tensor:
+        """The order of an epoch's examples [examples], where `make` takes its parts from."""
+        return order
+
+    def make(self, chosen: Tensor, generator: np.random.Generator | None, slot: int) -> tuple[Tensor, Tensor]:
+        """Inputs x [C, *S, N] and targets of the chosen examples [N], augmented if there is a generator.
+
+        They are valid until the next call for the same slot.
+        """
+        x = self.pixels.gathered(self.rows, chosen, self.shape)
+        if generator is not None:
+            x = self.pixels.augmentation(x, generator)
+        return self.pixels.normalised(x), _batch_last(self.examples.targets[chosen])
+
+
+class DeviceMaker(Maker):
+    """Makes batches on a device, with few launches from Python: what makes a batch is a replayed function of tensors.
+
+    The examples are copied to the device once, before the first batch, and then an epoch's order once an epoch. If they
+    take too much of its memory they stay on the CPU, and each batch's rows are copied.
+    """
+
+    def __init__(self, examples: Examples, pixels: Pixels) -> None:
+        super().__init__(examples, pixels)
+        self._resident: tuple[Tensor, Tensor] | None = None
+        self._streams: bool | None = None
+        self._slots: dict[int, Replayed[tuple[Tensor, Tensor]]] = {}
+
+    def begin(self, order: Tensor) -> Tensor:
+        device = self.pixels.like.device
+        if self._streams is None:
+            tables = self.rows, self.examples.targets
+            self._streams = not transfer.fit_on(device, tables, MAX_SHARE)
+            if not self._streams:  # copied as they are: pinning them all would take as much memory of the host
+                self._resident = self.rows.to(device), self.examples.targets.to(device)
+        return order if self._streams else transfer.upload(order, device)
+
+    def make(self, chosen: Tensor, generator: np.random.Generator | None, slot: int) -> tuple[Tensor, Tensor]:
+        pixels, device = self.pixels, self.pixels.like.device
+        inputs = [chosen]
+        if self._streams:
+            inputs = [transfer.upload_rows(table, chosen, device) for table in (self.rows, self.examples.targets)]
+        if generator is not None:
+            inputs += pixels.augmentation.draw(generator, (*self.shape, len(chosen)), pixels.like)
+        if slot not in self._slots:
+            self._slots[slot] = Replayed(self._streamed if self._streams else self._chosen)
+        return self._slots[slot].of(*inputs)
+
+    def _chosen(self, chosen: Tensor, *draws: Tensor) -> tuple[Tensor, Tensor]:
+        """A batch of resident examples. They aren't among its inputs, which a replay copies."""
+        assert self._resident is not None
+        rows, targets = self._resident
+        return self._finished(rows, chosen, draws), _batch_last(targets[chosen])
+
+    def _streamed(self, rows: Tensor, targets: Tensor, *draws: Tensor) -> tuple[Tensor, Tensor]:
+        """A batch of examples that were chosen on the CPU."""
+        every = torch.arange(len(rows), device=rows.device)
+        return self._finished(rows, every, draws), _batch_last(targets)
+
+    def _finished(self, rows: Tensor, chosen: Tensor, draws: Sequence[Tensor]) -> Tensor:
+        x = self.pixels.gathered(rows, chosen, self.shape)
+        if draws:
+            x = self.pixels.augmentation.apply(x, draws)
+        return self.pixels.normalised(x)
+
+
+def _batch_last(targets: Tensor) -> Tensor:
+    return targets.movedim(0, -1).contiguous()
