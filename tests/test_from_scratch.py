@@ -90,7 +90,7 @@ MODULES = {
     "cnn": {
         *STANDARD,
         *("ctypes", "hashlib", "signal", "sys", "threading", "warnings"),  # to compile, and to replay
-        *("cnn", "llvmlite", "numba", "numpy", "pydantic", "torch"),
+        *("cnn", "llvmlite", "numba", "numpy", "pydantic", "torch", "triton"),
     },
     "runners": {
         *STANDARD,
@@ -100,15 +100,19 @@ MODULES = {
     },
 }
 """The modules that each package may import."""
-MAY_IMPORT = {"digits.py": "scipy", "compiler.py": "pathlib"}
-"""What single files may import besides: to find the digit on a picture, and to keep compiled kernels on the disk."""
+MAY_IMPORT = {"digits.py": "scipy", "compiler.py": "pathlib", "requirements.py": "shutil"}
+"""What single files may import besides: to find the digit on a picture, to keep compiled kernels on the disk, to find a
+C compiler."""
 MAY_USE = {
     "capture.py": {"from torch.utils._python_dispatch import TorchDispatchMode", "torch.Tag.dynamic_output_shape"},
     "commands.py": {"import gc"},
     "extensions.py": {"import importlib.util", "sys.modules"},
+    "graphs.py": {"torch.cuda.CUDAGraph", "torch.cuda.Event", "torch.cuda.graph"},
+    "inspection.py": {"from torch.utils._python_dispatch import TorchDispatchMode", "torch.Tag.dynamic_output_shape"},
+    "requirements.py": {"torch.cuda.get_device_capability", "torch.cuda.get_device_name"},
 }
 """What single files may do besides: see the operations of a step, to record them; start and end in less time; import a
-user's own files."""
+user's own files; record a step as a CUDA graph, which computes nothing itself; ask whether a GPU is new enough."""
 
 
 def dotted(node: ast.AST) -> str:

@@ -4,8 +4,18 @@ The functions of this package are fronts: formula, shapes and checks, once. `bac
 """
 
 from cnn.ops.activation import add, add_relu, leaky_relu, leaky_relu_backward, relu, relu_backward
-from cnn.ops.backend import Backend, KernelSet, kernels, register, register_when_needed, remove, use_kernels
-from cnn.ops.capture import Recording, Tape, live, records
+from cnn.ops.backend import (
+    Backend,
+    KernelSet,
+    Unfit,
+    kernels,
+    load_backends,
+    register,
+    register_when_needed,
+    remove,
+    use_kernels,
+)
+from cnn.ops.capture import Recording, Tape, live, records, undone_at_a_fault
 from cnn.ops.columns import col2im, im2col
 from cnn.ops.compiling import before_compiling
 from cnn.ops.conv import add_conv_backward_weight, conv, conv_backward_input
@@ -27,6 +37,7 @@ from cnn.ops.norm import (
 from cnn.ops.optimizer import adam
 from cnn.ops.padding import continued, continued_backward
 from cnn.ops.pool import max_pool, max_pool_backward, window_sum, window_sum_backward
+from cnn.ops.precision import Precision, set_precision
 from cnn.ops.reference.norm import mean_of
 from cnn.ops.threads import set_threads
 from cnn.ops.values import Gradients, NotFinite, PoolReLU, Reduce, Route, Running
@@ -39,7 +50,17 @@ def _cpu() -> Backend:
     return cpu.BACKEND
 
 
-register_when_needed(_cpu)
+def _cuda() -> Backend:
+    from cnn.ops.requirements import require_triton
+
+    require_triton()
+    from cnn.ops import cuda
+
+    return cuda.BACKEND
+
+
+register_when_needed("cpu", _cpu)
+register_when_needed("cuda", _cuda)
 
 __all__ = [
     "Backend",
@@ -47,11 +68,13 @@ __all__ = [
     "KernelSet",
     "NotFinite",
     "PoolReLU",
+    "Precision",
     "Recording",
     "Reduce",
     "Route",
     "Running",
     "Tape",
+    "Unfit",
     "Window",
     "adam",
     "add",
@@ -82,6 +105,7 @@ __all__ = [
     "linear",
     "linear_backward_input",
     "live",
+    "load_backends",
     "max_pool",
     "max_pool_backward",
     "mean_of",
@@ -95,10 +119,12 @@ __all__ = [
     "remove",
     "require_finite",
     "require_within",
+    "set_precision",
     "set_threads",
     "shared_batch_norm_backward",
     "shared_moments",
     "take_examples",
+    "undone_at_a_fault",
     "use_kernels",
     "window_sum",
     "window_sum_backward",

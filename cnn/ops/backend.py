@@ -36,7 +36,7 @@ class Backend:
 
 _chosen: KernelSet = "compiled"
 _backends: list[Backend] = []
-_waiting: list[Callable[[], Backend]] = []
+_waiting: dict[str, list[Callable[[], Backend]]] = {}
 _found: dict[tuple[Function, str, torch.dtype], Function] = {}
 """Memo of `choose`: a look-up takes half a microsecond."""
 
@@ -48,9 +48,29 @@ def register(backend: Backend) -> None:
     _found.clear()
 
 
-def register_when_needed(load: Callable[[], Backend]) -> None:
-    """Register the backend that `load` imports once a function is chosen that isn't the reference's by request."""
-    _waiting.append(load)
+def register_when_needed(device: str, load: Callable[[], Backend]) -> None:
+    """Register the backend that `load` imports once a function is chosen for a kind of device.
+
+    Not if the reference's is chosen by request. `load` may raise Unfit.
+    """
+    _waiting.setdefault(device, []).append(load)
+
+
+class Unfit(Exception):
+    """Why a backend can't be used in this process: what is missing, and what to do."""
+
+
+_unfit: dict[str, list[str]] = {}
+
+
+def load_backends(device: str) -> list[str]:
+    """Register the backends that wait for a kind of device. Returns why some can't be used, now or before."""
+    while _waiting.get(device):
+        try:
+            register(_waiting[device].pop()())
+        except Unfit as error:
+            _unfit.setdefault(device, []).append(str(error))
+    return _unfit.get(device, [])
 
 
 def remove(backend: Backend) -> None:
@@ -93,8 +113,7 @@ def choose(reference: Callable[P, R], like: Tensor) -> Callable[P, R]:
 
 
 def _fastest(reference: Function, device: str, dtype: torch.dtype) -> Function:
-    while _waiting:
-        register(_waiting.pop()())
+    load_backends(device)
     for backend in _backends:
         if backend.serves(device, dtype) and reference.__name__ in backend.functions:
             return backend.functions[reference.__name__]

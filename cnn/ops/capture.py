@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnn.ops import backend, memory
+from cnn.ops.inspection import is_by_position, tensors
 
 Part = Callable[[Any], object]
 """One piece of a tape; its argument is that of `Tape.play`."""
@@ -31,13 +32,40 @@ Part = Callable[[Any], object]
 T = TypeVar("T")
 
 
+class Notes(Protocol):
+    """What a call is noted in while it is recorded."""
+
+    @property
+    def fault(self) -> Tensor | None:
+        """Where faults are noted, if the call doesn't stop at one."""
+
+    def note_live(self, function: Callable[[T], object], argument: T) -> None:
+        """Note a call of `live`."""
+
+    def note_kernel(self, kernel: Any, arguments: Sequence[Any], fault: Callable[[int], Exception] | None) -> None:
+        """Note the call of a compiled kernel."""
+
+    def undone_at_a_fault(self, tensors: Callable[[], Sequence[Tensor]]) -> AbstractContextManager[None]:
+        """See the function of this name."""
+
+
 class _Thread(threading.local):
     """What belongs to one thread of Python: others may run steps, or record them, at the same time."""
 
-    recording: Recording | None = None
+    recording: Notes | None = None
 
 
 _thread = _Thread()
+
+
+@contextmanager
+def noting(notes: Notes) -> Iterator[None]:
+    """Note calls of this thread in a `with` block."""
+    before, _thread.recording = _thread.recording, notes
+    try:
+        yield
+    finally:
+        _thread.recording = before
 
 
 def live(function: Callable[[T], object], argument: T) -> None:
@@ -52,8 +80,17 @@ def live(function: Callable[[T], object], argument: T) -> None:
 
 
 def records(device: torch.device) -> bool:
-    """Whether steps on a device can be recorded: those of compiled kernels on a CPU."""
-    return device.type == "cpu" and backend.chosen() == "compiled"
+    """Whether steps on a device can be recorded: those of compiled kernels on a CPU or a GPU of NVIDIA's."""
+    return device.type in ("cpu", "cuda") and backend.chosen() == "compiled"
+
+
+def undone_at_a_fault(tensors: Callable[[], Sequence[Tensor]]) -> AbstractContextManager[None]:
+    """A context in which a step may change these tensors.
+
+    A recorded step that can't stop at a fault goes on, and puts their values back at the end of the context.
+    """
+    recording = _thread.recording
+    return nullcontext() if recording is None else recording.undone_at_a_fault(tensors)
 
 
 def fault_flag() -> Tensor | None:
@@ -126,6 +163,9 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         pool, _thread.recording = self._before
         memory.use(pool)
 
+    def undone_at_a_fault(self, tensors: Callable[[], Sequence[Tensor]]) -> AbstractContextManager[None]:
+        return nullcontext()
+
     def note_live(self, function: Callable[[T], object], argument: T) -> None:
         self._parts.append(function)
         _thread.recording = None  # what the function does isn't recorded: it does it again
@@ -159,10 +199,10 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not all(isinstance(output, Tensor) for output in outputs):
             self._refuse(f"a value is read by Python ({name})")
             return result
-        if torch.Tag.dynamic_output_shape in func.tags and not _is_by_position(name, args):
+        if torch.Tag.dynamic_output_shape in func.tags and not is_by_position(name, args):
             self._refuse(f"a shape depends on values ({name})")
             return result
-        given = {tensor.untyped_storage().data_ptr() for tensor in _tensors((args, kwargs))}
+        given = {tensor.untyped_storage().data_ptr() for tensor in tensors((args, kwargs))}
         if all(output.untyped_storage().data_ptr() in given for output in outputs):
             return result  # views
         homes = [self._home(output) for output in outputs]
@@ -218,11 +258,6 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
             yield _native(kernels)
 
 
-def _is_by_position(name: str, args: Sequence[Any]) -> bool:
-    """Whether an operation picks values by their positions, and not by a mask."""
-    return name == "index" and all(index is None or index.dtype not in (torch.bool, torch.uint8) for index in args[1])
-
-
 _UNINITIALISED = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
 
 
@@ -230,13 +265,3 @@ def _native(calls: Sequence[Any]) -> Part:
     from cnn.ops.cpu.native import Program
 
     return Program(calls)
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _tensors(item)
-    elif isinstance(value, Mapping):
-        yield from _tensors(list(value.values()))

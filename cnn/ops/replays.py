@@ -10,18 +10,15 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from cnn.ops import memory, threads
-from cnn.ops.capture import Recording, Tape, records
-from cnn.ops.governor import Governor
-from cnn.ops.helpers import compiling_together
+from cnn.ops.capture import records
+from cnn.ops.cpu_engine import CpuEngine
+from cnn.ops.engine import MAX_KINDS, Engine, Tape
 
 A = TypeVar("A")
 R = TypeVar("R")
-MAX_KINDS = 8
-"""Kinds of calls that are remembered; each one that is recorded keeps its activations."""
-
 OTHER_VALUES, UNCHECKED = "a replay gives other values", "a replay can't be checked"
 
 
@@ -36,7 +33,8 @@ class Captured(Generic[A, R]):
 
     def play(self, inputs: Sequence[Tensor], argument: A) -> R:
         for own, given in zip(self.inputs, inputs, strict=True):
-            own.copy_(given)
+            if own.data_ptr() != given.data_ptr() or own.stride() != given.stride():
+                own.copy_(given)
         self.tape.play(argument)
         return self.result
 
@@ -49,11 +47,13 @@ class Replays(Generic[A, R]):
     the next call. `refused`: the reasons, by kind. `enabled=False`: every call is Python.
     """
 
+    borrows = False
+    """Whether the memory of inputs may be overwritten by later ones. Saves a copy if it is the same in each call."""
+
     def __init__(self, *, enabled: bool = True) -> None:
         self.enabled = enabled
         self.refused: dict[Hashable, str] = {}
-        self._governors: dict[Hashable, Governor] = {}
-        self._arena: memory.Arena | None = None
+        self._engine: Engine | None = None
         self._seen: OrderedDict[Hashable, Captured[A, R] | None] = OrderedDict()
 
     def run(self, inputs: Sequence[Tensor], argument: A) -> R:
@@ -64,33 +64,29 @@ class Replays(Generic[A, R]):
         """The function's result. Calls with inputs of other shapes or types are of another kind in any case."""
         if not inputs or not records(inputs[0].device):
             return self.run(inputs, argument)
+        engine = self._engine = self._engine or _engine_for(inputs[0].device)
         kind = kind, *((tensor.shape, tensor.dtype) for tensor in inputs)
         if not self.enabled or kind in self.refused:
-            return self._governed(kind, lambda: self.run(inputs, argument))
+            return engine.repeat(kind, lambda: self.run(inputs, argument), python=True)
         captured = self._seen.get(kind)
         if captured is not None and captured.checked:
             self._seen.move_to_end(kind)
-            return self._governed(kind, lambda: captured.play(inputs, argument))
+            return engine.repeat(kind, lambda: captured.play(inputs, argument), python=False)
         if captured is not None:
+            engine.wait()
             return self._check(kind, captured, inputs, argument)
         if not self._is_new(kind):
-            return self._record(kind, inputs, argument)
-        self._arena = self._arena or memory.Arena()  # which takes less than the pool, and is freed for a recording
-        with memory.only(self._arena), compiling_together(lambda: self.run(inputs, argument)):
-            return self.run(inputs, argument)
+            return self._record(engine, kind, inputs, argument)
+        return engine.first(lambda: self.run(inputs, argument))
 
-    def _governed(self, kind: Hashable, call: Callable[[], R]) -> R:
-        """The result of a call with as many threads as are faster at present."""
-        if threads.are_fixed():
-            return call()
-        if kind not in self._governors:
-            self._governors[kind] = Governor(threads.most_threads())
-            while len(self._governors) > MAX_KINDS:  # kinds that are Python are remembered nowhere else
-                del self._governors[next(iter(self._governors))]
-        try:
-            return self._governors[kind](call)
-        finally:
-            threads.use(threads.most_threads())
+    def wait(self) -> None:
+        """Wait for all calls. Raises what the checks of a replay have found, if nobody has waited for it yet."""
+        if self._engine is not None:
+            self._engine.wait()
+
+    def generators(self, argument: A) -> Sequence[torch.Generator]:
+        """The generators that a call draws from."""
+        return ()
 
     def check(self, captured: Captured[A, R], inputs: Sequence[Tensor], argument: A) -> tuple[R, str]:
         """The result, and why the call can't be replayed: empty if Python and a replay give the same bits."""
@@ -115,19 +111,14 @@ class Replays(Generic[A, R]):
             self._seen.popitem(last=False)
         return new
 
-    def _record(self, kind: Hashable, inputs: Sequence[Tensor], argument: A) -> R:
-        own = [tensor.clone() for tensor in inputs]
-        self._arena = None
-        memory.empty_cache()  # what calls have used so far isn't needed next to the arena of the recording
-        recording = Recording()
-        with recording:
-            result = self.run(own, argument)
-        tape = recording.tape()
-        if tape is None:
-            self.refuse(kind, f"{recording.refused}")
+    def _record(self, engine: Engine, kind: Hashable, inputs: Sequence[Tensor], argument: A) -> R:
+        own = engine.own(inputs, borrowed=self.borrows)
+        recorded = engine.record(lambda: self.run(own, argument), argument, self.generators(argument))
+        if recorded.tape is None:
+            self.refuse(kind, recorded.refused)
         else:
-            self._seen[kind] = Captured(own, tape, result)
-        return result
+            self._seen[kind] = Captured(own, recorded.tape, recorded.replayed)
+        return recorded.result
 
     def _check(self, kind: Hashable, captured: Captured[A, R], inputs: Sequence[Tensor], argument: A) -> R:
         result, problem = self.check(captured, inputs, argument)
@@ -150,6 +141,15 @@ class Replayed(Replays[None, R]):
     def of(self, *inputs: Tensor) -> R:
         """The function's result, valid until the next call."""
         return self(inputs, None)
+
+
+def _engine_for(device: torch.device) -> Engine:
+    """A new engine for a device on which calls can be recorded."""
+    if device.type == "cpu":
+        return CpuEngine()
+    from cnn.ops.graphs import Cuda, GraphEngine
+
+    return GraphEngine(Cuda(device))
 
 
 def digest(value: Any) -> bytes:

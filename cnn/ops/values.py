@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -17,7 +17,14 @@ Gradients = tuple[Tensor, Tensor]
 
 
 class NotFinite(Exception):
-    """A training step found a loss or gradient that is infinite or NaN, and changed no weights."""
+    """A training step found a loss or gradient that is infinite or NaN, and changed no weights.
+
+    `argument`: that of the replay which found it, if that is known only now, some replays later; else None.
+    """
+
+    def __init__(self, argument: Any = None) -> None:
+        super().__init__()
+        self.argument = argument
 
 
 class Running(NamedTuple):

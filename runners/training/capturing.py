@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnn.ops.capture import undone_at_a_fault
+from cnn.ops.inspection import tensors
 from cnn.ops.replays import OTHER_VALUES, UNCHECKED, Captured, Replays, digest
 from runners.data.batches import Batch
 from runners.tasks.sums import Sums
@@ -20,7 +22,13 @@ log = logging.getLogger(__name__)
 
 
 class Steps(Replays[Step, Sums]):
-    """Takes a task's training steps."""
+    """Takes a task's training steps. On a GPU they are only queued, and `wait` waits for them.
+
+    There, NotFinite may be raised for an earlier step, which is its `argument`: it and those after it changed nothing
+    of the task, but optimizers have counted them.
+    """
+
+    borrows = True
 
     def __init__(self, task: Task, *, capture: bool = True) -> None:
         super().__init__(enabled=capture and task.replayable)
@@ -36,7 +44,11 @@ class Steps(Replays[Step, Sums]):
         return self(inputs, step, (self.task.variant(step.index), step.max_norm, id(step.mode.generator)))
 
     def run(self, inputs: Sequence[Tensor], step: Step) -> Sums:
-        return _train(self.task, inputs, self._firsts, step)
+        with undone_at_a_fault(lambda: _changing(self.task)):
+            return _train(self.task, inputs, self._firsts, step)
+
+    def generators(self, step: Step) -> Sequence[torch.Generator]:
+        return [] if step.mode.generator is None else [step.mode.generator]
 
     def check(self, captured: Captured[Step, Sums], inputs: Sequence[Tensor], step: Step) -> tuple[Sums, str]:
         """Take a step both ways, first as Python on a twin of the task. If they differ, it is taken again as Python."""
@@ -98,6 +110,12 @@ def _state(task: Task, sums: Sums) -> dict[str, Any]:
     }
 
 
+def _changing(task: Task) -> list[Tensor]:
+    """The tensors that a step may change, without gradients and what is computed for each step."""
+    state = _state(task, Sums())
+    return [*tensors([state[key] for key in ("weights", "optimizers", "task", "kept")])]
+
+
 def _plain(value: Any) -> Any:
     """The numbers, texts and arrays that an object keeps. A step that changes them can't be replayed."""
     if isinstance(value, Mapping):
@@ -137,6 +155,8 @@ def _put_back(values: Any, before: Any) -> None:
 
 class Evaluations(Replays[None, tuple[Tensor, Sums]]):
     """Evaluates a task's batches."""
+
+    borrows = True
 
     def __init__(self, task: Task, *, capture: bool = True) -> None:
         super().__init__(enabled=capture and task.replayable)

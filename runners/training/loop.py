@@ -132,7 +132,9 @@ class Loop:
             self.recorder.step(progress)
             self._save_and_stop_on_signal()
             if plan.save_every and progress.step % plan.save_every == 0:
-                self.recorder.save("last")
+                self._save()
+        self._wait()
+        progress.seconds = time.perf_counter() - start
         return {
             "epoch": epoch + 1,
             "step": progress.step,
@@ -145,16 +147,35 @@ class Loop:
     def _step(self, group: list[Batch], step: Step) -> None:
         try:
             self.progress.sums.merge(self.steps.take(group, step))
-        except NotFinite:
-            rates = ", ".join(
-                f"{name} {rate:.3g}" for name, rate in self.task.learning_rates(step.index, step.length).items()
-            )
-            when = f"in step {self.progress.steps + 1} of epoch {self.progress.epoch + 1} ({rates})"
-            raise Diverged.at(fault_in_training(self.task, group, step), when) from None
+        except NotFinite as error:
+            raise self._diverged(error.argument or step) from None
+
+    def _wait(self) -> None:
+        """Wait for steps that are queued on a GPU, so that the task and its sums are those after the last one."""
+        try:
+            self.steps.wait()
+        except NotFinite as error:
+            raise self._diverged(error.argument) from None
+
+    def _diverged(self, step: Step) -> Diverged:
+        """What isn't finite in a step of this epoch, which may be an earlier one: it is taken again to find out."""
+        epoch, accumulate = self.progress.epoch, self.plan.accumulate
+        number = step.index - epoch * self.plan.length.steps_per_epoch
+        rates = ", ".join(
+            f"{name} {rate:.3g}" for name, rate in self.task.learning_rates(step.index, step.length).items()
+        )
+        when = f"in step {number + 1} of epoch {epoch + 1} ({rates})"
+        self.generator.manual_seed(_noise_seeds(self.plan.seed, epoch, number + 1)[number])
+        again = self.train_batches.shuffled(self.plan.seed, epoch, number * accumulate, keep=accumulate)
+        return Diverged.at(fault_in_training(self.task, next(in_groups(again, accumulate)), step), when)
+
+    def _save(self) -> None:
+        self._wait()
+        self.recorder.save("last")
 
     def _save_and_stop_on_signal(self) -> None:
         if self.world.agree(self.signals.received) is not None:
-            self.recorder.save("last")
+            self._save()
             self._stop_on_signal()
 
     def _stop_on_signal(self) -> None:
@@ -211,4 +232,5 @@ def evaluate(
     for batch in batches.in_order():
         check()
         outputs.append(evaluations.evaluate(batch, sums))
+    evaluations.wait()
     return torch.cat(outputs, -1).cpu(), sums

@@ -8,12 +8,12 @@ from __future__ import annotations
 import torch
 
 from cnn.ops.backend import Backend
-from cnn.ops.cuda import activation, conv, counts, examples, finite, fused, linear, loss, norm, optimizer, pool
+from cnn.ops.cuda import activation, conv, counts, examples, fused, guard, linear, loss, norm, optimizer, pool
 
 
 def serves(device: str, dtype: torch.dtype) -> bool:
-    """Whether kernels can be compiled for such tensors."""
-    return device == "cuda" and dtype in (torch.float32, torch.float64)
+    """Whether kernels can be compiled for such tensors. int32 stands for words of any type, which are copied."""
+    return device == "cuda" and dtype in (torch.float32, torch.float64, torch.int32)
 
 
 FUNCTIONS = (
@@ -28,8 +28,8 @@ FUNCTIONS = (
     *(conv.conv, conv.conv_backward_input, conv.add_conv_backward_weight),
     counts.count_hits,
     examples.take_examples,
-    *(finite.require_finite, finite.require_within),
     *(fused.norm_pool_relu, fused.norm_pool_relu_backward),
+    *(guard.note_not_finite, guard.note_strays, guard.put_back, guard.save),
     *(linear.linear, linear.linear_backward_input, linear.add_linear_backward_weight),
     loss.cross_entropy,
     *(norm.batch_norm, norm.batch_norm_backward),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from cnn.ops.cuda.geometry import Phases, constants, on_three_axes, phase_table, phases_of, volume
+from cnn.ops.cuda.geometry import Phases, constants, phase_table, phases_of, volume
 from cnn.ops.cuda.kernels import conv as kernels
 from cnn.ops.cuda.kernels.sums import add_partial_gradients
 from cnn.ops.cuda.launching import ACCUMULATORS, blocks, launch, power_of_2, products_in

@@ -24,13 +24,13 @@ def on_three_axes(size: Sizes) -> Sizes:
 
 
 @functools.lru_cache(maxsize=1024)
-def constants(window: Window, x: Sizes, y: Sizes) -> tuple[Sizes, Sizes, Sizes, Sizes, Sizes, Sizes]:
+def constants(window: Window, x: Sizes, y: Sizes) -> tuple[Sizes, ...]:
     """The constants of a kernel whose window moves over an image: X, Y, STRIDE, DILATION, BEFORE, KERNEL."""
     kernel, stride, dilation, before = window.on_three_axes()
     return on_three_axes(x), on_three_axes(y), stride, dilation, before, kernel
 
 
-NO_WINDOW = ((1, 1, 1),) * 4 + ((0, 0, 0), (1, 1, 1))
+NO_WINDOW: tuple[Sizes, ...] = ((1, 1, 1),) * 4 + ((0, 0, 0), (1, 1, 1))
 """The constants of features without spatial axes: images of one place."""
 
 

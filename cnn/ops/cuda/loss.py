@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cnn.ops.cuda.finite import require_within
+from cnn.ops import capture
+from cnn.ops.cuda.guard import note_strays
 from cnn.ops.cuda.kernels import loss as kernels
 from cnn.ops.cuda.launching import blocks, launch, power_of_2
 from cnn.ops.memory import empty
 from cnn.ops.reference import loss as reference
+from cnn.ops.reference.finite import require_within
 
 MAX_CLASSES = 1024
 TILE = 4096
@@ -23,7 +25,11 @@ def cross_entropy(
     def fault(strays: int) -> Exception:
         return IndexError(f"{strays} targets are not among the classes 0 to {classes - 1}")
 
-    require_within(target, classes, fault)
+    flag = capture.fault_flag()
+    if flag is None:
+        require_within(target, classes, fault)
+    else:
+        note_strays(target, classes, flag)
     if classes > MAX_CLASSES or not count:
         return reference.cross_entropy(logits, target, weight, label_smoothing)
     gradient = empty(tuple(logits.shape), like=logits)

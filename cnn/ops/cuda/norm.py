@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cnn.ops.cuda.geometry import NO_WINDOW, constants
 from cnn.ops.cuda.kernels import norm as kernels
+from cnn.ops.cuda.kernels import norm_backward
 from cnn.ops.cuda.launching import ACCUMULATORS, blocks, launch, power_of_2
 from cnn.ops.memory import empty
 from cnn.ops.values import Gradients, PoolReLU, Route, Running
@@ -73,14 +74,14 @@ def differentiate(
     accumulator = ACCUMULATORS[x.dtype]
     if window is None:
         kind, geometry = "none" if route is None else "relu", NO_WINDOW
-        launch(kernels.sums, (channels, chunks), *summed, route is not None, accumulator, block)
+        launch(norm_backward.sums, (channels, chunks), *summed, route is not None, accumulator, block)
     else:
         kind, geometry = "pool", constants(window, tuple(x.shape[1:-1]), tuple(dy.shape[1:-1]))
-        launch(kernels.pooled_sums, (channels, chunks), *summed, batch, *geometry, accumulator, block)
+        launch(norm_backward.pooled_sums, (channels, chunks), *summed, batch, *geometry, accumulator, block)
     added: tuple[Any, ...] = gradients or (weight, weight)
     vectors = dy, values, x, statistics, weight, *added, partial, dx
     numbers = channels, length, chunks, batch, *geometry, kind, gradients is not None, power_of_2(chunks), BLOCK
-    launch(kernels.gradient, (channels, blocks(length, BLOCK)), *vectors, *numbers)
+    launch(norm_backward.gradient, (channels, blocks(length, BLOCK)), *vectors, *numbers)
     return dx
 
 

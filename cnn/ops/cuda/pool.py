@@ -29,9 +29,7 @@ def max_pool_backward(dy: Tensor, winner: Tensor, size: Sizes, window: Window) -
     dx = empty((dy.shape[0], *size, dy.shape[-1]), like=dy)
     geometry = constants(window, size, tuple(dy.shape[1:-1]))
     lengths = math.prod(dx.shape[1:]), dx.shape[-1]
-    launch(
-        kernels.max_pool_backward, _grid(dx), dy.contiguous(), winner.contiguous(), dx, *lengths, *geometry, BLOCK
-    )
+    launch(kernels.max_pool_backward, _grid(dx), dy.contiguous(), winner.contiguous(), dx, *lengths, *geometry, BLOCK)
     return dx
 
 

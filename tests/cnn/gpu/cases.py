@@ -1,110 +1,16 @@
-"""What each Triton kernel is tried on, wherever it runs: its error beside the reference set in float64.
-
-Every output is filled with NaN first, and everything is computed twice, which has to give the same bits.
-"""
+"""What each Triton kernel is tried on."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import NamedTuple
+from collections.abc import Callable
 
-import pytest
 import torch
 from torch import Tensor
 
-from cnn import ops
-from cnn.ops import PoolReLU, Running, Window, cuda, memory
-from cnn.ops.reference import activation, conv, counts, examples, fused, linear, loss, norm, optimizer, pool
-
-Tensors = dict[str, Tensor]
-
-
-class Where(NamedTuple):
-    """Device, dtype and number of examples of a case."""
-
-    device: str
-    dtype: torch.dtype
-    batch: int
-
-
-Case = Callable[[Where], tuple[Tensors, Tensors]]
-"""Returns what the kernels give and what is right, by name."""
-
-CASES: dict[str, Case] = {}
-FUNCTIONS = cuda.BACKEND.functions
-
-
-def run(name: str, where: Where) -> dict[str, float]:
-    """The relative error of each output of a case; infinite where two runs differ."""
-    with poisoned(), ops.kernels("reference"):
-        found, right = CASES[name](where)
-        again, _ = CASES[name](where)
-    errors = {}
-    for key, value in found.items():
-        same = torch.equal(value.nan_to_num(1.5), again[key].nan_to_num(1.5))
-        errors[key] = error(value, right[key]) if same else math.inf
-    return errors
-
-
-def error(found: Tensor, right: Tensor) -> float:
-    """max |a - b| / max |b|; infinite if shapes differ, or NaN and infinity are elsewhere."""
-    a, b = found.double().cpu(), right.double().cpu()
-    finite = b.isfinite()
-    if a.shape != b.shape or not torch.equal(a[~finite].nan_to_num(1.5), b[~finite].nan_to_num(1.5)):
-        return math.inf
-    a, b = a[finite], b[finite]
-    if not a.numel():
-        return 0.0
-    worst = float((a - b).abs().max() / b.abs().max().clamp(min=1e-30))
-    return worst if math.isfinite(worst) else math.inf
-
-
-@contextmanager
-def poisoned() -> Iterator[None]:
-    """Fill memory that kernels are to write to with NaN, or with 77."""
-
-    def empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        made = memory.empty(shape, like, dtype)
-        return made.fill_(math.nan if made.is_floating_point() else 77)
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("activation", "conv", "counts", "linear", "loss", "norm", "pool"):
-            patch.setattr(f"cnn.ops.cuda.{name}.empty", empty)
-        yield
-
-
-def case(name: str) -> Callable[[Case], Case]:
-    def add(function: Case) -> Case:
-        CASES[name] = function
-        return function
-
-    return add
-
-
-class Numbers:
-    """Random tensors: each value is the same on every device, rounded to the dtype of the case."""
-
-    def __init__(self, where: Where) -> None:
-        self.where = where
-        self._generator = torch.Generator().manual_seed(where.batch)
-
-    def __call__(self, *shape: int) -> Tensor:
-        return torch.randn(shape, generator=self._generator, dtype=torch.float64).to(self.where.dtype)
-
-    def integers(self, below: int, *shape: int) -> Tensor:
-        return torch.randint(below, shape, generator=self._generator)
-
-    def there(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Copies on the device."""
-        return tuple(tensor.to(self.where.device).clone() for tensor in tensors)
-
-
-def exact(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Copies in float64."""
-    return tuple(tensor.double().clone() for tensor in tensors)
-
+from cnn.ops import PoolReLU, Running, Window
+from cnn.ops.reference import activation, conv, counts, examples, fused, guard, linear, loss, norm, optimizer, pool
+from tests.cnn.gpu.trying import CASES, FUNCTIONS, Case, Numbers, Tensors, Where, case, exact
 
 ONE, TEN, GROUPS, WIDE = (1, 1, 10), (1, 10, 10), (2, 3, 5), (1, 20, 40)
 """Groups, and channels and outputs of each: they choose the kernel's mode, and whether weights are turned."""
@@ -265,7 +171,9 @@ for _training in (True, False):
         CASES[f"norm, pool {_pool} and ReLU, {_mode}"] = normalisation(
             _geometry, True, _size, training=_training, need=True
         )
-CASES["norm and pool 3x3 padded, training"] = normalisation(*POOLS["3x3 padded"][:1], False, (7, 6), training=True, need=False)
+CASES["norm and pool 3x3 padded, training"] = normalisation(
+    *POOLS["3x3 padded"][:1], False, (7, 6), training=True, need=False
+)
 CASES["batch norm of many values, training"] = normalisation(None, False, (40, 30), training=True, need=True)
 
 
@@ -355,3 +263,38 @@ def _(where: Where) -> tuple[Tensors, Tensors]:
     x, rows, chosen = random.there(x, rows, chosen)
     FUNCTIONS["take_examples"](x, rows, chosen)
     return {"x": x}, {"x": right}
+
+
+@case("faults")
+def _(where: Where) -> tuple[Tensors, Tensors]:
+    """Flags, and what is put back: vectors of two dtypes, of which one is longer than a block."""
+    random, found, right = Numbers(where), {}, {}
+    for name, spoilt in (("none", None), ("NaN", math.nan), ("infinity", -math.inf)):
+        x = random(3, 1500)
+        if spoilt is not None:
+            x[1, 700] = spoilt
+        flag = torch.zeros((), dtype=torch.int32)
+        guard.note_not_finite(x, flag)
+        right[f"flag with {name}"] = flag
+        (there,) = random.there(x)
+        flag = torch.zeros((), dtype=torch.int32, device=where.device)
+        FUNCTIONS["note_not_finite"](there, flag)
+        found[f"flag with {name}"] = flag
+        homes = [torch.arange(2000, dtype=torch.int32), torch.arange(5, dtype=torch.int32)]
+        there_too = [*random.there(*homes)]
+        copies = [torch.full_like(home, -1) for home in there_too]
+        rows = [[a.data_ptr(), b.data_ptr(), len(a)] for a, b in zip(there_too, copies, strict=True)]
+        table = torch.tensor(rows, device=where.device)
+        FUNCTIONS["save"](there_too, copies, table)
+        for home in there_too:
+            home.mul_(2)
+        FUNCTIONS["put_back"](there_too, copies, table, flag)
+        for number, (home, there_now) in enumerate(zip(homes, there_too, strict=True)):
+            found[f"vector {number} with {name}"] = there_now
+            right[f"vector {number} with {name}"] = home if spoilt is not None else home * 2
+    for name, numbers in (("known", [0, 4, 2]), ("too large", [0, 5]), ("negative", [-1, 2])):
+        flag = torch.zeros((), dtype=torch.int32, device=where.device)
+        FUNCTIONS["note_strays"](torch.tensor(numbers, device=where.device), 5, flag)
+        found[f"flag with {name}"] = flag
+        right[f"flag with {name}"] = torch.tensor(int(name != "known"), dtype=torch.int32)
+    return found, right

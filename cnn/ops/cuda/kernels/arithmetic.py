@@ -6,7 +6,7 @@ import triton.language as tl
 
 @triton.jit
 def multiply_add(a, b, total, PRECISION: tl.constexpr):
-    """total + a @ b. PRECISION: `tf32x3`, `tf32`, `ieee`, or `bf16`, which rounds the factors; sums are never rounded."""
+    """total + a @ b. PRECISION: how exact factors are, `ieee`, `tf32x3`, `tf32` or `bf16`; sums are never rounded."""
     if PRECISION == "bf16":
         return tl.dot(a.to(tl.bfloat16), b.to(tl.bfloat16), total)
     else:

@@ -120,9 +120,7 @@ def max_pool(
     """y and winner of channel program_id(0); see `largest`."""
     c = tl.program_id(0).to(tl.int64)
     j = tl.program_id(1) * B + tl.arange(0, B)
-    best, won, live = largest(
-        x + c * L, j, N, 1.0, 0.0, 0.0, X, Y, STRIDE, DILATION, BEFORE, KERNEL, False, False
-    )
+    best, won, live = largest(x + c * L, j, N, 1.0, 0.0, 0.0, X, Y, STRIDE, DILATION, BEFORE, KERNEL, False, False)
     out = c * (Y[0] * Y[1] * Y[2]) * N + j
     tl.store(y + out, best, mask=live)
     tl.store(winner + out, won, mask=live)

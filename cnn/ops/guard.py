@@ -1,0 +1,61 @@
+"""What a step does that can't stop where a value is at fault: it sets a flag, and puts back what it has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cnn.ops.backend import choose
+from cnn.ops.reference import guard as reference
+
+
+class Guard:
+    """Copies of tensors, to put back where a flag is set. They must be contiguous, with a multiple of 4 bytes.
+
+    `flag` [] int32, on the device of the tensors.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor], flag: Tensor) -> None:
+        self.flag = flag
+        self.homes = joined(tensors)
+        self.copies = [torch.empty_like(home) for home in self.homes]
+        rows = [
+            [home.data_ptr(), copy.data_ptr(), home.numel()] for home, copy in zip(self.homes, self.copies, strict=True)
+        ]
+        self.table = torch.tensor(rows, dtype=torch.int64, device=flag.device).view(-1, 3)
+
+    def save(self) -> None:
+        """Copy the tensors."""
+        if self.homes:
+            choose(reference.save, self.homes[0])(self.homes, self.copies, self.table)
+
+    def put_back(self) -> None:
+        """Copy the copies back, if the flag is set."""
+        if self.homes:
+            choose(reference.put_back, self.homes[0])(self.homes, self.copies, self.table, self.flag)
+
+
+def joined(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The memory of tensors as few vectors of int32, where neighbours are one. Raises ValueError if they can't be."""
+    pieces = []
+    for tensor in tensors:
+        if not tensor.is_contiguous() or tensor.nbytes % 4:
+            raise ValueError(f"a {tensor.dtype} tensor {list(tensor.shape)} can't be copied as words of 4 bytes")
+        if tensor.numel():
+            start = tensor.data_ptr() - tensor.untyped_storage().data_ptr()
+            pieces.append((tensor.untyped_storage().data_ptr(), start, start + tensor.nbytes, tensor))
+    spans: list[tuple[int, int, int, Tensor]] = []
+    for storage, start, end, tensor in sorted(pieces, key=lambda piece: piece[:3]):
+        if spans and spans[-1][0] == storage and start <= spans[-1][2]:
+            before = spans.pop()
+            start, end = before[1], max(end, before[2])
+        spans.append((storage, start, end, tensor))
+    return [words(tensor, start // 4, (end - start) // 4) for _, start, end, tensor in spans]
+
+
+def words(tensor: Tensor, start: int, count: int) -> Tensor:
+    """Some words of the memory that a tensor is in."""
+    whole = torch.empty(0, dtype=torch.int32, device=tensor.device)
+    return whole.set_(tensor.untyped_storage(), start, (count,), (1,))
