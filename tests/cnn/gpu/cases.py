@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,11 +37,11 @@ def convolution(window: Window, size: tuple[int, ...], groups: int, channels: in
         x = random(groups * channels, *size, where.batch)
         weight, bias = random(groups * outputs, channels, *window.kernel), random(groups * outputs)
         dy = random(groups * outputs, *window.output_size(size), where.batch)
-        y = conv.conv(*exact(x, weight, bias), window, groups)
-        dx = conv.conv_backward_input(*exact(dy, weight), size, window, groups)
+        y = conv.conv(x.double(), weight.double(), bias.double(), window, groups)
+        dx = conv.conv_backward_input(dy.double(), weight.double(), size, window, groups)
         dweight, dbias = torch.ones_like(weight), torch.ones_like(bias)
         right = {"y": y, "dx": dx, "dweight": dweight.double().clone(), "dbias": dbias.double().clone()}
-        conv.add_conv_backward_weight(*exact(x, dy), window, right["dweight"], groups, right["dbias"])
+        conv.add_conv_backward_weight(x.double(), dy.double(), window, right["dweight"], groups, right["dbias"])
         x, weight, bias, dy, dweight, dbias = random.there(x, weight, bias, dy, dweight, dbias)
         FUNCTIONS["add_conv_backward_weight"](x, dy, window, dweight, groups, dbias)
         plain = FUNCTIONS["conv"](x, weight, None, window, groups)
@@ -78,9 +79,9 @@ def _(where: Where) -> tuple[Tensors, Tensors]:
         dweight, dbias = torch.ones_like(weight).double(), torch.ones_like(bias).double()
         name = f"{inputs} to {outputs}"
         right[f"y {name}"] = linear.linear(*exact(x, weight, bias))
-        right[f"y without bias {name}"] = linear.linear(*exact(x, weight), None)
+        right[f"y without bias {name}"] = linear.linear(x.double(), weight.double(), None)
         right[f"dx {name}"] = linear.linear_backward_input(*exact(dy, weight))
-        linear.add_linear_backward_weight(*exact(x, dy), dweight, dbias)
+        linear.add_linear_backward_weight(x.double(), dy.double(), dweight, dbias)
         right |= {f"dweight {name}": dweight, f"dbias {name}": dbias}
         x, weight, bias, dy = random.there(x, weight, bias, dy)
         dweight, dbias = torch.ones_like(weight), torch.ones_like(bias)
@@ -139,7 +140,7 @@ def normalisation(window: Window | None, rectify: bool, size: tuple[int, ...], *
         mean, var = random(3), random(3).abs() + 0.5
         names = "norm_pool_relu" if window or rectify else "batch_norm"
 
-        def both(functions: dict[str, Callable[..., tuple[Tensor, ...]]], *given: Tensor) -> Tensors:
+        def both(functions: Mapping[str, Callable[..., Any]], *given: Tensor) -> Tensors:
             x, weight, bias, mean, var, dy, dweight, dbias = given
             running = Running(mean, var, 0.1, 1e-5)
             extra = (after,) if window or rectify else ()
@@ -185,9 +186,9 @@ def _(where: Where) -> tuple[Tensors, Tensors]:
     y = activation.relu(a.double())
     right = {
         "relu": y,
-        "relu backward": activation.relu_backward(*exact(b), y),
-        "leaky": activation.leaky_relu(*exact(a), 0.01),
-        "leaky backward": activation.leaky_relu_backward(*exact(b, a), 0.2),
+        "relu backward": activation.relu_backward(b.double(), y),
+        "leaky": activation.leaky_relu(a.double(), 0.01),
+        "leaky backward": activation.leaky_relu_backward(b.double(), a.double(), 0.2),
         "sum": a.double() + b.double(),
         "sum and relu": activation.add_relu(*exact(a, b)),
     }
@@ -205,7 +206,8 @@ def _(where: Where) -> tuple[Tensors, Tensors]:
 
 @case("cross entropy")
 def _(where: Where) -> tuple[Tensors, Tensors]:
-    found, right = {}, {}
+    found: Tensors = {}
+    right: Tensors = {}
     for classes in (2, 10, 300):
         random = Numbers(where)
         logits, target = random(classes, where.batch) * 5, random.integers(classes, where.batch)

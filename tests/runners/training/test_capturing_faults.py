@@ -17,7 +17,7 @@ from cnn import Cache, Mode, build_model
 from cnn.layers import LAYERS
 from cnn.losses import L2, Loss
 from cnn.ops import NotFinite
-from cnn.ops.replays import MAX_KINDS
+from cnn.ops.engine import MAX_KINDS
 from cnn.optimizers import SGD
 from cnn.schedules import Constant
 from runners.data.batches import Batch

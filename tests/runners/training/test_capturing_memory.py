@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from cnn.ops import memory
-from cnn.ops.memory import SLAB, SMALL, Pool
+from cnn.ops.capture import Tape
+from cnn.ops.memory import SLAB, SMALL, Arena, Pool
 from cnn.ops.replays import Captured
 from runners.tasks.task import Task
 from runners.training.capturing import Steps
@@ -65,8 +66,9 @@ def captured_of(steps: Steps) -> Captured[Any, Any]:
     return captured
 
 
-def bytes_of(captured: Captured[Any, Any]) -> int:
-    return captured.tape._arena.nbytes
+def arena_of(captured: Captured[Any, Any]) -> Arena:
+    assert isinstance(captured.tape, Tape)
+    return captured.tape._arena
 
 
 @pytest.mark.parametrize("model", ["lenet", "resnet13", pytest.param("vgg11", marks=pytest.mark.long)])
@@ -76,7 +78,7 @@ def test_a_recorded_step_keeps_no_more_than_python_uses(model: str, pool: Counti
     task = of_model(model, (1, 28, 28))
     taken(task, draw, 3, capture=False)
     made, most = pool.made, pool.most
-    kept = bytes_of(captured_of(taken(task, draw, 4)))
+    kept = arena_of(captured_of(taken(task, draw, 4))).nbytes
     print(f"{model}: in use {most:,}, made {made:,}, recorded {kept:,} bytes")
     assert most <= kept <= made + SLAB
 
@@ -88,11 +90,11 @@ def test_a_replay_allocates_nothing_large(model: str, pool: Counting) -> None:
     steps = taken(of_model(model, (1, 28, 28)), draw, 4)
     captured, batch = captured_of(steps), draw(9)
     pool.made = 0
-    blocks = captured.tape._arena.nbytes
+    blocks = arena_of(captured).nbytes
     with torch.profiler.profile(profile_memory=True) as profile:
         steps.take(batch, step(9))
     assert pool.made == 0
-    assert captured.tape._arena.nbytes == blocks
+    assert arena_of(captured).nbytes == blocks
     large = [event.name for event in profile.events() if event.self_cpu_memory_usage >= SMALL]
     assert large == []
 
@@ -117,8 +119,8 @@ def test_what_was_recorded_is_freed_with_the_steps() -> None:
     try:
         steps = taken(of_small(), random_batches((1, 6, 6), [4]), 5)
         captured = captured_of(steps)
-        tape, arena = weakref.ref(captured.tape), weakref.ref(captured.tape._arena)
-        blocks = [weakref.ref(block) for block in captured.tape._arena._slabs]
+        tape, arena = weakref.ref(captured.tape), weakref.ref(arena_of(captured))
+        blocks = [weakref.ref(block) for block in arena_of(captured)._slabs]
         assert blocks
         del steps, captured
         assert tape() is None

@@ -1,0 +1,120 @@
+"""Compile for a GPU what the shipped models' steps launch, without one: python -m tests.cnn.gpu.compiled CAPABILITY.
+
+CAPABILITY is 80 or 90, as in sm_90; a part of the models may follow. Prints a JSON line for each kernel that is
+compiled: registers, bytes of shared memory and of the stack, which is where registers are spilled to.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from omegaconf import OmegaConf
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+
+from cnn import Mode, build_model, ops
+from cnn.graphs.fusion import fuse
+from cnn.losses import CrossEntropy
+from cnn.ops import Backend, cuda
+from cnn.ops.cuda.launching import launched_by
+from cnn.optimizers import Adam
+from runners.config import composition, folders
+
+BATCHES = 128, 100
+MODELS = "seed8", "blocks", "lenet", "resnet13"
+DISASSEMBLER = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+
+
+class NoDevice:
+    """What Triton asks of a driver before it compiles."""
+
+    def __init__(self, capability: int) -> None:
+        self.capability = capability
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", self.capability, 32)
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, *_: Any) -> int:
+        return 0
+
+    def get_device_interface(self) -> Any:
+        return torch.cuda
+
+    def get_active_torch_device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def map_python_to_cpp_type(self, kind: str) -> str:
+        return kind
+
+
+class Compiler:
+    """Compiles each kernel for its arguments instead of launching it."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def __call__(self, kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: int) -> None:
+        compiled = kernel.warmup(*arguments, grid=grid, **options)
+        if compiled.hash in self._seen:
+            return
+        self._seen.add(compiled.hash)
+        row = {"kernel": kernel.__name__, **resources(compiled.asm["cubin"])}
+        constants = [value for value in arguments if isinstance(value, (int, str, tuple))]
+        print(json.dumps({**row, "arguments": constants, "options": options}), flush=True)
+
+
+def resources(binary: bytes) -> dict[str, int]:
+    """What a compiled kernel uses."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(binary)
+        file.flush()
+        text = subprocess.run(
+            [DISASSEMBLER, "-res-usage", file.name], capture_output=True, text=True, check=True
+        ).stdout
+    found = dict(re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", text))
+    return {"registers": int(found["REG"]), "stack": int(found["STACK"]), "local": int(found["LOCAL"])}
+
+
+def steps(models: list[str]) -> Iterator[None]:
+    """A training step of each model and batch, whose kernels aren't run, and an evaluation of it."""
+    for model in models:
+        layers = OmegaConf.load(folders.CONFIGS / "model" / f"{model}.yaml")
+        config: Any = OmegaConf.to_container(OmegaConf.create({"model": layers}), resolve=True)
+        network = build_model(config["model"], (1, 28, 28))
+        scored, loss, optimizer = fuse(network.without_last("softmax")), CrossEntropy(), Adam()
+        for batch in BATCHES:
+            x, target = torch.zeros(1, 28, 28, batch), torch.zeros(batch, dtype=torch.int64)
+            y, cache = scored.forward(x, Mode(train=True))
+            _, kept = loss.forward(y, target)
+            scored.backward(loss.backward(kept), cache, need_dx=False)
+            optimizer.step(network.flat)
+            ops.count_hits(scored.forward(x, Mode(train=False, keep_cache=False))[0], target)
+            yield
+
+
+def main(capability: int, models: list[str]) -> None:
+    torch.set_num_threads(1)
+    driver.set_active(NoDevice(capability))
+    composition.register_resolvers()
+    ops.register(Backend("compiled only", lambda device, dtype: True, cuda.BACKEND.functions, priority=9))
+    for precision in ("float32", "tf32", "bf16"):
+        ops.set_precision(precision)  # type: ignore[arg-type]
+        with launched_by(Compiler()):
+            for _ in steps(models):
+                pass
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:] or [*MODELS])
