@@ -5,8 +5,12 @@ Files and functions have the names of those in `reference/`, which computes what
 
 from __future__ import annotations
 
-import torch
+from typing import Any
 
+import torch
+from triton import knobs
+
+from cnn.ops import compiling
 from cnn.ops.backend import Backend
 from cnn.ops.cuda import activation, conv, counts, examples, fused, guard, linear, loss, norm, optimizer, pool
 
@@ -37,3 +41,12 @@ FUNCTIONS = (
     *(pool.max_pool, pool.max_pool_backward, pool.window_sum, pool.window_sum_backward),
 )
 BACKEND = Backend("cuda", serves, {function.__name__: function for function in FUNCTIONS}, priority=1)
+
+
+def _announce(*, cache_hit: bool, **_: Any) -> None:
+    if not cache_hit:
+        compiling.compiling()
+
+
+if knobs.compilation.listener is None:
+    knobs.compilation.listener = _announce
