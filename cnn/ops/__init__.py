@@ -39,6 +39,7 @@ from cnn.ops.padding import continued, continued_backward
 from cnn.ops.pool import max_pool, max_pool_backward, window_sum, window_sum_backward
 from cnn.ops.precision import Precision, set_precision
 from cnn.ops.reference.norm import mean_of
+from cnn.ops.rows import add_rows
 from cnn.ops.threads import set_threads
 from cnn.ops.values import Gradients, NotFinite, PoolReLU, Reduce, Route, Running
 from cnn.ops.window import Window
@@ -81,6 +82,7 @@ __all__ = [
     "add_conv_backward_weight",
     "add_linear_backward_weight",
     "add_relu",
+    "add_rows",
     "argmax",
     "batch_norm",
     "batch_norm_backward",

@@ -12,7 +12,7 @@ from triton import knobs
 
 from cnn.ops import compiling
 from cnn.ops.backend import Backend
-from cnn.ops.cuda import activation, conv, counts, examples, fused, guard, linear, loss, norm, optimizer, pool
+from cnn.ops.cuda import activation, conv, counts, examples, fused, guard, linear, loss, norm, optimizer, pool, rows
 
 
 def serves(device: str, dtype: torch.dtype) -> bool:
@@ -39,6 +39,7 @@ FUNCTIONS = (
     *(norm.batch_norm, norm.batch_norm_backward),
     optimizer.adam,
     *(pool.max_pool, pool.max_pool_backward, pool.window_sum, pool.window_sum_backward),
+    rows.add_rows,
 )
 BACKEND = Backend("cuda", serves, {function.__name__: function for function in FUNCTIONS}, priority=1)
 

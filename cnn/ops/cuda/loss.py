@@ -31,7 +31,7 @@ def cross_entropy(
     else:
         note_strays(target, classes, flag)
     if classes > MAX_CLASSES or not count:
-        return reference.cross_entropy(logits, target, weight, label_smoothing)
+        return reference.cross_entropy(logits, target.clamp(0, classes - 1), weight, label_smoothing)
     gradient = empty(tuple(logits.shape), like=logits)
     block_k = power_of_2(classes, least=2)
     block_l = power_of_2(count, least=16, most=min(128, TILE // block_k))

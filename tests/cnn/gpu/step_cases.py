@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from cnn.ops.reference import activation, counts, examples, guard, loss, optimizer
+from cnn.ops.reference import activation, counts, examples, guard, loss, optimizer, rows
 from tests.cnn.gpu.trying import FUNCTIONS, Numbers, Tensors, Where, case, exact
 
 
@@ -99,6 +99,17 @@ def _(where: Where) -> tuple[Tensors, Tensors]:
     x, rows, chosen = random.there(x, rows, chosen)
     FUNCTIONS["take_examples"](x, rows, chosen)
     return {"x": x}, {"x": right}
+
+
+@case("rows")
+def _(where: Where) -> tuple[Tensors, Tensors]:
+    random = Numbers(where)
+    table, index, added = random(7, 5), random.integers(7, where.batch), random(where.batch, 5)
+    right = table.double()
+    rows.add_rows(right, index, added.double())
+    table, index, added = random.there(table, index, added)
+    FUNCTIONS["add_rows"](table, index, added)
+    return {"table": table}, {"table": right}
 
 
 @case("faults")
