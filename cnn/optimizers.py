@@ -56,7 +56,7 @@ class Optimizer:
         numbers = torch.tensor(self.changing(self.lr if lr is None else lr), dtype=flat.data.dtype)
         if self.factors is None or self.factors.dtype != numbers.dtype:
             self.factors = torch.empty_like(numbers, device=flat.data.device)
-        self.factors.copy_(numbers)
+        ops.write(self.factors, numbers)
 
     def changing(self, lr: float) -> list[float]:
         """What `move` takes in step `steps`, if it isn't the learning rate alone."""

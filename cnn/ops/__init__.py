@@ -25,7 +25,7 @@ from cnn.ops.finite import require_finite, require_within
 from cnn.ops.fused import norm_pool_relu, norm_pool_relu_backward, pool_relu_backward
 from cnn.ops.linear import add_linear_backward_weight, linear, linear_backward_input
 from cnn.ops.loss import cross_entropy
-from cnn.ops.memory import constant, empty, empty_cache
+from cnn.ops.memory import constant, empty, empty_cache, write
 from cnn.ops.norm import (
     batch_norm,
     batch_norm_backward,
@@ -130,4 +130,5 @@ __all__ = [
     "use_kernels",
     "window_sum",
     "window_sum_backward",
+    "write",
 ]

@@ -105,7 +105,7 @@ def _(where: Where) -> tuple[Tensors, Tensors]:
 def _(where: Where) -> tuple[Tensors, Tensors]:
     random = Numbers(where)
     table, index, added = random(7, 5), random.integers(7, where.batch), random(where.batch, 5)
-    right = table.double()
+    right = table.double().clone()
     rows.add_rows(right, index, added.double())
     table, index, added = random.there(table, index, added)
     FUNCTIONS["add_rows"](table, index, added)
