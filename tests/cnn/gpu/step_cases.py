@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from cnn.ops import capture
 from cnn.ops.reference import activation, counts, examples, guard, loss, optimizer, rows
 from tests.cnn.gpu.trying import FUNCTIONS, Numbers, Tensors, Where, case, exact
+
+
+class Flagged:
+    """Where a recorded step would note faults."""
+
+    def __init__(self, fault: Tensor) -> None:
+        self.fault = fault
+
+    def note_live(self, function: Callable[[Any], object], argument: Any) -> None: ...
+
+    def note_kernel(self, kernel: Any, arguments: Any, fault: Any) -> None: ...
+
+    def undone_at_a_fault(self, tensors: Any) -> nullcontext[None]:
+        return nullcontext()
 
 
 @case("activations")
@@ -60,6 +77,24 @@ def _(where: Where) -> tuple[Tensors, Tensors]:
             there = None if weight is None else random.there(weight)[0]
             value, gradient = FUNCTIONS["cross_entropy"](*random.there(logits, target), there, smoothing)
             found |= {f"{classes} {name}": value, f"{classes} {name} gradient": gradient}
+    return found, right
+
+
+@case("targets that aren't classes")
+def _(where: Where) -> tuple[Tensors, Tensors]:
+    """A recorded step notes them, in many classes as well, for which another function computes."""
+    found, right = {}, {}
+    for classes in (10, 2000):
+        for name, stray in (("none", None), ("too large", classes), ("negative", -1)):
+            random = Numbers(where)
+            logits, target = random(classes, where.batch), random.integers(classes, where.batch)
+            if stray is not None:
+                target[where.batch // 2] = stray
+            faults = Flagged(torch.zeros((), dtype=torch.int32, device=where.device))
+            with capture.noting(faults):
+                FUNCTIONS["cross_entropy"](*random.there(logits, target), None, 0.0)
+            found[f"{classes} classes, {name}"] = faults.fault
+            right[f"{classes} classes, {name}"] = torch.tensor(int(stray is not None), dtype=torch.int32)
     return found, right
 
 

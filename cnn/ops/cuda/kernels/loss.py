@@ -23,20 +23,28 @@ def cross_entropy(
     weight,
     gradient,
     partial,
+    fault,
     K,
     L,
     SMOOTHING: tl.constexpr,
     WEIGHTED: tl.constexpr,
+    CHECKED: tl.constexpr,
     BK: tl.constexpr,
     BL: tl.constexpr,
 ):
-    """The gradient, and each block's part of the value in `partial` [blocks]. All K classes are in one block of BK."""
+    """The gradient, and each block's part of the value in `partial` [blocks]. All K classes are in one block of BK.
+
+    CHECKED: whether `fault` is set to 1 if a target isn't a class.
+    """
     k = tl.arange(0, BK)
     n = tl.program_id(0) * BL + tl.arange(0, BL)
     is_class, is_example = k < K, n < L
     live = is_class[:, None] & is_example[None, :]
     z = tl.load(logits + k[:, None] * L + n[None, :], mask=live, other=0.0)
     t = tl.load(target + n, mask=is_example, other=-1).to(tl.int32)
+    if CHECKED:
+        strays = tl.max(tl.where(is_example & ((t < 0) | (t >= K)), 1, 0), 0)
+        tl.store(fault, 1, mask=strays > 0)
     top = tl.max(tl.where(is_class[:, None], z, float("-inf")), 0, return_indices=False)
     shifted = tl.where(live, z - top[None, :], 0.0)
     e = tl.where(is_class[:, None], tl.exp(shifted), 0.0)
