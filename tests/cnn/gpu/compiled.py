@@ -2,7 +2,8 @@
 
     python -m tests.cnn.gpu.compiled CAPABILITY PRECISIONS BATCHES MODELS
 
-CAPABILITY is 80 or 90, as in sm_90, and the others are lists with commas between. Prints a JSON line for each kernel
+CAPABILITY is 80 or 90, as in sm_90, and the others are lists with commas between; as a model, `cases` are those that
+kernels are tried on elsewhere. Prints a JSON line for each kernel
 that is compiled: registers, bytes of shared memory and of the stack, which is where registers are spilled to.
 """
 
@@ -30,6 +31,8 @@ from cnn.ops import Backend, cuda
 from cnn.ops.cuda.launching import launched_by
 from cnn.optimizers import Adam
 from runners.config import composition, folders
+from tests.cnn.gpu.cases import CASES
+from tests.cnn.gpu.trying import Where
 
 DISASSEMBLER = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
@@ -90,6 +93,9 @@ def resources(binary: bytes) -> dict[str, int]:
 def run_steps(models: Sequence[str], batches: Sequence[int]) -> None:
     """A training step of each model and batch, and an evaluation, whose kernels aren't run."""
     for model in models:
+        if model == "cases":
+            run_cases(batches)
+            continue
         layers = OmegaConf.load(folders.CONFIGS / "model" / f"{model}.yaml")
         config: Any = OmegaConf.to_container(OmegaConf.create({"model": layers}), resolve=True)
         network = build_model(config["model"], (1, 28, 28))
@@ -101,6 +107,14 @@ def run_steps(models: Sequence[str], batches: Sequence[int]) -> None:
             scored.backward(loss.backward(kept), cache, need_dx=False)
             optimizer.step(network.flat)
             ops.count_hits(scored.forward(x, Mode(train=False, keep_cache=False))[0], target)
+
+
+def run_cases(batches: Sequence[int]) -> None:
+    """Every case, whose kernels aren't run, in both dtypes."""
+    for dtype in (torch.float32, torch.float64):
+        for batch in batches:
+            for case in CASES.values():
+                case(Where("cpu", dtype, batch))
 
 
 def main(capability: str, precisions: str, batches: str, models: str) -> None:

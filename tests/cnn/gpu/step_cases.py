@@ -103,7 +103,7 @@ def _(where: Where) -> tuple[Tensors, Tensors]:
     random = Numbers(where)
     scores, target = (random(10, where.batch) * 2).round(), random.integers(10, where.batch)
     target = torch.where(random(where.batch) > 0, counts.argmax(scores), target)
-    scores[3, 1], target[1] = math.nan, 3
+    scores[3, -1], target[-1] = math.nan, 3
     right = {"hits": counts.count_hits(scores.double(), target)}
     return {"hits": FUNCTIONS["count_hits"](*random.there(scores, target))}, right
 

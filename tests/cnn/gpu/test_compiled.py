@@ -48,3 +48,10 @@ def test_a_step_compiles_for_a_gpu(tmp_path: Path) -> None:
 def test_steps_of_every_model_compile(capability: str, tmp_path: Path) -> None:
     """With batches of which several values are loaded at once, and with others."""
     check(compiled(tmp_path, capability, "float32,tf32,bf16", "128,100", "seed8,blocks,lenet,resnet13"))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1100)
+def test_every_case_compiles(tmp_path: Path) -> None:
+    """With a single example, too: Triton makes a constant of an argument that is 1."""
+    check(compiled(tmp_path, "90", "float32,bf16", "1,16", "cases"))
