@@ -17,6 +17,7 @@ from cnn.ops.backend import (
 )
 from cnn.ops.capture import Recording, Tape, live, records, undone_at_a_fault
 from cnn.ops.columns import col2im, im2col
+from cnn.ops.compilers import compiler_versions
 from cnn.ops.compiling import before_compiling
 from cnn.ops.conv import add_conv_backward_weight, conv, conv_backward_input
 from cnn.ops.counts import argmax, clear, count_hits
@@ -91,6 +92,7 @@ __all__ = [
     "before_compiling",
     "clear",
     "col2im",
+    "compiler_versions",
     "constant",
     "continued",
     "continued_backward",
