@@ -13,7 +13,7 @@ from cnn.ops.reference import loss as reference
 from cnn.ops.reference.finite import require_within
 
 MAX_CLASSES = 1024
-TILE = 4096
+TILE = 2048
 """Logits of one program, all classes of some targets."""
 
 
@@ -34,7 +34,7 @@ def cross_entropy(
         return reference.cross_entropy(logits, target.clamp(0, classes - 1), weight, label_smoothing)
     gradient = empty(tuple(logits.shape), like=logits)
     block_k = power_of_2(classes, least=2)
-    block_l = power_of_2(count, least=16, most=min(128, TILE // block_k))
+    block_l = power_of_2(count, most=min(128, TILE // block_k))
     partial = empty((blocks(count, block_l),), like=logits)
     tensors = logits.contiguous(), target, logits if weight is None else weight, gradient, partial
     flags = logits if flag is None else flag

@@ -111,7 +111,7 @@ def weight_tiles(shape: Shape) -> WeightTiles:
     row = _nearest(WEIGHTS, (), shape)
     tiles = WeightTiles(*row) if row else _weight_tiles(shape)
     if shape.examples % VECTOR:  # values are loaded one by one, and their addresses take registers
-        return replace(tiles, warps=max(tiles.warps, 4), stages=2)
+        return replace(tiles, examples=min(tiles.examples, 32), warps=max(tiles.warps, 4), stages=2)
     return tiles
 
 
