@@ -29,9 +29,11 @@ class MovingAverage:
     def update(self, network: Sequential) -> None:
         """Move the average towards the network's current parameters."""
         ops.live(self._advance, None)
-        self.graph.flat.data.lerp_(network.flat.data, self._share)
-        for (_, buffer), (_, current) in zip(self.graph.named_buffers(), network.named_buffers(), strict=True):
-            buffer.data.copy_(current.data)
+        buffers = [buffer.data for _, buffer in self.graph.named_buffers()]
+        with ops.undone_at_a_fault(lambda: [self.graph.flat.data, *buffers]):
+            self.graph.flat.data.lerp_(network.flat.data, self._share)
+            for buffer, (_, current) in zip(buffers, network.named_buffers(), strict=True):
+                buffer.copy_(current.data)
 
     def _advance(self, _: object) -> None:
         """Count an update, and compute the weight of the current parameters in it."""

@@ -89,7 +89,16 @@ FILES_AND_PROCESSES = set(
 MODULES = {
     "cnn": {
         *STANDARD,
-        *("ctypes", "hashlib", "signal", "sys", "threading", "warnings"),  # to compile, and to replay
+        *(
+            "ctypes",
+            "hashlib",
+            "shutil",
+            "signal",
+            "sys",
+            "sysconfig",
+            "threading",
+            "warnings",
+        ),  # to compile and replay
         *("cnn", "llvmlite", "numba", "numpy", "pydantic", "torch", "triton"),
     },
     "runners": {
@@ -100,11 +109,11 @@ MODULES = {
     },
 }
 """The modules that each package may import."""
-MAY_IMPORT = {"digits.py": "scipy", "compiler.py": "pathlib", "requirements.py": "shutil"}
+MAY_IMPORT = {"digits.py": "scipy", "compiler.py": "pathlib", "requirements.py": "pathlib"}
 """What single files may import besides: to find the digit on a picture, to keep compiled kernels on the disk, to find a
-C compiler."""
+header that kernels are compiled with."""
 MAY_USE = {
-    "capture.py": {"from torch.utils._python_dispatch import TorchDispatchMode", "torch.Tag.dynamic_output_shape"},
+    "capture.py": {"from torch.utils._python_dispatch import TorchDispatchMode"},
     "commands.py": {"import gc"},
     "devices.py": {
         "torch.cuda.get_device_name",

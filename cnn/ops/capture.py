@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnn.ops import backend, memory
-from cnn.ops.inspection import is_by_position, tensors
+from cnn.ops.inspection import python_depends_on, tensors
 
 Part = Callable[[Any], object]
 """One piece of a tape; its argument is that of `Tape.play`."""
@@ -192,16 +192,13 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name in _UNINITIALISED:
             return self._home(func(*args, **kwargs))
         result = func(*args, **kwargs)
+        if reason := python_depends_on(func, args, result):
+            self._refuse(reason)
+            return result
         if func._schema.is_mutable:
             self._note(func, args, kwargs, None)
             return result
         outputs = list(result) if isinstance(result, (tuple, list)) else [result]
-        if not all(isinstance(output, Tensor) for output in outputs):
-            self._refuse(f"a value is read by Python ({name})")
-            return result
-        if torch.Tag.dynamic_output_shape in func.tags and not is_by_position(name, args):
-            self._refuse(f"a shape depends on values ({name})")
-            return result
         given = {tensor.untyped_storage().data_ptr() for tensor in tensors((args, kwargs))}
         if all(output.untyped_storage().data_ptr() in given for output in outputs):
             return result  # views

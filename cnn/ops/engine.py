@@ -18,7 +18,7 @@ MAX_KINDS = 8
 """Kinds of calls that are remembered; each one that is recorded keeps its activations."""
 
 
-class Tape(Protocol):
+class Playable(Protocol):
     """A recorded call."""
 
     def memory(self) -> AbstractContextManager[None]:
@@ -37,7 +37,7 @@ class Recorded(Generic[R]):
 
     result: R
     replayed: R
-    tape: Tape | None
+    tape: Playable | None
     refused: str = ""
 
 

@@ -65,7 +65,8 @@ class Cuda:
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 result = call()
         except Exception as error:  # torch's random numbers are unusable now
-            raise RuntimeError(f"this step can't become a CUDA graph, give capture=false: {error}") from error
+            cause = error.__context__ or error  # the end of a capture that failed raises another one
+            raise RuntimeError(f"this step can't become a CUDA graph, give capture=false: {cause}") from error
         return result, graph.replay
 
     def event(self) -> Event:
@@ -137,13 +138,20 @@ class GraphRecording:
     def undone_at_a_fault(self, tensors: Callable[[], Sequence[Tensor]]) -> Iterator[None]:
         if self._captured_guards is None:
             with self._inspection.paused():
-                self._guards.append(guard.Guard(tensors(), self._flag))
+                self._guards.append(self._guard(tensors()))
             held = self._guards[-1]
         else:
             held = next(self._captured_guards)
         held.save()
         yield
         held.put_back()
+
+    def _guard(self, tensors: Sequence[Tensor]) -> guard.Guard:
+        try:
+            return guard.Guard(tensors, self._flag)
+        except ValueError as error:
+            self._inspection.refuse(str(error))
+            return guard.Guard([], self._flag)
 
 
 @dataclass
@@ -184,8 +192,12 @@ class GraphEngine:
         self.wait()
         inspection = Inspection(self._device.device)
         recording = GraphRecording(self._faults, inspection)
-        with capture.noting(recording), inspection:
-            result = call()
+        try:
+            with capture.noting(recording), inspection:
+                result = call()
+        except Exception:
+            self._faults.flag.zero_()  # nobody else would
+            raise
         if recording.checks:
             self._faults.note(argument)
             self.wait()

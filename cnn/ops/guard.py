@@ -12,9 +12,9 @@ from cnn.ops.reference import guard as reference
 
 
 class Guard:
-    """Copies of tensors, to put back where a flag is set. They must be contiguous, with a multiple of 4 bytes.
+    """Copies of tensors, to put back where a flag is set.
 
-    `flag` [] int32, on the device of the tensors.
+    `flag` [] int32, on the device of the tensors. Raises ValueError for tensors that can't be put back.
     """
 
     def __init__(self, tensors: Sequence[Tensor], flag: Tensor) -> None:
@@ -38,13 +38,16 @@ class Guard:
 
 
 def joined(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The memory of tensors as few vectors of int32, where neighbours are one. Raises ValueError if they can't be."""
+    """The memory of tensors as few vectors of int32, where neighbours are one.
+
+    Raises ValueError for one that isn't made of such words, or is on another device than the first one.
+    """
     pieces = []
     for tensor in tensors:
-        if not tensor.is_contiguous() or tensor.nbytes % 4:
-            raise ValueError(f"a {tensor.dtype} tensor {list(tensor.shape)} can't be copied as words of 4 bytes")
+        start = tensor.data_ptr() - tensor.untyped_storage().data_ptr() if tensor.numel() else 0
+        if not tensor.is_contiguous() or tensor.nbytes % 4 or start % 4 or tensor.device != tensors[0].device:
+            raise ValueError(f"a {tensor.dtype} tensor {list(tensor.shape)} on {tensor.device} can't be put back")
         if tensor.numel():
-            start = tensor.data_ptr() - tensor.untyped_storage().data_ptr()
             pieces.append((tensor.untyped_storage().data_ptr(), start, start + tensor.nbytes, tensor))
     spans: list[tuple[int, int, int, Tensor]] = []
     for storage, start, end, tensor in sorted(pieces, key=lambda piece: piece[:3]):

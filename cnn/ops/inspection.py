@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+WRITTEN_BY_INDEX = {"index_put", "index_put_", "_index_put_impl_"}
+"""What a GPU does for a mask only after it has counted its places."""
+
 
 class Inspection(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """A context in which each operation of torch is looked at. `refused`: the first one that can't be captured."""
@@ -40,17 +43,22 @@ class Inspection(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        self.refused = self.refused or self._reason(func, args, kwargs, result)
+        self.refuse(self._reason(func, args, kwargs, result))
         return result
 
+    def refuse(self, reason: str) -> None:
+        """Note a reason, if there is one and it is the first."""
+        self.refused = self.refused or reason
+
     def _reason(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> str:
+        if reason := python_depends_on(func, args, result):
+            return reason
         name = func.overloadpacket.__name__
-        outputs = list(tensors(result))
-        if not outputs and not func._schema.is_mutable:
-            return f"a value is read by Python ({name})"
-        if torch.Tag.dynamic_output_shape in func.tags and not is_by_position(name, args):
-            return f"a shape depends on values ({name})"
-        used = [*outputs, *tensors((args, kwargs))]
+        if name in WRITTEN_BY_INDEX and not _is_by_position(args[1]):
+            return f"what is written depends on values ({name})"
+        used = [*tensors((result, args, kwargs))]
+        if name == "fill_" and len(used) > 1 and not used[-1].dim():
+            used.pop()  # of x[0] = 1.0, whose number torch puts on the CPU and hands to the kernel
         if any(tensor.device.type != self.device.type for tensor in used):
             return f"a tensor isn't on the device ({name})"
         if name == "lift_fresh" and self.device.type != "cpu":
@@ -58,9 +66,23 @@ class Inspection(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return ""
 
 
-def is_by_position(name: str, args: Sequence[Any]) -> bool:
-    """Whether an operation picks values by their positions, and not by a mask."""
-    return name == "index" and all(index is None or index.dtype not in (torch.bool, torch.uint8) for index in args[1])
+def python_depends_on(func: Any, args: Sequence[Any], result: Any) -> str:
+    """Why what Python does next depends on values that an operation computed or picks by; empty if it doesn't."""
+    name = func.overloadpacket.__name__
+    if not func._schema.is_mutable and not all(isinstance(value, Tensor) for value in _each(result)):
+        return f"a value is read by Python ({name})"
+    if torch.Tag.dynamic_output_shape in func.tags and not (name == "index" and _is_by_position(args[1])):
+        return f"a shape depends on values ({name})"
+    return ""
+
+
+def _is_by_position(indices: Sequence[Tensor | None]) -> bool:
+    """Whether values are picked by their positions, and not by a mask."""
+    return all(index is None or index.dtype not in (torch.bool, torch.uint8) for index in indices)
+
+
+def _each(result: Any) -> Sequence[Any]:
+    return result if isinstance(result, (tuple, list)) else [result]
 
 
 def tensors(value: Any) -> Iterator[Tensor]:

@@ -204,7 +204,7 @@ def empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None
     return torch.empty(shape, dtype=dtype, device=like.device)
 
 
-@functools.lru_cache(maxsize=256)
+@functools.cache
 def constant(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """A tensor of numbers that never change, such as the weights of classes: read-only, and the same in each call.
 

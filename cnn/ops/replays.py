@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cnn.ops.capture import records
 from cnn.ops.cpu_engine import CpuEngine
-from cnn.ops.engine import MAX_KINDS, Engine, Tape
+from cnn.ops.engine import MAX_KINDS, Engine, Playable
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -27,7 +27,7 @@ class Captured(Generic[A, R]):
     """A recorded call: the memory of its inputs, its operations, and its result, which each replay overwrites."""
 
     inputs: list[Tensor]
-    tape: Tape
+    tape: Playable
     result: R
     checked: bool = False
 
@@ -44,14 +44,13 @@ class Replays(Generic[A, R]):
 
     The first call of a kind runs as Python, the second one is recorded, and the third one runs both ways, as a check:
     if its result differs in a bit, or if it can't be recorded, calls of this kind stay Python. A result is valid until
-    the next call. `refused`: the reasons, by kind. `enabled=False`: every call is Python.
+    the next call. `refused`: the reasons, by kind. `enabled=False`: every call is Python. `borrows`: whether the memory
+    of inputs may be overwritten by later ones, which saves copies where it is the same in each call.
     """
 
-    borrows = False
-    """Whether the memory of inputs may be overwritten by later ones. Saves a copy if it is the same in each call."""
-
-    def __init__(self, *, enabled: bool = True) -> None:
+    def __init__(self, *, enabled: bool = True, borrows: bool = False) -> None:
         self.enabled = enabled
+        self.borrows = borrows
         self.refused: dict[Hashable, str] = {}
         self._engine: Engine | None = None
         self._seen: OrderedDict[Hashable, Captured[A, R] | None] = OrderedDict()

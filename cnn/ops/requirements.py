@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from shutil import which
+from sysconfig import get_path
 
 import torch
 
@@ -12,11 +14,12 @@ from cnn.ops.backend import Unfit
 
 TRITON = (3, 6)
 CAPABILITY = (8, 0)
-COMPILERS = "cc", "gcc", "clang"
+COMPILERS = "gcc", "clang"
+"""Those that Triton looks for."""
 
 
 def require_triton() -> None:
-    """Raise Unfit if Triton is missing or too old, if it finds no C compiler, or if the GPU is too old for it."""
+    """Raise Unfit if Triton is missing or too old, if it can't compile C, or if the GPU is too old for it."""
     try:
         import triton
     except ImportError:
@@ -26,6 +29,8 @@ def require_triton() -> None:
         raise Unfit(f"Triton {triton.__version__} is too old: torch 2.11 or newer brings one that works")
     if not os.environ.get("CC") and not any(map(which, COMPILERS)):
         raise Unfit("Triton needs a C compiler: install gcc, or give its path as CC")
+    if not Path(get_path("include"), "Python.h").exists():
+        raise Unfit("Triton compiles against Python.h, which is missing: install python3-dev")
     if torch.cuda.is_available() and torch.cuda.get_device_capability() < CAPABILITY:
         name = torch.cuda.get_device_name()
         raise Unfit(f"{name} is too old for kernels in Triton, which need compute capability 8.0")

@@ -70,20 +70,54 @@ class Maker:
         return self.pixels.normalised(x), _batch_last(self.examples.targets[chosen])
 
 
+@dataclass
+class DeviceBatches:
+    """What turns examples on a device into batches there: functions of tensors.
+
+    All batches of a slot and a size are in the same memory, from the first one on, so that a step which was recorded on
+    it needs no copy of them. `rows` and `targets`: those of the data set, unless they are copied for each batch.
+    """
+
+    pixels: Pixels
+    shape: Sequence[int]
+    rows: Tensor
+    targets: Tensor
+    memory: dict[tuple[int, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def chosen(self, slot: int, chosen: Tensor, *draws: Tensor) -> tuple[Tensor, Tensor]:
+        """A batch of resident examples. They aren't among its inputs, which a replay copies."""
+        return self._finished(slot, self.rows, chosen, _batch_last(self.targets[chosen]), draws)
+
+    def streamed(self, slot: int, rows: Tensor, targets: Tensor, *draws: Tensor) -> tuple[Tensor, Tensor]:
+        """A batch of examples that were chosen on the CPU."""
+        every = torch.arange(len(rows), device=rows.device)
+        return self._finished(slot, rows, every, _batch_last(targets), draws)
+
+    def _finished(
+        self, slot: int, rows: Tensor, chosen: Tensor, targets: Tensor, draws: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        place = slot, len(chosen)
+        if place not in self.memory:
+            self.memory[place] = self.pixels.empty(self.shape, len(chosen)), torch.empty_like(targets)
+        own_x, own_targets = self.memory[place]
+        x = self.pixels.gathered(rows, chosen, own_x)
+        if draws:
+            x = own_x.copy_(self.pixels.augmentation.apply(x, draws))
+        return self.pixels.normalised(x), own_targets.copy_(targets)
+
+
 class DeviceMaker(Maker):
     """Makes batches on a device, with few launches from Python: what makes a batch is a replayed function of tensors.
 
     The examples are copied to the device once, before the first batch, and then an epoch's order once an epoch. If they
-    take too much of its memory they stay on the CPU, and each batch's rows are copied. All batches of a slot and a size
-    are in the same memory, from the first one on, so that a step which was recorded on it needs no copy of them.
+    take too much of its memory they stay on the CPU, and each batch's rows are copied.
     """
 
     def __init__(self, examples: Examples, pixels: Pixels) -> None:
         super().__init__(examples, pixels)
-        self._resident: tuple[Tensor, Tensor] | None = None
         self._streams: bool | None = None
+        self._batches = DeviceBatches(pixels, self.shape, self.rows, examples.targets)
         self._slots: dict[int, Replayed[tuple[Tensor, Tensor]]] = {}
-        self._memory: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
     def begin(self, order: Tensor) -> Tensor:
         device = self.pixels.like.device
@@ -91,7 +125,7 @@ class DeviceMaker(Maker):
             tables = self.rows, self.examples.targets
             self._streams = not transfer.fit_on(device, tables, MAX_SHARE)
             if not self._streams:  # copied as they are: pinning them all would take as much memory of the host
-                self._resident = self.rows.to(device), self.examples.targets.to(device)
+                self._batches.rows, self._batches.targets = (table.to(device) for table in tables)
         return order if self._streams else transfer.upload(order, device)
 
     def make(self, chosen: Tensor, generator: np.random.Generator | None, slot: int) -> tuple[Tensor, Tensor]:
@@ -102,32 +136,9 @@ class DeviceMaker(Maker):
         if generator is not None:
             inputs += pixels.augmentation.draw(generator, (*self.shape, len(chosen)), pixels.like)
         if slot not in self._slots:
-            make = self._streamed if self._streams else self._chosen
+            make = self._batches.streamed if self._streams else self._batches.chosen
             self._slots[slot] = Replayed(functools.partial(make, slot))
         return self._slots[slot].of(*inputs)
-
-    def _chosen(self, slot: int, chosen: Tensor, *draws: Tensor) -> tuple[Tensor, Tensor]:
-        """A batch of resident examples. They aren't among its inputs, which a replay copies."""
-        assert self._resident is not None
-        rows, targets = self._resident
-        return self._finished(slot, rows, chosen, _batch_last(targets[chosen]), draws)
-
-    def _streamed(self, slot: int, rows: Tensor, targets: Tensor, *draws: Tensor) -> tuple[Tensor, Tensor]:
-        """A batch of examples that were chosen on the CPU."""
-        every = torch.arange(len(rows), device=rows.device)
-        return self._finished(slot, rows, every, _batch_last(targets), draws)
-
-    def _finished(
-        self, slot: int, rows: Tensor, chosen: Tensor, targets: Tensor, draws: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        place = slot, len(chosen)
-        if place not in self._memory:
-            self._memory[place] = self.pixels.empty(self.shape, len(chosen)), torch.empty_like(targets)
-        own_x, own_targets = self._memory[place]
-        x = self.pixels.gathered(rows, chosen, own_x)
-        if draws:
-            x = own_x.copy_(self.pixels.augmentation.apply(x, draws))
-        return self.pixels.normalised(x), own_targets.copy_(targets)
 
 
 def _batch_last(targets: Tensor) -> Tensor:

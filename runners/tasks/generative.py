@@ -85,7 +85,7 @@ class Generative(Task):
     def judged_features(self, pictures: Tensor) -> Tensor:
         """The features of real pictures, above those of the same pictures blurred, [2 F, N]; without a judge [0, N]."""
         if self.judge is None:
-            return torch.empty(0, pictures.shape[-1])
+            return torch.empty(0, pictures.shape[-1], device=pictures.device)
         return torch.cat([self.judge.features(pictures), self.judge.features(blurred(pictures.cpu()))])
 
     def set_metrics(self, outputs: Tensor, epoch: int | None) -> dict[str, float]:

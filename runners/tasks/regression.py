@@ -112,7 +112,7 @@ class Regression(Task):
                 sums.add("psnr_gain", (found - psnr(x, target)).sum(), count)
             if len(values.shape) == 4 and min(values.shape[1:3]) >= SSIM_WINDOW:
                 sums.add("ssim", ssim(values, target).sum(), count)
-        return torch.empty(0, len(batch))
+        return torch.empty(0, len(batch), device=batch.x.device)
 
     def predict(self, x: Tensor) -> Tensor:
         """The network's values for inputs [C, *S, N]; of a loss on logits their sigmoid."""

@@ -28,10 +28,8 @@ class Steps(Replays[Step, Sums]):
     of the task, but optimizers have counted them.
     """
 
-    borrows = True
-
-    def __init__(self, task: Task, *, capture: bool = True) -> None:
-        super().__init__(enabled=capture and task.replayable)
+    def __init__(self, task: Task, *, capture: bool = True, borrows: bool = False) -> None:
+        super().__init__(enabled=capture and task.replayable, borrows=borrows)
         self.task = task
         self._firsts: list[int] = []
 
@@ -156,10 +154,8 @@ def _put_back(values: Any, before: Any) -> None:
 class Evaluations(Replays[None, tuple[Tensor, Sums]]):
     """Evaluates a task's batches."""
 
-    borrows = True
-
-    def __init__(self, task: Task, *, capture: bool = True) -> None:
-        super().__init__(enabled=capture and task.replayable)
+    def __init__(self, task: Task, *, capture: bool = True, borrows: bool = False) -> None:
+        super().__init__(enabled=capture and task.replayable, borrows=borrows)
         self.task = task
         self._first = 0
 

@@ -129,7 +129,7 @@ def _test(experiment: Experiment, directory: RunDirectory, watch: SignalWatch, f
         graph.load_state(checkpoint.tensors(best.networks[name].weights))
     task.load_state(best.task_state)
     batches = setup.batches(config, dataset, "test")
-    evaluations = Evaluations(task, capture=config.settings.capture)
+    evaluations = Evaluations(task, capture=config.settings.capture, borrows=True)
     outputs, sums = evaluate(task, batches, watch.check, evaluations)
     test = metrics_of(task, "test", (outputs, sums), int(progress.best["epoch"]), batches)
     summary = _summary(experiment, test) | facts

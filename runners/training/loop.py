@@ -67,8 +67,9 @@ class Loop:
     def __post_init__(self) -> None:
         device = next(iter(self.task.graphs.values())).flat.data.device
         self.generator = torch.Generator(device=device)
-        self.steps = Steps(self.task, capture=self.plan.capture)
-        self.evaluations = Evaluations(self.task, capture=self.plan.capture)
+        capture = self.plan.capture
+        self.steps = Steps(self.task, capture=capture, borrows=True)  # the memory of batches is used again
+        self.evaluations = Evaluations(self.task, capture=capture, borrows=True)
 
     def run(self) -> None:
         """Train the remaining epochs. After each, save `best` if it is the best so far, then `last`; write the rows.
@@ -226,11 +227,16 @@ def evaluate(
 
     `check` is called before each batch, and may raise. `evaluations`: those of this task so far.
     """
-    evaluations = evaluations or Evaluations(task)
+    evaluations = evaluations or Evaluations(task, borrows=True)
     sums = Sums()
     outputs = []
     for batch in batches.in_order():
         check()
         outputs.append(evaluations.evaluate(batch, sums))
-    evaluations.wait()
+    try:
+        evaluations.wait()
+    except NotFinite:  # a replay has found what Python raises
+        for batch in batches.in_order():
+            task.evaluate(batch, Sums())
+        raise
     return torch.cat(outputs, -1).cpu(), sums

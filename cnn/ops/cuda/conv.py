@@ -46,7 +46,8 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups:
     kernel, stride, dilation, before = window.on_three_axes()
     moves = Moves(stride, dilation, ONES, ONES, kernel, tuple(-pad for pad in before))
     outputs, channels, taps = weight.shape[0] // groups, weight.shape[1], window.tap_count
-    filters = Filters(weight, outputs, channels, (channels * taps, taps, weight.numel() // groups, 1))
+    strides = channels * taps, taps, weight.numel() // groups, 1
+    filters = Filters(weight.contiguous(), outputs, channels, strides)
     shape = Shape(outputs, channels, window.kernel, window.stride, size, x.shape[-1], products_in(x.dtype))
     _gather(x.contiguous(), filters, bias, y, moves, None, shape)
     return y
@@ -58,9 +59,11 @@ def conv_backward_input(dy: Tensor, weight: Tensor, size: Sizes, window: Window,
     kernel, stride, _, before = window.on_three_axes()
     moves = Moves(ONES, phases.shift, stride, phases.step, kernel, before if set(stride) == {1} else None)
     outputs, channels, taps = weight.shape[0] // groups, weight.shape[1], window.tap_count
-    filters = Filters(weight, channels, outputs, (taps, channels * taps, weight.numel() // groups, 1))
+    strides = taps, channels * taps, weight.numel() // groups, 1
+    filters = Filters(weight.contiguous(), channels, outputs, strides)
     shape = Shape(outputs, channels, window.kernel, window.stride, size, dy.shape[-1], products_in(dy.dtype))
-    _gather(dy.contiguous(), filters, None, dx, moves, phases, shape, phase_table(window, size, dy.device))
+    table = None if moves.base else phase_table(window, size, dy.device)
+    _gather(dy.contiguous(), filters, None, dx, moves, phases, shape, table)
     return dx
 
 

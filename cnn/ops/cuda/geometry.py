@@ -70,7 +70,7 @@ def phases_of(window: Window, size: Sizes) -> Phases:
     return Phases(table, tuple(steps), shift)
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.cache
 def phase_table(window: Window, size: Sizes, device: torch.device) -> Tensor:
-    """The table of the phases on a device."""
+    """The table of the phases on a device. It stays there: graphs know its address."""
     return torch.tensor(phases_of(window, size).table, dtype=torch.int32, device=device)

@@ -36,7 +36,8 @@ def cross_entropy(
     block_k = power_of_2(classes, least=2)
     block_l = power_of_2(count, most=min(128, TILE // block_k))
     partial = empty((blocks(count, block_l),), like=logits)
-    tensors = logits.contiguous(), target, logits if weight is None else weight, gradient, partial
+    weights = logits if weight is None else weight.contiguous()
+    tensors = logits.contiguous(), target.contiguous(), weights, gradient, partial
     flags = logits if flag is None else flag
     constant = float(label_smoothing), weight is not None, flag is not None, block_k, block_l
     launch(kernels.cross_entropy, (len(partial),), *tensors, flags, classes, count, *constant)

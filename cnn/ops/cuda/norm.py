@@ -42,13 +42,13 @@ def normalise(
     numbers = float(running.momentum), float(running.eps), training, rectify, power_of_2(chunks)
     if window is None:
         y = empty(tuple(x.shape), like=x)
-        grid = channels, blocks(length, BLOCK)
+        grid = blocks(length, BLOCK), channels
         launch(kernels.normalise, grid, *vectors, y, channels, length, chunks, *numbers, BLOCK)
         return y, statistics, Route(y, None)
     size = tuple(x.shape[1:-1])
     y = empty((channels, *window.output_size(size), batch), like=x)
     winner = empty(tuple(y.shape), like=x, dtype=winner_dtype(window))
-    grid = channels, blocks(math.prod(y.shape[1:]), WINDOWS)
+    grid = blocks(math.prod(y.shape[1:]), WINDOWS), channels
     sizes = channels, length, chunks, batch, *constants(window, size, tuple(y.shape[1:-1]))
     launch(kernels.normalise_and_pool, grid, *vectors, y, winner, *sizes, *numbers, WINDOWS)
     return y, statistics, Route(winner, window)
@@ -81,7 +81,7 @@ def differentiate(
     added: tuple[Any, ...] = gradients or (weight, weight)
     vectors = dy, values, x, statistics, weight, *added, partial, dx
     numbers = channels, length, chunks, batch, *geometry, kind, gradients is not None, power_of_2(chunks), BLOCK
-    launch(norm_backward.gradient, (channels, blocks(length, BLOCK)), *vectors, *numbers)
+    launch(norm_backward.gradient, (blocks(length, BLOCK), channels), *vectors, *numbers)
     return dx
 
 

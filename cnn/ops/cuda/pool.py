@@ -50,4 +50,5 @@ def window_sum_backward(dy: Tensor, size: Sizes, window: Window) -> Tensor:
 
 
 def _grid(values: Tensor) -> tuple[int, int]:
-    return len(values), blocks(math.prod(values.shape[1:]), BLOCK)
+    """Blocks, then channels: CUDA allows 65,535 of the second."""
+    return blocks(math.prod(values.shape[1:]), BLOCK), len(values)

@@ -19,8 +19,10 @@ from cnn.layers.activation import ReLU
 from cnn.ops import NotFinite, backend, replays
 from cnn.ops.graphs import MAX_QUEUED, GraphEngine
 from cnn.optimizers import OPTIMIZERS
+from runners.data.batches import Batch
+from runners.tasks.sums import Sums
 from runners.tasks.task import Task
-from runners.training.capturing import Steps
+from runners.training.capturing import Evaluations, Steps
 from tests import generators
 from tests.graphs import StandIn
 from tests.runners.training.steps import follow, state_of, step
@@ -150,8 +152,22 @@ class Choosing(ReLU):
         return y, cache
 
 
+class Masking(ReLU):
+    """A layer that writes where a mask says."""
+
+    def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
+        y, cache = super().forward(x, mode)
+        y[y < -1e9] = torch.zeros(())
+        return y, cache
+
+
 @pytest.mark.parametrize(
-    ("layer", "reason"), [(Reading, "a value is read by Python"), (Choosing, "a shape depends on values")]
+    ("layer", "reason"),
+    [
+        (Reading, "a value is read by Python"),
+        (Choosing, "a shape depends on values"),
+        (Masking, "what is written depends on values"),
+    ],
 )
 def test_what_a_graph_cannot_do_is_seen_before_it_is_captured(layer: type[ReLU], reason: str, graphs: StandIn) -> None:
     layers = [{"conv2d": {"out_channels": 3, "kernel_size": 3}}, "sigmoid", "flatten", {"linear": {"out_features": 4}}]
@@ -167,9 +183,60 @@ def test_what_a_graph_cannot_do_is_seen_before_it_is_captured(layer: type[ReLU],
     assert graphs.captures == 0
 
 
+@pytest.mark.parametrize(
+    "kept", [torch.zeros(3, dtype=torch.bool), torch.zeros(2, 4).t(), torch.zeros(4, dtype=torch.int16)[1:3]]
+)
+def test_a_step_that_may_change_what_cannot_be_put_back_stays_python(kept: Tensor, graphs: StandIn) -> None:
+    """A tensor that isn't made of whole words, or whose values aren't next to each other."""
+
+    def built() -> Task:
+        task = of_small()
+        vars(task.graphs["model"].layers["conv2d_1"])["kept"] = kept
+        return task
+
+    _, steps = follow(built, DRAW, python=99)
+    [found] = steps.refused.values()
+    assert "can't be put back" in found
+    assert graphs.captures == 0
+
+
 def test_functions_of_tensors_are_replayed(graphs: StandIn) -> None:
     doubled = replays.Replayed(lambda x: ops.relu(x * 2))
     for number in range(6):
         x = torch.tensor([1.0, -1.0, number])
         assert torch.equal(doubled.of(x), torch.tensor([2.0, 0.0, 2.0 * number]))
     assert graphs.captures == 1
+
+
+def test_the_memory_of_batches_is_only_used_where_it_may_be() -> None:
+    task = of_small()
+    batches = [DRAW(index)[0] for index in range(6)]
+    before = [batch.x.clone() for batch in batches]
+    evaluations = Evaluations(task)
+    expected = [sums_of(evaluations, batch) for batch in batches]
+    assert all(torch.equal(batch.x, x) for batch, x in zip(batches, before, strict=True))
+    assert [sums_of(evaluations, batch) for batch in batches] == expected
+    borrowing = Evaluations(task, borrows=True)
+    assert [sums_of(borrowing, batch) for batch in batches] == expected
+    assert not torch.equal(batches[1].x, before[1])  # which was recorded
+
+
+def sums_of(evaluations: Evaluations, batch: Batch) -> dict[str, list[float]]:
+    sums = Sums()
+    evaluations.evaluate(batch, sums)
+    return sums.numbers()
+
+
+def test_a_faulty_step_leaves_a_moving_average_as_it_was() -> None:
+    task = generators.gan("hinge", ema=0.9)
+    steps = Steps(task)
+    for index in range(8):
+        steps.take([generators.pictures(4, seed=index)], step(index))
+    before = without_gradients(task)["task"]
+    spoilt_pictures = generators.pictures(4, seed=9)
+    spoilt_pictures.x[:] = math.nan
+    steps.take([spoilt_pictures], step(8))
+    steps.take([generators.pictures(4, seed=10)], step(9))
+    assert without_gradients(task)["task"]["average"] == before["average"]
+    with pytest.raises(NotFinite):
+        steps.wait()

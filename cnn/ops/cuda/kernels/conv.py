@@ -14,12 +14,10 @@ import triton.language as tl
 
 from cnn.ops.cuda.kernels.arithmetic import index, is_inside, multiply_add
 
-PHASE_NUMBERS = 5
-"""Numbers of a phase for each axis: places, taps, first tap, base, start."""
-
 
 @triton.jit
 def phase_numbers(phases, phase, axis: tl.constexpr):
+    """Five numbers of a phase along an axis: places, taps, first tap, base, start; `geometry.Phases` has the table."""
     at = phases + phase * 15 + axis * 5
     return tl.load(at), tl.load(at + 1), tl.load(at + 2), tl.load(at + 3), tl.load(at + 4)
 

@@ -11,7 +11,7 @@ def sum_of_weights(target, weight, K, L, B: tl.constexpr):
     for first in range(0, L, B):
         n = first + tl.arange(0, B)
         t = tl.load(target + n, mask=n < L, other=-1)
-        total += tl.load(weight + t, mask=(t >= 0) & (t < K), other=0.0)
+        total += tl.load(weight + t, mask=(n < L) & (t >= 0) & (t < K), other=0.0)
     whole = tl.sum(total, 0)
     return tl.where(whole == 0, 1.0, whole)
 

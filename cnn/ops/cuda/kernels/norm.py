@@ -107,7 +107,7 @@ def normalise(
     B: tl.constexpr,
 ):
     """y = norm(x), then ReLU if RECTIFY."""
-    c, block = tl.program_id(0), tl.program_id(1)
+    block, c = tl.program_id(0), tl.program_id(1)
     scale, mean, shift = scale_and_shift(
         partial,
         weight,
@@ -162,7 +162,7 @@ def normalise_and_pool(
     B: tl.constexpr,
 ):
     """y = the largest normalised value of each window, winner = the number of its tap; see `largest`."""
-    c, block = tl.program_id(0), tl.program_id(1)
+    block, c = tl.program_id(0), tl.program_id(1)
     scale, mean, shift = scale_and_shift(
         partial,
         weight,

@@ -105,7 +105,7 @@ def gradient(
 
     ROUTE: how g comes from dy: `none` g = dy, `relu` through a ReLU with output `route`, `pool` to the winners `route`.
     """
-    c, block = tl.program_id(0), tl.program_id(1)
+    block, c = tl.program_id(0), tl.program_id(1)
     i = block * B + tl.arange(0, B)
     row = c.to(tl.int64) * L
     live = i < L

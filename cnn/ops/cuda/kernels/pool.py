@@ -117,9 +117,9 @@ def max_pool(
     KERNEL: tl.constexpr,
     B: tl.constexpr,
 ):
-    """y and winner of channel program_id(0); see `largest`."""
-    c = tl.program_id(0).to(tl.int64)
-    j = tl.program_id(1) * B + tl.arange(0, B)
+    """y and winner of channel program_id(1); see `largest`."""
+    c = tl.program_id(1).to(tl.int64)
+    j = tl.program_id(0) * B + tl.arange(0, B)
     best, won, live = largest(x + c * L, j, N, 1.0, 0.0, 0.0, X, Y, STRIDE, DILATION, BEFORE, KERNEL, False, False)
     out = c * (Y[0] * Y[1] * Y[2]) * N + j
     tl.store(y + out, best, mask=live)
@@ -142,8 +142,8 @@ def max_pool_backward(
     B: tl.constexpr,
 ):
     """dx = dy at the places that won."""
-    c = tl.program_id(0).to(tl.int64)
-    i = tl.program_id(1) * B + tl.arange(0, B)
+    c = tl.program_id(1).to(tl.int64)
+    i = tl.program_id(0) * B + tl.arange(0, B)
     M = c * (Y[0] * Y[1] * Y[2]) * N
     tl.store(
         dx + c * L + i, routed(dy + M, winner + M, i, i < L, N, X, Y, STRIDE, DILATION, BEFORE, KERNEL), mask=i < L
@@ -165,8 +165,8 @@ def window_sum(
     B: tl.constexpr,
 ):
     """y = the sum of x under each window, tap after tap."""
-    c = tl.program_id(0).to(tl.int64)
-    j = tl.program_id(1) * B + tl.arange(0, B)
+    c = tl.program_id(1).to(tl.int64)
+    j = tl.program_id(0) * B + tl.arange(0, B)
     n, p = j % N, j // N
     live = p < Y[0] * Y[1] * Y[2]
     total = tl.zeros(j.shape, x.dtype.element_ty)
@@ -193,8 +193,8 @@ def window_sum_backward(
     B: tl.constexpr,
 ):
     """dx = the sum of dy over the windows that read each input."""
-    c = tl.program_id(0).to(tl.int64)
-    i = tl.program_id(1) * B + tl.arange(0, B)
+    c = tl.program_id(1).to(tl.int64)
+    i = tl.program_id(0) * B + tl.arange(0, B)
     total = tl.zeros(i.shape, dy.dtype.element_ty)
     for tap in tl.static_range(KERNEL[0] * KERNEL[1] * KERNEL[2]):
         j, meets = window_of(i, tap, N, X, Y, STRIDE, DILATION, BEFORE, KERNEL)
