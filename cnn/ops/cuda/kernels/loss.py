@@ -16,7 +16,7 @@ def sum_of_weights(target, weight, K, L, B: tl.constexpr):
     return tl.where(whole == 0, 1.0, whole)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["L"])  # else one example would make it a Python number, which has no `to`
 def cross_entropy(
     logits,
     target,
