@@ -211,7 +211,7 @@ def test_the_cpu_resumes_a_run_of_a_gpu_with_a_warning(
         stop_at(11, patch)
         assert gpu("run_dir=a") == 143
     caplog.clear()
-    assert train.main(["resume=a", "device=cpu"]) == 0
+    assert train.main(["resume=a", "device=cpu", "resume_changed=true"]) == 0
     warning = "warning: device is now cpu instead of cuda: results may differ in their last bits"
     assert warning in caplog.messages
     assert (status("a")["state"], status("a")["device"]) == ("done", "cpu")
