@@ -87,7 +87,8 @@ def measure(case: GpuCase, precisions: Sequence[Any], peers: Sequence[Peer], rou
         except Exception as error:
             failed[f"ours {precision}"] = described(error)
             clean()
-    torch.compiler.reset()
+    if any(peer.how == "compile" for peer in peers):
+        torch.compiler.reset()  # else shapes of other cases would be taken for changing ones
     for peer in peers:
         try:
             steps[peer.name] = peer.step(case)

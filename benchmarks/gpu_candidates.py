@@ -148,7 +148,7 @@ def candidates(point: Point, products: str) -> list[Tiles]:
         outputs, channels = channels, outputs
     elif channels < FEW_CHANNELS:
         return [*few_channels(outputs, products)]
-    return [*gather_candidates(outputs, channels, point)]
+    return [*gather_candidates(outputs, channels, point, products)]
 
 
 def few_channels(outputs: int, products: str) -> list[GatherTiles]:
@@ -159,13 +159,13 @@ def few_channels(outputs: int, products: str) -> list[GatherTiles]:
         for width, examples in ((1, 64), (1, 128), (2, 64), (2, 128))
         for warps in (2, 4)
     ]
-    if products == "tf32x3" and outputs <= 32:
+    if products == "tf32x3" and outputs <= 16:  # more don't fit in registers
         outer = ((1, 1, 64, 2), (1, 1, 128, 4), (1, 2, 128, 4), (1, 2, 64, 2))
         tried += [GatherTiles("outer", block, 16, *patch, 1) for patch in outer]
     return tried
 
 
-def gather_candidates(outputs: int, channels: int, point: Point) -> list[GatherTiles]:
+def gather_candidates(outputs: int, channels: int, point: Point, products: str) -> list[GatherTiles]:
     """Tiles for a product tap by tap, with the weights as they are and turned."""
     block, depth = power_of_2(outputs, least=16, most=32), power_of_2(channels, least=16, most=32)
     patches = (
@@ -175,7 +175,7 @@ def gather_candidates(outputs: int, channels: int, point: Point) -> list[GatherT
     tried = [GatherTiles("dot", block, depth, *patch) for patch in patches]
     if depth > 16:
         tried.append(GatherTiles("dot", block, 16, 1, 1, 128, 4, 3))
-    if outputs > 32:
+    if outputs > 32 and products == "tf32":  # with three products, two blocks of 32 are faster
         tried += [GatherTiles("dot", 64, depth, 1, 1, 128, 4, 3), GatherTiles("dot", 64, depth, 1, 1, 64, 4, 3)]
     if point.window.tap_count > 1:
         tried += [replace(tiles, turned=True) for tiles in tried]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import gpu, gpu_profile, gpu_sides, gpu_timing
+from benchmarks import gpu, gpu_profile, gpu_sides, gpu_timing, gpu_warm
 from benchmarks.gpu_sides import MODELS, PEERS, GpuCase, Ours, Peer, chosen_peers
 from benchmarks.timing import Step
 from cnn import Mode, ops
@@ -152,6 +152,43 @@ def test_a_side_that_fails_does_not_stop_the_others(on_the_cpu: None, monkeypatc
     assert row["ours"] == "ValueError: fails later"
     assert row["eager float32"] >= 0
     assert row["eager tf32"] == "RuntimeError: CUDA out of memory; RuntimeError: CUDA out of memory"
+
+
+@pytest.mark.usefixtures("on_the_cpu", "flags")
+def test_a_case_is_measured() -> None:
+    rows = gpu.measure(SMALL, ["float32", "tf32"], PEERS["eager"][:2], 2, 0.001)
+    assert [row["precision"] for row in rows] == ["float32", "tf32"]
+    for row in rows:
+        assert row["failed"] == {}
+        wanted = ["ours", "replay", "eager float32", "ratio_to_eager float32", "replay_ratio_to_eager float32"]
+        assert all(row[name] > 0 for name in wanted)
+
+
+def test_bytes_are_those_of_a_kernels_tensors() -> None:
+    """Each tensor once; the launch itself goes on."""
+    launching = pytest.importorskip("cnn.ops.cuda.launching", reason="Triton is missing")
+    launched: list[Any] = []
+
+    class Kernel:
+        __name__ = "gather"
+
+        def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+            return lambda *arguments, **options: launched.append((grid, options))
+
+    x, y = torch.empty(10), torch.empty(3, dtype=torch.float64)
+    with gpu_profile.noted_bytes() as found:
+        for _ in range(2):
+            launching.launch(Kernel(), (2,), x, x, y, 7, num_warps=4)
+    assert found == {"gather": 2 * (40 + 24)}
+    assert launched == 2 * [((2,), {"num_warps": 4})]
+
+
+def test_what_compiles_longest_comes_first() -> None:
+    found = gpu_warm.jobs(["blocks", "resnet20"], [128, 512], ["float32", "tf32"])
+    assert found[:3] == [("resnet20", 128, "float32"), ("blocks", 128, "float32"), ("resnet20", 128, "tf32")]
+    assert len(found) == 8
+    assert {*gpu_warm.COSTLY} == {*MODELS}
+    assert gpu_warm.take_step("blocks", 128, "float32", end=0.0) == "no time left"
 
 
 def test_kernels_of_a_profile() -> None:

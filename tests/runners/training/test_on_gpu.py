@@ -243,8 +243,9 @@ def test_a_process_trains_on_a_gpu_and_others_use_its_checkpoint_without_one(str
     data = ["data=idx", f"data.path={striped}", "data.val_examples=30", SMALL_MODEL, "batch_size=16"]
     started([str(ROOT / "run.py"), *data, "device=cuda", "epochs=2", "run_dir=a"], tmp_path)
     assert status(str(tmp_path / "a"))["device"] == "cuda"
-    module = {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
-    answer = json.loads(started(["-m", "runners.evaluate", "a", "--json"], tmp_path, **module))
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    hidden = {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path}
+    answer = json.loads(started(["-m", "runners.evaluate", "a", "--json"], tmp_path, **hidden))
     saved = json.loads((tmp_path / "a" / "summary.json").read_text())["test"]
     assert answer["test/accuracy"] == pytest.approx(saved["test/accuracy"], abs=0.05)
     Image.fromarray(np.full((10, 10), 120, np.uint8)).save(tmp_path / "grey.png")
