@@ -31,7 +31,6 @@ from typing import Any
 
 import torch
 
-from benchmarks import gpu_profile
 from benchmarks.gpu_sides import MODELS, PEERS, PRECISIONS, GpuCase, Ours, Peer, chosen_peers
 from benchmarks.gpu_timing import described, machine, take_turns
 from benchmarks.timing import Row, Step, count, counts, duration, median_ratio, table
@@ -175,6 +174,8 @@ def main() -> int:
     print(json.dumps(found) if options.json else ", ".join(f"{name} {value}" for name, value in found.items()))
     cases = [GpuCase(model, batch) for batch in options.batches for model in options.models]
     if options.profile:
+        from benchmarks import gpu_profile  # needs Triton
+
         gpu_profile.report(cases, options.precisions, options.json)
         return 0
     peers, rows = chosen_peers(options.peers, options.precisions), []

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import gpu, gpu_profile, gpu_sides, gpu_timing, gpu_warm
+pytest.importorskip("triton", reason="Triton is missing: pip install -e '.[triton]'")
+
+from benchmarks import gpu, gpu_profile, gpu_sides, gpu_tiles, gpu_timing, gpu_warm
 from benchmarks.gpu_sides import MODELS, PEERS, GpuCase, Ours, Peer, chosen_peers
 from benchmarks.timing import Step
 from cnn import Mode, ops
 from cnn.ops import backend, replays
+from cnn.ops.cuda.launching import launch
 from cnn.ops.graphs import GraphEngine
 from tests.cnn.oracle import compare, randomised
 from tests.graphs import StandIn
@@ -166,7 +169,6 @@ def test_a_case_is_measured() -> None:
 
 def test_bytes_are_those_of_a_kernels_tensors() -> None:
     """Each tensor once; the launch itself goes on."""
-    launching = pytest.importorskip("cnn.ops.cuda.launching", reason="Triton is missing")
     launched: list[Any] = []
 
     class Kernel:
@@ -178,7 +180,7 @@ def test_bytes_are_those_of_a_kernels_tensors() -> None:
     x, y = torch.empty(10), torch.empty(3, dtype=torch.float64)
     with gpu_profile.noted_bytes() as found:
         for _ in range(2):
-            launching.launch(Kernel(), (2,), x, x, y, 7, num_warps=4)
+            launch(Kernel(), (2,), x, x, y, 7, num_warps=4)
     assert found == {"gather": 2 * (40 + 24)}
     assert launched == 2 * [((2,), {"num_warps": 4})]
 
@@ -206,9 +208,6 @@ def test_kernels_of_a_profile() -> None:
 def test_without_a_gpu_nothing_is_measured(
     module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("triton")
-    from benchmarks import gpu_tiles
-
     main: Callable[[], int] = {"gpu": gpu.main, "gpu_tiles": gpu_tiles.main}[module]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr("sys.argv", [module])
