@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,6 +28,9 @@ ROOT = Path(__file__).parents[1]
 PROCESSES = max(1, min(12, (os.cpu_count() or 2) - 2))
 TAIL, REASON = 1500, 500
 """Characters of the end of a failing part's output, and of why a test failed."""
+
+PATIENCE = 5
+"""Seconds for what a command's children, in sessions of their own, may still print after its end."""
 
 RESULTS = "PASSED", "FAILED", "ERROR", "SKIPPED"
 
@@ -115,28 +119,27 @@ def run(command: Command, seconds: float, each: Callable[[str], object]) -> tupl
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "600"}  # pytest cuts what is longer
     options: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **options)
-    late = threading.Event()
+    lines: list[str] = []
 
-    def kill() -> None:
-        late.set()
-        os.killpg(process.pid, signal.SIGKILL)
-
-    timer = threading.Timer(max(seconds, 0.1), kill)
-    timer.start()
-    lines = []
-    try:
+    def read() -> None:
         assert process.stdout
         with process.stdout as output:
             for line in output:
                 lines.append(line)
                 each(line)
-        code = process.wait()
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    code: int | None = None
+    try:
+        with suppress(subprocess.TimeoutExpired):
+            code = process.wait(max(seconds, 0.1))
     finally:
-        timer.cancel()
-        if process.poll() is None:
-            kill()
-            process.wait()
-    return (None if late.is_set() else code), "".join(lines)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    reader.join(PATIENCE)
+    return code, "".join(lines)
 
 
 def as_row(line: str) -> Found | None:
