@@ -2,16 +2,16 @@
 
     python -m benchmarks.gpu_warm [--models ...] [--batches ...] [--precisions ...] [--processes 12] [--seconds 100]
 
-Each process takes a step of one model after another; a kernel takes about a second. What is left over once the seconds
-have passed is compiled by whoever needs it. Prints a JSON line. Exit code 2 without a GPU.
+What is left over once the seconds have passed is compiled by whoever needs it. Prints a JSON line. Exit code 2 without
+a GPU.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -20,9 +20,16 @@ from typing import Any
 import torch
 
 from benchmarks.gpu import parser
-from benchmarks.gpu_sides import GpuCase, Ours
+from benchmarks.gpu_sides import GpuCase
 from benchmarks.gpu_timing import described
 from benchmarks.timing import count, duration
+from cnn import Mode, ops
+from cnn.graphs.fusion import fuse
+from cnn.losses import CrossEntropy
+from cnn.ops import cuda
+from cnn.ops.cuda.launching import launched_by
+from cnn.ops.guard import Guard
+from cnn.optimizers import Adam
 
 COSTLY = "resnet20", "lenet", "seed8", "blocks", "resnet13"
 """The models by how much they have to compile. What resnet13 launches, resnet20 launches as well."""
@@ -34,17 +41,39 @@ def jobs(models: Sequence[str], batches: Sequence[int], precisions: Sequence[str
     return [(model, batch, precision) for batch in batches for precision in precisions for model in ordered]
 
 
-def take_step(model: str, batch: int, precision: Any, end: float) -> str:
-    """Take a step, unless a time of the clock has passed; returns what went wrong."""
+@functools.cache
+def use_triton_everywhere() -> None:
+    """Let kernels for GPUs serve tensors of the CPU, in this process: memory that nobody writes to costs nothing."""
+    ops.register(ops.Backend("compiled only", lambda device, dtype: True, cuda.BACKEND.functions, priority=9))
+
+
+def compile_step(model: str, batch: int, precision: Any, end: float) -> str:
+    """Compile what a step launches, without launching it, unless a time of the clock has passed; returns what failed.
+
+    What a captured step notes of faults is compiled as well.
+    """
     if time.time() > end:
         return "no time left"
-    warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    use_triton_everywhere()
+    ops.set_precision(precision)
     try:
-        ours = Ours(GpuCase(model, batch), precision)
-        ours.take()
-        ours.take()  # it is captured, with the kernels of faults
-        torch.cuda.synchronize()
+        with launched_by(lambda kernel, grid, *given, **options: kernel.warmup(*given, grid=grid, **options)):
+            case, loss = GpuCase(model, batch), CrossEntropy()
+            network = case.network()
+            x, target = torch.zeros(*case.input_shape, batch), torch.zeros(batch, dtype=torch.int64)
+            scored, flat, flag = fuse(network), network.flat, torch.zeros((), dtype=torch.int32)
+            y, cache = scored.forward(x, Mode(train=True))
+            value, kept = loss.forward(y, target)
+            scored.backward(loss.backward(kept), cache, need_dx=False)
+            Adam().step(flat)
+            ops.count_hits(y, target)
+            for checked in (flat.grad, value):
+                cuda.guard.note_not_finite(checked, flag)
+            cuda.guard.note_strays(target, y.shape[0], flag)
+            held = Guard([flat.data], flag)
+            held.save()
+            held.put_back()
     except Exception as error:
         return described(error)
     return ""
@@ -61,7 +90,7 @@ def main() -> int:
     start = time.time()
     work = jobs(options.models, options.batches, options.precisions)
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
-        steps = [pool.submit(take_step, *job, start + options.seconds) for job in work]
+        steps = [pool.submit(compile_step, *job, start + options.seconds) for job in work]
         found = {" ".join(map(str, job)): step.result() for job, step in zip(work, steps, strict=True)}
     wrong = {job: text for job, text in found.items() if text}
     print(json.dumps({"steps": len(work), "seconds": round(time.time() - start, 1), "wrong": wrong}))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +24,7 @@ from cnn.ops.graphs import GraphEngine
 from tests.cnn.oracle import compare, randomised
 from tests.graphs import StandIn
 
+ROOT = Path(__file__).parents[2]
 SMALL = GpuCase("blocks", 4)
 
 
@@ -190,7 +194,21 @@ def test_what_compiles_longest_comes_first() -> None:
     assert found[:3] == [("resnet20", 128, "float32"), ("blocks", 128, "float32"), ("resnet20", 128, "tf32")]
     assert len(found) == 8
     assert {*gpu_warm.COSTLY} == {*MODELS}
-    assert gpu_warm.take_step("blocks", 128, "float32", end=0.0) == "no time left"
+    assert gpu_warm.compile_step("blocks", 128, "float32", end=0.0) == "no time left"
+
+
+def test_a_step_is_compiled_without_a_gpu() -> None:
+    """In a process of its own, as kernels for GPUs serve all tensors there."""
+    code = """
+import time
+from tests.cnn.gpu.compiled import NoDevice
+from triton.runtime import driver
+from benchmarks import gpu_warm
+driver.set_active(NoDevice(90))
+print(gpu_warm.compile_step("blocks", 128, "tf32", time.time() + 600) or "compiled")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=250)
+    assert (done.stdout, done.stderr) == ("compiled\n", "")
 
 
 def test_kernels_of_a_profile() -> None:
