@@ -47,10 +47,10 @@ def python(*arguments: str) -> Command:
     return [sys.executable, *arguments]
 
 
-def tests(file: str, workers: int) -> Command:
-    """The tests of a file that need a GPU. Warnings of other libraries than those of a test run are no faults."""
+def tests(workers: int, *files: str) -> Command:
+    """The tests of files that need a GPU. Warnings of other libraries than those of a test run are no faults."""
     options = ["-m", "gpu", "-n", str(workers), "--dist", "worksteal", "-vv", "--tb=line", "-rfE"]
-    return python("-m", "pytest", *options, "-o", "filterwarnings=default", "-p", "no:cacheprovider", file)
+    return python("-m", "pytest", *options, "-o", "filterwarnings=default", "-p", "no:cacheprovider", *files)
 
 
 def speed(*arguments: str) -> Command:
@@ -86,8 +86,10 @@ def parts(folder: str) -> dict[str, Part]:
     return {
         "versions": Part(40, [python("-c", VERSIONS)]),
         "warm": Part(120, [python("-m", "benchmarks.gpu_warm", "--processes", str(PROCESSES), "--seconds", "85")]),
-        "tests": Part(150, [tests("tests/cnn/gpu/test_on_gpu.py", PROCESSES)]),
-        "bits": Part(120, [tests("tests/runners/training/test_on_gpu.py", min(4, PROCESSES))]),
+        "tests": Part(150, [tests(PROCESSES, "tests/cnn/gpu/test_on_gpu.py")]),
+        "bits": Part(
+            120, [tests(min(6, PROCESSES), *(f"tests/runners/{wing}/test_on_gpu.py" for wing in ("training", "data")))]
+        ),
         **{f"speed{batch}": Part(90, [speed("--batches", str(batch), *short)]) for batch in (128, 512, 2048)},
         "mnist": Part(90, trainings, tuple(runs)),
         "profile": Part(60, [speed(*profiled)]),
