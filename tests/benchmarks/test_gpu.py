@@ -171,6 +171,49 @@ def test_a_case_is_measured() -> None:
         assert all(row[name] > 0 for name in wanted)
 
 
+COMMAND = ["gpu", "--models", "blocks", "--batches", "4", "--precisions", "float32", "--peers", "eager"]
+
+
+@pytest.fixture
+def measured(on_the_cpu: None, flags: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command takes the CPU for a GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu, "machine", lambda: {"card": "none", "torch": "2"})
+    monkeypatch.setattr(gpu_profile, "copy_rate", lambda: 1e12)
+    monkeypatch.setattr(gpu_profile, "kernels_of", lambda ours: {"gather": (2.0, 30.0)})
+
+
+def test_the_command_prints_a_table_or_lines(
+    measured: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    brief = ["--rounds", "1", "--seconds", "0.001"]
+    monkeypatch.setattr("sys.argv", [*COMMAND, *brief, "--json"])
+    assert gpu.main() == 0
+    head, row = map(json.loads, capsys.readouterr().out.splitlines())
+    assert head == {"card": "none", "torch": "2"}
+    assert (row["model"], row["batch"], row["failed"]) == ("blocks", 4, {})
+    monkeypatch.setattr("sys.argv", [*COMMAND, *brief])
+    assert gpu.main() == 0
+    head, titles, line = capsys.readouterr().out.splitlines()
+    assert head == "card none, torch 2"
+    assert titles.split()[:3] == ["model", "batch", "precision"]
+    assert line.split()[:3] == ["blocks", "4", "float32"]
+
+
+def test_the_command_prints_kernels(
+    measured: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", [*COMMAND, "--profile", "--json"])
+    assert gpu.main() == 0
+    _, rate, row = map(json.loads, capsys.readouterr().out.splitlines())
+    assert rate == {"copy_bytes_a_second": 1e12}
+    assert (row["nodes"], row["microseconds"]) == (2.0, 30.0)
+    assert row["kernels"][0]["kernel"] == "gather"
+    monkeypatch.setattr("sys.argv", [*COMMAND, "--profile"])
+    assert gpu.main() == 0
+    assert "gather" in capsys.readouterr().out.splitlines()[-1]
+
+
 def test_bytes_are_those_of_a_kernels_tensors() -> None:
     """Each tensor once; the launch itself goes on."""
     launched: list[Any] = []

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
 from dataclasses import astuple, replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +15,9 @@ import torch
 pytest.importorskip("triton", reason="Triton is missing: pip install -e '.[triton]'")
 
 from benchmarks import gpu_tiles
-from benchmarks.gpu_candidates import Tiles, candidates, forced, more_sums, points_of
+from benchmarks.gpu_candidates import Point, Tiles, candidates, forced, more_sums, points_of
 from benchmarks.gpu_sides import MODELS
+from cnn.ops import precision
 from cnn.ops.cuda import conv, tiles_table
 from cnn.ops.cuda import tiles as rules
 from cnn.ops.cuda.launching import launched_by
@@ -112,3 +116,65 @@ def test_rows_have_the_fields_of_tiles() -> None:
         assert astuple(WeightTiles(*row)) == row  # type: ignore[arg-type]
     for row in tiles_table.GATHERS.values():
         assert astuple(GatherTiles(*row)) == row  # type: ignore[arg-type]
+
+
+class Alone:
+    """In place of a pool of processes: a job compiles nothing."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.jobs: list[Any] = []
+
+    def __enter__(self) -> Alone:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        pass
+
+    def submit(self, *job: Any) -> Alone:
+        return self
+
+    def result(self) -> int:
+        return 7
+
+
+def test_the_command_writes_what_it_measured_into_the_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Where each product's last candidate is faster than all others."""
+
+    def timer(call: Point, current: Tiles, tolerance: float) -> gpu_tiles.Timed:
+        last = candidates(call, "tf32")[-1]
+        return lambda tiles: 0.5 if tiles == last else 1.0
+
+    monkeypatch.setattr(gpu_tiles, "timer", timer)
+    monkeypatch.setattr(Point, "call", lambda point, examples, device: point)
+    monkeypatch.setattr(gpu_tiles, "ProcessPoolExecutor", Alone)
+    monkeypatch.setattr(gpu_tiles.gpu_timing, "machine", lambda: {"card": "X1"})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(name="X1"))
+    monkeypatch.setattr(precision, "_chosen", "float32")
+    file = tmp_path / "table.py"
+    given = ["--models", "blocks", "--batches", "128", "--precisions", "tf32", "--output", str(file), "--json"]
+    monkeypatch.setattr("sys.argv", ["gpu_tiles", *given])
+    assert gpu_tiles.main() == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (rows[0], rows[1]["compiled"]) == ({"card": "X1"}, 84)
+    points = points_of(["blocks"])
+    assert rows[-1] == {"rows": len(points), "file": str(file)}
+    found: dict[str, Any] = {}
+    exec(file.read_text(encoding="utf-8"), found)
+    assert "on an NVIDIA H200 and a X1." in found["__doc__"]
+    written = found["GATHERS"] | found["WEIGHTS"]
+    for point in points:
+        assert written[point.key(128, "tf32")] == astuple(candidates(point, "tf32")[-1])
+    others = ROWS.keys() - {point.key(128, "tf32") for point in points}
+    assert all(written[key] == ROWS[key] for key in others)
+
+
+def test_numbers_of_examples_that_nobody_looks_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["gpu_tiles", "--batches", "100"])
+    with pytest.raises(SystemExit):
+        gpu_tiles.main()
+    assert "the table is looked up for (128, 512, 2048) examples" in capsys.readouterr().err
