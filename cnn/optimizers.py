@@ -56,9 +56,7 @@ class Optimizer:
         numbers = torch.tensor(self.changing(self.lr if lr is None else lr), dtype=flat.data.dtype)
         if self.factors is None or self.factors.dtype != numbers.dtype:
             self.factors = torch.empty_like(numbers, device=flat.data.device)
-        if flat.data.is_cuda:  # a copy from pinned memory is queued; from other memory, it would wait for the GPU
-            numbers = numbers.pin_memory()
-        self.factors.copy_(numbers, non_blocking=True)
+        ops.write(self.factors, numbers)
 
     def changing(self, lr: float) -> list[float]:
         """What `move` takes in step `steps`, if it isn't the learning rate alone."""

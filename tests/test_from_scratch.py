@@ -106,13 +106,19 @@ C compiler."""
 MAY_USE = {
     "capture.py": {"from torch.utils._python_dispatch import TorchDispatchMode", "torch.Tag.dynamic_output_shape"},
     "commands.py": {"import gc"},
+    "devices.py": {
+        "torch.cuda.get_device_name",
+        "torch.cuda.max_memory_allocated",
+        "torch.cuda.reset_peak_memory_stats",
+    },
     "extensions.py": {"import importlib.util", "sys.modules"},
     "graphs.py": {"torch.cuda.CUDAGraph", "torch.cuda.Event", "torch.cuda.graph"},
     "inspection.py": {"from torch.utils._python_dispatch import TorchDispatchMode", "torch.Tag.dynamic_output_shape"},
     "requirements.py": {"torch.cuda.get_device_capability", "torch.cuda.get_device_name"},
 }
 """What single files may do besides: see the operations of a step, to record them; start and end in less time; import a
-user's own files; record a step as a CUDA graph, which computes nothing itself; ask whether a GPU is new enough."""
+user's own files; record a step as a CUDA graph, which computes nothing itself; ask whether a GPU is new enough, what it
+is called and how much of its memory is used."""
 
 
 def dotted(node: ast.AST) -> str:

@@ -63,7 +63,7 @@ class Embedding(Layer):
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
         numbers = x.round()
         ops.require_within(numbers, self.num_embeddings, lambda _: self._fault(x))
-        index = numbers.flatten().to(torch.int64)
+        index = numbers.flatten().to(torch.int64).clamp_(0, self.num_embeddings - 1)  # a recorded step goes on first
         y = self.weight.data.t().index_select(1, index)
         return y.view(self.embedding_dim, *x.shape), mode.keep(index, x)
 
@@ -72,7 +72,7 @@ class Embedding(Layer):
         if need_dparams:
             gradient = self.weight.grad
             padding = None if self.padding_idx is None else gradient[self.padding_idx].clone()
-            gradient.index_add_(0, index, dy.flatten(1).t())
+            ops.add_rows(gradient, index, dy.flatten(1).t())
             if padding is not None:
                 gradient[self.padding_idx] = padding
         return torch.zeros_like(x) if need_dx else None

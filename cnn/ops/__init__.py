@@ -17,6 +17,7 @@ from cnn.ops.backend import (
 )
 from cnn.ops.capture import Recording, Tape, live, records, undone_at_a_fault
 from cnn.ops.columns import col2im, im2col
+from cnn.ops.compilers import compiler_versions
 from cnn.ops.compiling import before_compiling
 from cnn.ops.conv import add_conv_backward_weight, conv, conv_backward_input
 from cnn.ops.counts import argmax, clear, count_hits
@@ -25,7 +26,7 @@ from cnn.ops.finite import require_finite, require_within
 from cnn.ops.fused import norm_pool_relu, norm_pool_relu_backward, pool_relu_backward
 from cnn.ops.linear import add_linear_backward_weight, linear, linear_backward_input
 from cnn.ops.loss import cross_entropy
-from cnn.ops.memory import constant, empty, empty_cache
+from cnn.ops.memory import constant, empty, empty_cache, write
 from cnn.ops.norm import (
     batch_norm,
     batch_norm_backward,
@@ -39,6 +40,7 @@ from cnn.ops.padding import continued, continued_backward
 from cnn.ops.pool import max_pool, max_pool_backward, window_sum, window_sum_backward
 from cnn.ops.precision import Precision, set_precision
 from cnn.ops.reference.norm import mean_of
+from cnn.ops.rows import add_rows
 from cnn.ops.threads import set_threads
 from cnn.ops.values import Gradients, NotFinite, PoolReLU, Reduce, Route, Running
 from cnn.ops.window import Window
@@ -81,6 +83,7 @@ __all__ = [
     "add_conv_backward_weight",
     "add_linear_backward_weight",
     "add_relu",
+    "add_rows",
     "argmax",
     "batch_norm",
     "batch_norm_backward",
@@ -89,6 +92,7 @@ __all__ = [
     "before_compiling",
     "clear",
     "col2im",
+    "compiler_versions",
     "constant",
     "continued",
     "continued_backward",
@@ -128,4 +132,5 @@ __all__ = [
     "use_kernels",
     "window_sum",
     "window_sum_backward",
+    "write",
 ]

@@ -211,3 +211,14 @@ def constant(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.devic
     Making it again in each step would wait for a copy to the device, which can't be part of a CUDA graph.
     """
     return torch.tensor(numbers, dtype=dtype, device=device)
+
+
+def write(home: Tensor, numbers: Tensor) -> None:
+    """Copy a few numbers of the host to a tensor, on a GPU without waiting for what is queued there.
+
+    A queued copy reads pinned memory, which torch gives to nobody else before the copy is done.
+    """
+    if home.device.type == "cuda":
+        home.copy_(numbers.pin_memory(), non_blocking=True)
+    else:
+        home.copy_(numbers)

@@ -54,8 +54,15 @@ def continued_backward(dy: Tensor, size: Sizes, before: Sizes, after: Sizes, mod
     """
     for axis, (extent, b, a) in reversed([*enumerate(zip(size, before, after, strict=True), start=1)]):
         if b or a:
-            shape = (*dy.shape[:axis], extent, *dy.shape[axis + 1 :])
-            dy = dy.new_zeros(shape).index_add_(axis, _sources(extent, b, a, mode, dy.device), dy)
+            dx = dy.new_zeros((*dy.shape[:axis], extent, *dy.shape[axis + 1 :]))
+            sources = _sources(extent, b, a, mode, dy.device)
+            parts = (0, b, mode == "replicate"), (b, extent, False), (b + extent, a, mode == "replicate")
+            for start, count, repeats in parts:  # a source is once in a part, so that a GPU adds up in one order
+                part, places = dy.narrow(axis, start, count), sources[start : start + count]
+                if repeats and count:
+                    part, places = part.sum(axis, keepdim=True), places[:1]
+                dx.index_add_(axis, places, part)
+            dy = dx
     return dy
 
 

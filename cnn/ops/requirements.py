@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
+from shutil import which
 
 import torch
 
@@ -24,7 +24,7 @@ def require_triton() -> None:
     version = tuple(int(number) for number in re.findall(r"\d+", triton.__version__)[:2])
     if version < TRITON:
         raise Unfit(f"Triton {triton.__version__} is too old: torch 2.11 or newer brings one that works")
-    if not os.environ.get("CC") and not any(map(shutil.which, COMPILERS)):
+    if not os.environ.get("CC") and not any(map(which, COMPILERS)):
         raise Unfit("Triton needs a C compiler: install gcc, or give its path as CC")
     if torch.cuda.is_available() and torch.cuda.get_device_capability() < CAPABILITY:
         name = torch.cuda.get_device_name()

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from cnn.arguments import Positive, PositiveFloat, Text
+from cnn.ops import Precision
 from cnn.schedules import RunLength
 
 VALUES = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -33,6 +34,7 @@ class Settings(BaseModel):
     dtype: Literal["float32", "float64"]
     device: Literal["auto", "cpu", "cuda", "mps"]
     kernels: Literal["compiled", "reference"]
+    precision: Precision = "float32"
     name: Text | None = None
     tags: Text | Sequence[Text] = ()
     debug: Literal["summary", "gradcheck", "overfit", "fast"] | None = None

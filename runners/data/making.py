@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -31,9 +32,12 @@ class Pixels:
     like: Tensor
     augmentation: Augmentation = field(default_factory=Augmentation)
 
-    def gathered(self, rows: Tensor, chosen: Tensor, shape: Sequence[int]) -> Tensor:
-        """The chosen rows as pixels [C, *S, N], where `shape` is [C, *S]."""
-        pixels = ops.empty((*shape, len(chosen)), like=self.like)
+    def empty(self, shape: Sequence[int], count: int) -> Tensor:
+        """Memory for the pixels [C, *S, N] of this many examples, where `shape` is [C, *S]."""
+        return ops.empty((*shape, count), like=self.like)
+
+    def gathered(self, rows: Tensor, chosen: Tensor, pixels: Tensor) -> Tensor:
+        """The chosen rows as pixels, in the memory given for them."""
         ops.take_examples(pixels.view(-1, len(chosen)), rows, chosen)
         return pixels
 
@@ -60,7 +64,7 @@ class Maker:
 
         They are valid until the next call for the same slot.
         """
-        x = self.pixels.gathered(self.rows, chosen, self.shape)
+        x = self.pixels.gathered(self.rows, chosen, self.pixels.empty(self.shape, len(chosen)))
         if generator is not None:
             x = self.pixels.augmentation(x, generator)
         return self.pixels.normalised(x), _batch_last(self.examples.targets[chosen])
@@ -70,7 +74,8 @@ class DeviceMaker(Maker):
     """Makes batches on a device, with few launches from Python: what makes a batch is a replayed function of tensors.
 
     The examples are copied to the device once, before the first batch, and then an epoch's order once an epoch. If they
-    take too much of its memory they stay on the CPU, and each batch's rows are copied.
+    take too much of its memory they stay on the CPU, and each batch's rows are copied. All batches of a slot and a size
+    are in the same memory, from the first one on, so that a step which was recorded on it needs no copy of them.
     """
 
     def __init__(self, examples: Examples, pixels: Pixels) -> None:
@@ -78,6 +83,7 @@ class DeviceMaker(Maker):
         self._resident: tuple[Tensor, Tensor] | None = None
         self._streams: bool | None = None
         self._slots: dict[int, Replayed[tuple[Tensor, Tensor]]] = {}
+        self._memory: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
     def begin(self, order: Tensor) -> Tensor:
         device = self.pixels.like.device
@@ -96,25 +102,32 @@ class DeviceMaker(Maker):
         if generator is not None:
             inputs += pixels.augmentation.draw(generator, (*self.shape, len(chosen)), pixels.like)
         if slot not in self._slots:
-            self._slots[slot] = Replayed(self._streamed if self._streams else self._chosen)
+            make = self._streamed if self._streams else self._chosen
+            self._slots[slot] = Replayed(functools.partial(make, slot))
         return self._slots[slot].of(*inputs)
 
-    def _chosen(self, chosen: Tensor, *draws: Tensor) -> tuple[Tensor, Tensor]:
+    def _chosen(self, slot: int, chosen: Tensor, *draws: Tensor) -> tuple[Tensor, Tensor]:
         """A batch of resident examples. They aren't among its inputs, which a replay copies."""
         assert self._resident is not None
         rows, targets = self._resident
-        return self._finished(rows, chosen, draws), _batch_last(targets[chosen])
+        return self._finished(slot, rows, chosen, _batch_last(targets[chosen]), draws)
 
-    def _streamed(self, rows: Tensor, targets: Tensor, *draws: Tensor) -> tuple[Tensor, Tensor]:
+    def _streamed(self, slot: int, rows: Tensor, targets: Tensor, *draws: Tensor) -> tuple[Tensor, Tensor]:
         """A batch of examples that were chosen on the CPU."""
         every = torch.arange(len(rows), device=rows.device)
-        return self._finished(rows, every, draws), _batch_last(targets)
+        return self._finished(slot, rows, every, _batch_last(targets), draws)
 
-    def _finished(self, rows: Tensor, chosen: Tensor, draws: Sequence[Tensor]) -> Tensor:
-        x = self.pixels.gathered(rows, chosen, self.shape)
+    def _finished(
+        self, slot: int, rows: Tensor, chosen: Tensor, targets: Tensor, draws: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        place = slot, len(chosen)
+        if place not in self._memory:
+            self._memory[place] = self.pixels.empty(self.shape, len(chosen)), torch.empty_like(targets)
+        own_x, own_targets = self._memory[place]
+        x = self.pixels.gathered(rows, chosen, own_x)
         if draws:
-            x = self.pixels.augmentation.apply(x, draws)
-        return self.pixels.normalised(x)
+            x = own_x.copy_(self.pixels.augmentation.apply(x, draws))
+        return self.pixels.normalised(x), own_targets.copy_(targets)
 
 
 def _batch_last(targets: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -12,11 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from cnn.ops.cpu.codegen.compiler import COMPILER
 from cnn.schedules import RunLength
 from runners.config.schema import Config
 from runners.data import Dataset
@@ -29,7 +25,7 @@ from runners.files.status import now
 from runners.signals import Interrupted, SignalWatch, watch_signals
 from runners.tasks.divergence import Diverged
 from runners.tasks.task import Task
-from runners.training import judging, setup, snapshot
+from runners.training import devices, judging, setup, snapshot
 from runners.training.capturing import Evaluations
 from runners.training.loop import Loop, evaluate, metrics_of
 from runners.training.pictures import Snapshots, write_pictures
@@ -81,8 +77,10 @@ def carry_out(
             log.info(
                 "resumed after step %d with %s", experiment.progress.step, resumed["overrides"] or "nothing changed"
             )
+        devices.reset_peak_memory(experiment.config.device)
         _train(experiment, directory, watch)
-        summary = _test(experiment, directory, watch)
+        memory = devices.peak_memory(experiment.config.device)
+        summary = _test(experiment, directory, watch, {} if memory is None else {"gpu_memory_bytes": memory})
     try:
         watch.check()
     except Interrupted as signal:
@@ -103,11 +101,18 @@ def _train(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) 
     for text in experiment.left_out:
         log.info("%s %s", setup.LEFT_OUT, text)
     _log_summary(task, len(dataset.train))
+    for note in devices.notes(config.settings, config.device):
+        _announce(f"note: {note}")
     for warning in task.warnings():
-        log.warning("warning: %s", warning)
-        with suppress(OSError):
-            print(f"warning: {warning}", file=sys.stderr)
+        _announce(f"warning: {warning}")
     Loop(task, plan, progress, train, val, recorder, watch).run()
+
+
+def _announce(text: str) -> None:
+    """Log a line, and print it."""
+    log.warning("%s", text)
+    with suppress(OSError):  # a closed terminal doesn't stop a run
+        print(text, file=sys.stderr)
 
 
 def listeners(task: Task, length: RunLength, directory: RunDirectory) -> list[Listener]:
@@ -115,8 +120,8 @@ def listeners(task: Task, length: RunLength, directory: RunDirectory) -> list[Li
     return [Console(task, length), Snapshots(task, directory)]
 
 
-def _test(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) -> dict[str, Any]:
-    """Measure the best weights on the test examples; write summary, status and figures."""
+def _test(experiment: Experiment, directory: RunDirectory, watch: SignalWatch, facts: dict[str, Any]) -> dict[str, Any]:
+    """Measure the best weights on the test examples; write summary, status and figures. `facts`: of the training."""
     config, dataset = experiment.config, experiment.dataset
     task, progress = experiment.task, experiment.progress
     best = checkpoint.load(directory.checkpoint("best"))
@@ -127,7 +132,7 @@ def _test(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) -
     evaluations = Evaluations(task, capture=config.settings.capture)
     outputs, sums = evaluate(task, batches, watch.check, evaluations)
     test = metrics_of(task, "test", (outputs, sums), int(progress.best["epoch"]), batches)
-    summary = _summary(experiment, test)
+    summary = _summary(experiment, test) | facts
     directory.write_json("summary.json", summary)
     directory.status("done")
     try:
@@ -220,11 +225,12 @@ def _recorded(directory: RunDirectory, experiment: Experiment) -> Iterator[None]
             started=directory.saved_status("started", now()),
             seed=config.settings.seed,
             device=str(config.device),
+            device_name=devices.gpu_name(config.device),
             threads=config.threads,
             data_fingerprint=experiment.dataset.fingerprint,
             name=config.settings.name,
             tags=config.raw.get("tags", []),
-            versions=versions(),
+            versions=devices.versions(config.device),
         )
         handler = directory.open_log()
         root.addHandler(handler)
@@ -260,8 +266,3 @@ def _resume_command(directory: RunDirectory, config: Config) -> str:
     if files:
         given.append(shell_argument("extensions", typed(files)))
     return " ".join([program("train"), *given])
-
-
-def versions() -> dict[str, str]:
-    """The versions of everything that a run's numbers depend on."""
-    return {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__, **COMPILER}

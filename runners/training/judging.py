@@ -32,8 +32,8 @@ from runners.tasks.task import Task
 log = logging.getLogger(__name__)
 RECIPE = "judge"
 """The experiment that makes a judge."""
-UNCOUNTED = ("run_dir", "threads", "device")
-"""Keys that don't change what is made."""
+UNCOUNTED = ("run_dir", "threads", "device", "precision")
+"""Keys that don't change what is made; `precision` is always the same, as figures of different runs are compared."""
 
 NONE_MADE = "no judge can be made of these data"
 INSTEAD = "give a run directory, or null to measure nothing"
@@ -93,7 +93,8 @@ def _made(raw: Mapping[str, Any], data: Dataset | SavedData, run: Run) -> Path:
             threads = min(raw.get("threads") or available_threads(), available_threads())
             try:
                 with redirect_stdout(sys.stderr):  # stdout is for what was asked for
-                    run({**recipe, "run_dir": str(folder), "threads": threads, "device": raw.get("device", "auto")})
+                    here = {"run_dir": str(folder), "threads": threads, "device": raw.get("device", "auto")}
+                    run({**recipe, **here, "precision": "float32"})
             except Interrupted as signal:
                 signal.resume = None  # the next start makes the judge again
                 raise
@@ -102,6 +103,7 @@ def _made(raw: Mapping[str, Any], data: Dataset | SavedData, run: Run) -> Path:
             accuracy = json.loads((folder / "summary.json").read_text())["test"]["test/accuracy"]
             _say(f"the judge's test accuracy is {accuracy:.2%}")
             ops.use_kernels(raw.get("kernels", "compiled"))  # the recipe has its own
+            ops.set_precision(raw.get("precision", "float32"))
             ops.set_threads(threads, fixed=bool(raw.get("threads_fixed")))
     return folder / "checkpoints" / "best.pkl"
 

@@ -44,7 +44,7 @@ class Result:
         lines += [
             f"{self._test()}, with the weights of epoch {summary['best']['epoch']} ({self._best()}, {self._why()})",
             f"{summary['parameters']:,} parameters, {summary['steps']:,} steps in {summary['seconds']:.1f} s, "
-            f"{summary['images_per_second']:,.0f} images/s in training",
+            f"{summary['images_per_second']:,.0f} images/s in training{self._memory()}",
             *([f"judged by the classifier with weights sha256 {summary['judge'][:12]}"] if "judge" in summary else []),
             f"run directory {self.directory}",
         ]
@@ -62,6 +62,11 @@ class Result:
 
     def _why(self) -> str:
         return "the best" if self.task.monitor in self.summary["best"] else "so the last"
+
+    def _memory(self) -> str:
+        """The memory that tensors took at most, if that was a GPU's: `, 312 MB of GPU memory`."""
+        used = self.summary.get("gpu_memory_bytes")
+        return "" if used is None else f", {used / 1e6:,.0f} MB of GPU memory"
 
     def _test(self, *, only_monitored: bool = False) -> str:
         """The test metrics: `test accuracy 98.47%, loss 0.0512`."""

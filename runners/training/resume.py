@@ -15,6 +15,7 @@ from cnn.text import show
 from runners.config import extensions
 from runners.config.saved import flat, with_overrides
 from runners.config.schema import Config
+from runners.config.settings import Settings
 from runners.data import Dataset
 from runners.errors import CheckpointError, DataError, RunDirectoryError, printable, shell_argument, short
 from runners.files import atomic, checkpoint
@@ -22,8 +23,8 @@ from runners.files.content import Checkpoint
 from runners.files.run_directory import RunDirectory
 from runners.files.status import now
 from runners.signals import watch_signals
-from runners.training import judging, setup, snapshot
-from runners.training.experiment import Experiment, carry_out, print_data, run, versions
+from runners.training import devices, judging, setup, snapshot
+from runners.training.experiment import Experiment, carry_out, print_data, run
 from runners.training.loop import Plan
 from runners.training.progress import Progress
 from runners.training.result import NothingLeft, Result
@@ -36,6 +37,10 @@ HARMLESS = ("name", "tags", "patience", "checkpoint.every_steps", "capture", "da
 """Keys that don't change what a run computes: its name, when it ends and is saved, and where its data are."""
 THREADS = ("threads", "threads_fixed")
 """Keys that don't change it either with compiled kernels, whose sums don't depend on the number of threads."""
+DEFAULTS = {
+    name: field.default for name, field in Settings.model_fields.items() if isinstance(field.default, bool | int | str)
+}
+"""The values of keys that a config saved before they existed doesn't have."""
 MAX_STEPS_COMPARED = 1000
 """Learning rates with different numbers of epochs are compared at about this many steps."""
 BETWEEN_EPOCHS = ("batch_size", "accumulate", "seed", "data")
@@ -140,7 +145,7 @@ def _refusal(key: str, fixed: Collection[str]) -> str | None:
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The keys whose values differ, with the old and the new value."""
-    old, new = flat(before), flat(after)
+    old, new = DEFAULTS | flat(before), DEFAULTS | flat(after)
     return {key: (old.get(key), new.get(key)) for key in [*new, *old] if old.get(key) != new.get(key)}
 
 
@@ -250,12 +255,26 @@ def _why_not_best(file: Path, progress: Progress, same_course: bool) -> str | No
 
 
 def _warn_of_versions(directory: RunDirectory, config: Config) -> None:
-    saved = {**directory.saved_status("versions", {}), "device": directory.saved_status("device", "")}
-    for name, now_used in {**versions(), "device": str(config.device)}.items():
-        if saved.get(name, now_used) not in (now_used, ""):
+    """Warn of what the last bits of results depend on, if the run has used something else before."""
+    before = directory.saved_status("versions", {}) | {"device": _device_before(directory, config)}
+    used = devices.versions(config.device) | {"device": _device_now(config)}
+    for name, now_used in used.items():
+        if before.get(name, now_used) not in (now_used, ""):
             log.warning(
                 "warning: %s is now %s instead of %s: results may differ in their last bits",
                 name,
                 now_used,
-                saved[name],
+                before[name],
             )
+
+
+def _device_now(config: Config) -> str:
+    return devices.described(str(config.device), devices.gpu_name(config.device))
+
+
+def _device_before(directory: RunDirectory, config: Config) -> str:
+    """The device that a run was on, or empty if that isn't known; if only its card isn't known, the one of today."""
+    device = directory.saved_status("device", "")
+    if device == str(config.device) and not directory.saved_status("device_name", ""):
+        return _device_now(config)
+    return devices.described(device, directory.saved_status("device_name", ""))

@@ -32,14 +32,15 @@ LEFT_OUT = "not taken over from the run that init_from names:"
 
 
 def prepare(raw: Mapping[str, Any], *, begins: bool = True) -> Config:
-    """Check the config, and set kernels and threads accordingly. For a new run, check that `init_from` can be read.
+    """Check the config, and set kernels, precision and threads accordingly.
 
-    Raises ConfigError and CheckpointError, before any data are read.
+    Of a new run, check that `init_from` can be read. Raises ConfigError and CheckpointError, before any data are read.
     """
     config = parse(raw)
     if begins and config.settings.init_from:
         _saved_weights(config.settings.init_from)  # read again once the networks exist
     ops.use_kernels(config.settings.kernels)
+    ops.set_precision(config.settings.precision)
     ops.set_threads(config.threads, fixed=config.settings.threads_fixed)
     return config
 

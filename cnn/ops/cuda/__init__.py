@@ -5,10 +5,14 @@ Files and functions have the names of those in `reference/`, which computes what
 
 from __future__ import annotations
 
-import torch
+from typing import Any
 
+import torch
+from triton import knobs
+
+from cnn.ops import compiling
 from cnn.ops.backend import Backend
-from cnn.ops.cuda import activation, conv, counts, examples, fused, guard, linear, loss, norm, optimizer, pool
+from cnn.ops.cuda import activation, conv, counts, examples, fused, guard, linear, loss, norm, optimizer, pool, rows
 
 
 def serves(device: str, dtype: torch.dtype) -> bool:
@@ -35,5 +39,15 @@ FUNCTIONS = (
     *(norm.batch_norm, norm.batch_norm_backward),
     optimizer.adam,
     *(pool.max_pool, pool.max_pool_backward, pool.window_sum, pool.window_sum_backward),
+    rows.add_rows,
 )
 BACKEND = Backend("cuda", serves, {function.__name__: function for function in FUNCTIONS}, priority=1)
+
+
+def _announce(*, cache_hit: bool, **_: Any) -> None:
+    if not cache_hit:
+        compiling.compiling()
+
+
+if knobs.compilation.listener is None:
+    knobs.compilation.listener = _announce

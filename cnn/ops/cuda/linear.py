@@ -31,7 +31,8 @@ def _product(weight: Tensor, strides: tuple[int, ...], x: Tensor, bias: Tensor |
     """The sum over i of weight[o * strides[0] + i * strides[1]] * x[i, n], plus bias[o]."""
     inputs, batch = x.shape
     exact = products_in(x.dtype) == "ieee"
-    block_o, block_n = power_of_2(outputs, least=16, most=32), power_of_2(batch, least=16, most=32 if exact else 64)
+    most_o, most_n = (16, 32) if exact else (32, 64)
+    block_o, block_n = power_of_2(outputs, least=16, most=most_o), power_of_2(batch, least=16, most=most_n)
     block_i = power_of_2(inputs, least=16, most=32)
     grid, steps = (blocks(outputs, block_o), blocks(batch, block_n)), blocks(inputs, block_i)
     splits = min(blocks(steps, FEW_BLOCKS), max(1, PROGRAMS // (grid[0] * grid[1])))

@@ -13,7 +13,7 @@ from cnn.ops.reference import loss as reference
 from cnn.ops.reference.finite import require_within
 
 MAX_CLASSES = 1024
-TILE = 4096
+TILE = 2048
 """Logits of one program, all classes of some targets."""
 
 
@@ -28,15 +28,16 @@ def cross_entropy(
     flag = capture.fault_flag()
     if flag is None:
         require_within(target, classes, fault)
-    else:
-        note_strays(target, classes, flag)
     if classes > MAX_CLASSES or not count:
-        return reference.cross_entropy(logits, target, weight, label_smoothing)
+        if flag is not None:
+            note_strays(target, classes, flag)
+        return reference.cross_entropy(logits, target.clamp(0, classes - 1), weight, label_smoothing)
     gradient = empty(tuple(logits.shape), like=logits)
     block_k = power_of_2(classes, least=2)
-    block_l = power_of_2(count, least=16, most=min(128, TILE // block_k))
+    block_l = power_of_2(count, most=min(128, TILE // block_k))
     partial = empty((blocks(count, block_l),), like=logits)
     tensors = logits.contiguous(), target, logits if weight is None else weight, gradient, partial
-    constant = float(label_smoothing), weight is not None, block_k, block_l
-    launch(kernels.cross_entropy, (len(partial),), *tensors, classes, count, *constant)
+    flags = logits if flag is None else flag
+    constant = float(label_smoothing), weight is not None, flag is not None, block_k, block_l
+    launch(kernels.cross_entropy, (len(partial),), *tensors, flags, classes, count, *constant)
     return partial.sum() if len(partial) > 1 else partial[0], gradient

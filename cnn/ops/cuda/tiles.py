@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from cnn.ops.cuda.launching import power_of_2
@@ -26,6 +26,9 @@ MEASURED = 128, 512, 2048
 COLUMNS = 128
 """Outputs of a channel in one tile: of this many examples, or of some places for fewer."""
 
+
+VECTOR = 16
+"""A number of examples that is a multiple of this lets Triton load several values at once."""
 
 MOST_EXACT = 32
 """As many of products that no matrix unit does at once, in float64 above all: they have to fit in registers."""
@@ -106,8 +109,13 @@ def gather_tiles(shape: Shape, *, backward: bool) -> GatherTiles:
 def weight_tiles(shape: Shape) -> WeightTiles:
     """The tiles of the gradient of a convolution's weight."""
     row = _nearest(WEIGHTS, (), shape)
-    if row:
-        return WeightTiles(*row)
+    tiles = WeightTiles(*row) if row else _weight_tiles(shape)
+    if shape.examples % VECTOR:  # values are loaded one by one, and their addresses take registers
+        return replace(tiles, examples=min(tiles.examples, 32), warps=max(tiles.warps, 4), stages=2)
+    return tiles
+
+
+def _weight_tiles(shape: Shape) -> WeightTiles:
     exact = shape.products == "ieee"
     outputs = power_of_2(shape.outputs, least=16, most=64)
     examples = power_of_2(shape.examples, least=16, most=MOST_EXACT if exact else 64)

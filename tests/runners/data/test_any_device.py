@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from runners.data.augmentation import Augmentation
@@ -11,6 +12,14 @@ from runners.data.dataset import Examples
 from tests.any_device import DEVICE, tensor
 
 EVERYTHING = Augmentation(shift=1.5, rotation=10, scale=0.1, elastic=1.0, elastic_sigma=2.0, flip=0.5, crop=1, cutout=3)
+
+
+@pytest.fixture(autouse=True)
+def noise_without_a_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are none on this device."""
+    monkeypatch.setattr(
+        "runners.data.augmentation.noise_from_seed", lambda seed, shape, device: torch.rand(shape, device=device)
+    )
 
 
 def test_augmentation_stays_on_the_device() -> None:

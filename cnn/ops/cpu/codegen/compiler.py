@@ -27,10 +27,6 @@ from cnn.ops import capture, compiling
 from cnn.ops.cpu.codegen.emitter import REGISTERS, VECTOR_BYTES
 from cnn.ops.cpu.codegen.parallel import start_threads
 
-COMPILER = {"numba": numba.__version__}
-"""The compiler of the kernels: another version may change the last bits of results."""
-
-
 SOURCES = "cnn.ops.cpu."
 """The modules that kernels are compiled from."""
 

@@ -16,27 +16,35 @@ def sum_of_weights(target, weight, K, L, B: tl.constexpr):
     return tl.where(whole == 0, 1.0, whole)
 
 
-@triton.jit(do_not_specialize=["L"])  # else one example would make it a Python number, which has no `to`
+@triton.jit
 def cross_entropy(
     logits,
     target,
     weight,
     gradient,
     partial,
+    fault,
     K,
     L,
     SMOOTHING: tl.constexpr,
     WEIGHTED: tl.constexpr,
+    CHECKED: tl.constexpr,
     BK: tl.constexpr,
     BL: tl.constexpr,
 ):
-    """The gradient, and each block's part of the value in `partial` [blocks]. All K classes are in one block of BK."""
+    """The gradient, and each block's part of the value in `partial` [blocks]. All K classes are in one block of BK.
+
+    CHECKED: whether `fault` is set to 1 if a target isn't a class.
+    """
     k = tl.arange(0, BK)
     n = tl.program_id(0) * BL + tl.arange(0, BL)
     is_class, is_example = k < K, n < L
     live = is_class[:, None] & is_example[None, :]
     z = tl.load(logits + k[:, None] * L + n[None, :], mask=live, other=0.0)
     t = tl.load(target + n, mask=is_example, other=-1).to(tl.int32)
+    if CHECKED:
+        strays = tl.max(tl.where(is_example & ((t < 0) | (t >= K)), 1, 0), 0)
+        tl.store(fault, 1, mask=strays > 0)
     top = tl.max(tl.where(is_class[:, None], z, float("-inf")), 0, return_indices=False)
     shifted = tl.where(live, z - top[None, :], 0.0)
     e = tl.where(is_class[:, None], tl.exp(shifted), 0.0)
@@ -50,7 +58,7 @@ def cross_entropy(
     else:
         w = tl.where(is_class, 1.0, 0.0).to(z.dtype)
         wanted = tl.where(is_example, 1.0, 0.0).to(z.dtype)
-        whole = L.to(z.dtype)
+        whole = tl.full((), L, z.dtype)  # the compiler may know L: of a single target it is a constant
     share = tl.where(is_target, ((1.0 - SMOOTHING) * wanted)[None, :], 0.0)
     share += tl.where(is_example[None, :], (w * SMOOTHING / K)[:, None], 0.0)
     dz = (e / total[None, :]) * tl.sum(share, 0)[None, :] - share

@@ -72,7 +72,7 @@ def scale_and_shift(
         mean, var = mean_and_var(partial, c, splits, L, S)
         if is_first:
             old_mean, old_var = tl.load(running_mean + c), tl.load(running_var + c)
-            count = L.to(var.dtype)
+            count = tl.full((), L, var.dtype)
             unbiased = var * (count / (count - 1.0))
             tl.store(running_mean + c, old_mean + MOMENTUM * (mean - old_mean))
             tl.store(running_var + c, old_var + MOMENTUM * (unbiased - old_var))
