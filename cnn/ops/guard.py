@@ -38,7 +38,7 @@ class Guard:
 
 
 def joined(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The memory of tensors as few vectors of int32, where neighbours are one.
+    """The memory of tensors as few vectors of words of 4 bytes, where neighbours are one.
 
     Raises ValueError for one that isn't made of such words, or is on another device than the first one.
     """
@@ -59,6 +59,6 @@ def joined(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def words(tensor: Tensor, start: int, count: int) -> Tensor:
-    """Some words of the memory that a tensor is in."""
-    whole = torch.empty(0, dtype=torch.int32, device=tensor.device)
+    """Some words of the memory that a tensor is in, as float32, whose bits stay the same when they are copied."""
+    whole = torch.empty(0, dtype=torch.float32, device=tensor.device)
     return whole.set_(tensor.untyped_storage(), start, (count,), (1,))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnn.ops import precision
 from cnn.ops.capture import records
 from cnn.ops.cpu_engine import CpuEngine
 from cnn.ops.engine import MAX_KINDS, Engine, Playable
@@ -64,7 +65,7 @@ class Replays(Generic[A, R]):
         if not inputs or not records(inputs[0].device):
             return self.run(inputs, argument)
         engine = self._engine = self._engine or _engine_for(inputs[0].device)
-        kind = kind, *((tensor.shape, tensor.dtype) for tensor in inputs)
+        kind = kind, precision.chosen(), *((tensor.shape, tensor.dtype) for tensor in inputs)
         if not self.enabled or kind in self.refused:
             return engine.repeat(kind, lambda: self.run(inputs, argument), python=True)
         captured = self._seen.get(kind)

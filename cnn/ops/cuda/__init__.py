@@ -16,8 +16,8 @@ from cnn.ops.cuda import activation, conv, counts, examples, fused, guard, linea
 
 
 def serves(device: str, dtype: torch.dtype) -> bool:
-    """Whether kernels can be compiled for such tensors. int32 stands for words of any type, which are copied."""
-    return device == "cuda" and dtype in (torch.float32, torch.float64, torch.int32)
+    """Whether kernels can be compiled for such tensors."""
+    return device == "cuda" and dtype in (torch.float32, torch.float64)
 
 
 FUNCTIONS = (

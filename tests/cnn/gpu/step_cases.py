@@ -162,7 +162,7 @@ def _(where: Where) -> tuple[Tensors, Tensors]:
         flag = torch.zeros((), dtype=torch.int32, device=where.device)
         FUNCTIONS["note_not_finite"](there, flag)
         found[f"flag with {name}"] = flag
-        homes = [torch.arange(2000, dtype=torch.int32), torch.arange(5, dtype=torch.int32)]
+        homes = [torch.arange(2000, dtype=torch.float32), torch.arange(5, dtype=torch.float32)]
         there_too = [*random.there(*homes)]
         copies = [torch.full_like(home, -1) for home in there_too]
         rows = [[a.data_ptr(), b.data_ptr(), len(a)] for a, b in zip(there_too, copies, strict=True)]
