@@ -138,9 +138,15 @@ class Checkpoint(BaseModel):
         return short(self._file or "the checkpoint")
 
     @property
+    def files(self) -> list[str]:
+        """The run's own files, as its config names them; what is no name of a file is left out."""
+        named = self.config.get("extensions")
+        found = [named] if isinstance(named, str) else named if isinstance(named, list) else []
+        return [file for file in found if isinstance(file, str)]
+
+    @property
     def hint(self) -> str:
         """How to name the files that may define the run's own classes: reading a checkpoint imports nothing."""
-        files = self.config.get("extensions")
-        if not files:
+        if not self.files:
             return ""
-        return f" (if one of the run's own files defines it, add extensions={short(typed(files))})"
+        return f" (if one of the run's own files defines it, add extensions={short(typed(self.files))})"

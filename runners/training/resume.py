@@ -111,9 +111,8 @@ def _read(path: Path) -> tuple[Checkpoint, Path]:
 
 def _check_extensions(saved: Checkpoint, given: Sequence[str], may_change: bool) -> None:
     """Raise ConfigError if the run's own files aren't given again, or are others: a saved config imports nothing."""
-    used = saved.config.get("extensions")
-    if used and not given:
-        files = ",".join([used] if isinstance(used, str) else map(str, used))
+    if saved.files and not given:
+        files = ",".join(saved.files)
         problem = "this run uses files of its own, which are only imported if they are given again"
         raise ConfigError([Fault("extensions", f"{problem}: add extensions=[{files}]")])
     if given and not may_change and extensions.digests(given) != saved.extensions:
