@@ -149,5 +149,5 @@ class Checkpoint(BaseModel):
         """How to name the files that may define the run's own classes: reading a checkpoint imports nothing."""
         if not self.files:
             return ""
-        files = typed(self.files if len(self.files) > 1 else self.files[0])
+        files = typed(self.files if isinstance(self.config["extensions"], list) else self.files[0])
         return f" (if one of the run's own files defines it, add extensions={short(files)})"
