@@ -199,6 +199,8 @@ def main() -> int:
     def say(row: Mapping[str, Any]) -> None:
         print(json.dumps(row) if options.json else ", ".join(f"{k} {v}" for k, v in row.items()), flush=True)
 
+    if not options.output.parent.is_dir() or options.output.is_dir():
+        made.error(f"--output: {options.output} can't be written")
     say(gpu_timing.machine())
     compiled = start + COMPILING * options.seconds
     with ProcessPoolExecutor(parts, mp_context=get_context("spawn")) as pool:

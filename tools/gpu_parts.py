@@ -248,7 +248,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for command in part.commands:
                     print(f"# {name}, at most {part.seconds:.0f} s\n{shlex.join(command)}")
             return 0
-        with (options.out or Path(os.devnull)).open("a", encoding="utf-8") as file:
+        try:
+            opened = (options.out or Path(os.devnull)).open("a", encoding="utf-8")
+        except OSError as error:
+            parser().error(f"--out: {error.strerror}: {options.out}")
+        with opened as file:
             report, failed = Report(file), []
             for name, part in chosen.items():
                 left = options.minutes * 60 - (time.perf_counter() - start)

@@ -66,7 +66,7 @@ class Cuda:
                 result = call()
         except Exception as error:  # torch's random numbers are unusable now
             cause = error.__context__ or error  # the end of a capture that failed raises another one
-            raise RuntimeError(f"this step can't become a CUDA graph, give capture=false: {cause}") from error
+            raise RuntimeError(f"this call can't become a CUDA graph, give capture=false: {cause}") from error
         return result, graph.replay
 
     def event(self) -> Event:
@@ -147,11 +147,13 @@ class GraphRecording:
         held.put_back()
 
     def _guard(self, tensors: Sequence[Tensor]) -> guard.Guard:
-        try:
-            return guard.Guard(tensors, self._flag)
-        except ValueError as error:
-            self._inspection.refuse(str(error))
-            return guard.Guard([], self._flag)
+        fitting = []
+        for tensor in tensors:
+            if reason := guard.why_not(tensor, self._flag.device):
+                self._inspection.refuse(reason)
+            else:
+                fitting.append(tensor)
+        return guard.Guard(fitting, self._flag)
 
 
 @dataclass

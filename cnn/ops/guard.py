@@ -14,7 +14,7 @@ from cnn.ops.reference import guard as reference
 class Guard:
     """Copies of tensors, to put back where a flag is set.
 
-    `flag` [] int32, on the device of the tensors. Raises ValueError for tensors that can't be put back.
+    `flag` [] int32, on the device of the tensors, for which `why_not` has no reason.
     """
 
     def __init__(self, tensors: Sequence[Tensor], flag: Tensor) -> None:
@@ -37,17 +37,25 @@ class Guard:
             choose(reference.put_back, self.homes[0])(self.homes, self.copies, self.table, self.flag)
 
 
-def joined(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The memory of tensors as few vectors of words of 4 bytes, where neighbours are one.
+def why_not(tensor: Tensor, device: torch.device) -> str:
+    """Why a tensor can't be put back; empty if it can: it is on the device, and made of words of 4 bytes in a row."""
+    words_in_a_row = tensor.is_contiguous() and not tensor.nbytes % 4 and not _start(tensor) % 4
+    if words_in_a_row and tensor.device == device:
+        return ""
+    return f"a {tensor.dtype} tensor {list(tensor.shape)} on {tensor.device} can't be put back"
 
-    Raises ValueError for one that isn't made of such words, or is on another device than the first one.
-    """
+
+def _start(tensor: Tensor) -> int:
+    """Where a tensor starts in its memory, in bytes."""
+    return tensor.data_ptr() - tensor.untyped_storage().data_ptr() if tensor.numel() else 0
+
+
+def joined(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The memory of tensors as few vectors of words of 4 bytes, where neighbours are one."""
     pieces = []
     for tensor in tensors:
-        start = tensor.data_ptr() - tensor.untyped_storage().data_ptr() if tensor.numel() else 0
-        if not tensor.is_contiguous() or tensor.nbytes % 4 or start % 4 or tensor.device != tensors[0].device:
-            raise ValueError(f"a {tensor.dtype} tensor {list(tensor.shape)} on {tensor.device} can't be put back")
         if tensor.numel():
+            start = _start(tensor)
             pieces.append((tensor.untyped_storage().data_ptr(), start, start + tensor.nbytes, tensor))
     spans: list[tuple[int, int, int, Tensor]] = []
     for storage, start, end, tensor in sorted(pieces, key=lambda piece: piece[:3]):

@@ -36,7 +36,8 @@ class Batches:
     """Examples in batches; the last batch may be smaller.
 
     Pixels are scaled to [0, 1], then normalised with `mean` and `std`. Shuffled batches are for training: only they are
-    augmented. `as_on_device`: whether to make batches on a CPU as on other devices, as their stand-in in tests.
+    augmented. `capture`: whether what makes a batch on a device is recorded and replayed. `as_on_device`: whether
+    batches on a CPU are made as on other devices, as their stand-in in tests.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Batches:
         dtype: torch.dtype,
         device: torch.device,
         augmentation: Augmentation | None = None,
+        capture: bool = True,
         as_on_device: bool = False,
     ) -> None:
         self.examples = examples
@@ -57,7 +59,7 @@ class Batches:
         self.augmentation = augmentation or Augmentation()
         pixels = Pixels(mean, std, torch.empty(0, dtype=dtype, device=device), self.augmentation)
         on_device = as_on_device or device.type != "cpu"
-        self._maker = DeviceMaker(examples, pixels) if on_device else Maker(examples, pixels)
+        self._maker = DeviceMaker(examples, pixels, capture=capture) if on_device else Maker(examples, pixels)
 
     def __len__(self) -> int:
         return -(-len(self.examples) // self.batch_size)

@@ -113,8 +113,9 @@ class DeviceMaker(Maker):
     take too much of its memory they stay on the CPU, and each batch's rows are copied.
     """
 
-    def __init__(self, examples: Examples, pixels: Pixels) -> None:
+    def __init__(self, examples: Examples, pixels: Pixels, *, capture: bool = True) -> None:
         super().__init__(examples, pixels)
+        self._capture = capture
         self._streams: bool | None = None
         self._batches = DeviceBatches(pixels, self.shape, self.rows, examples.targets)
         self._slots: dict[int, Replayed[tuple[Tensor, Tensor]]] = {}
@@ -137,7 +138,7 @@ class DeviceMaker(Maker):
             inputs += pixels.augmentation.draw(generator, (*self.shape, len(chosen)), pixels.like)
         if slot not in self._slots:
             make = self._batches.streamed if self._streams else self._batches.chosen
-            self._slots[slot] = Replayed(functools.partial(make, slot))
+            self._slots[slot] = Replayed(functools.partial(make, slot), enabled=self._capture)
         return self._slots[slot].of(*inputs)
 
 

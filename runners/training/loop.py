@@ -230,10 +230,10 @@ def evaluate(
     evaluations = evaluations or Evaluations(task, borrows=True)
     sums = Sums()
     outputs = []
-    for batch in batches.in_order():
-        check()
-        outputs.append(evaluations.evaluate(batch, sums))
     try:
+        for batch in batches.in_order():
+            check()
+            outputs.append(evaluations.evaluate(batch, sums))
         evaluations.wait()
     except NotFinite:  # a replay has found what Python raises
         for batch in batches.in_order():

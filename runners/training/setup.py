@@ -207,6 +207,7 @@ def batches(config: Config, dataset: Dataset, split: str) -> Batches:
         dtype=config.dtype,
         device=config.device,
         augmentation=config.augmentation() if training else None,
+        capture=config.settings.capture,
     )
 
 

@@ -35,7 +35,7 @@ def _product(weight: Tensor, strides: tuple[int, ...], x: Tensor, bias: Tensor |
     block_o, block_n = power_of_2(outputs, least=16, most=most_o), power_of_2(batch, least=16, most=most_n)
     block_i = power_of_2(inputs, least=16, most=32)
     grid, steps = (blocks(outputs, block_o), blocks(batch, block_n)), blocks(inputs, block_i)
-    splits = min(blocks(steps, FEW_BLOCKS), max(1, PROGRAMS // (grid[0] * grid[1])))
+    splits = min(blocks(steps, FEW_BLOCKS), max(1, PROGRAMS // max(1, grid[0] * grid[1])))
     split_steps = blocks(steps, splits)
     splits = blocks(steps, split_steps)
     y = empty((outputs, batch), like=x)

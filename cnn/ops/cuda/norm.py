@@ -102,5 +102,5 @@ def _chunks(channels: int, length: int) -> tuple[int, int, int]:
     """
     block, programs = (1024, 2112) if channels * length >= 1 << 22 else (512, 1056)
     wanted = max(1, min(MAX_CHUNKS, blocks(length, block), blocks(programs, max(channels, 1))))
-    chunk = blocks(blocks(length, wanted), block) * block
+    chunk = max(1, blocks(blocks(length, wanted), block)) * block
     return max(1, blocks(length, chunk)), chunk, block

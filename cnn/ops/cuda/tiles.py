@@ -26,7 +26,6 @@ MEASURED = 128, 512, 2048
 COLUMNS = 128
 """Outputs of a channel in one tile: of this many examples, or of some places for fewer."""
 
-
 VECTOR = 16
 """A number of examples that is a multiple of this lets Triton load several values at once."""
 

@@ -16,13 +16,16 @@ from cnn import Mode, ops
 from cnn.arguments import construct
 from cnn.layer import Cache
 from cnn.layers.activation import ReLU
-from cnn.ops import NotFinite, backend, replays
+from cnn.ops import NotFinite, backend, capture, loss, replays
 from cnn.ops.graphs import MAX_QUEUED, GraphEngine
+from cnn.ops.reference import guard
 from cnn.optimizers import OPTIMIZERS
-from runners.data.batches import Batch
+from runners.data import Examples
+from runners.data.batches import Batch, Batches
 from runners.tasks.sums import Sums
 from runners.tasks.task import Task
 from runners.training.capturing import Evaluations, Steps
+from runners.training.loop import evaluate
 from tests import generators
 from tests.graphs import StandIn
 from tests.runners.training.steps import follow, state_of, step
@@ -198,6 +201,38 @@ def test_a_step_that_may_change_what_cannot_be_put_back_stays_python(kept: Tenso
     [found] = steps.refused.values()
     assert "can't be put back" in found
     assert graphs.captures == 0
+
+
+def test_a_fault_of_a_step_that_is_only_inspected_is_undone_where_it_can_be(graphs: StandIn) -> None:
+    task = of_small()
+    vars(task.graphs["model"].layers["conv2d_1"])["kept"] = torch.zeros(3, dtype=torch.bool)
+    steps = Steps(task)
+    steps.take(DRAW(0), step(0))
+    before = without_gradients(task)
+    with pytest.raises(NotFinite):
+        steps.take(spoilt(1, 1), step(1))
+    assert without_gradients(task) == before
+
+
+@pytest.mark.parametrize("at", [2, 4, 7])
+def test_a_stray_target_in_an_evaluation_is_named(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay can't raise: it goes on with a class that there is, and notes the target."""
+    monkeypatch.setattr("cnn.losses.standard.ops.cross_entropy", as_on_a_gpu)
+    task = of_small()
+    targets = torch.arange(32) % 4
+    targets[4 * at + 1] = 7
+    examples = Examples(torch.zeros(32, 1, 6, 6, dtype=torch.uint8), targets)
+    batches = Batches(examples, 4, mean=0.0, std=1.0, dtype=torch.float32, device=torch.device("cpu"))
+    with pytest.raises(IndexError, match="1 targets are not among the classes 0 to 3"):
+        evaluate(task, batches)
+
+
+def as_on_a_gpu(logits: Tensor, target: Tensor, weight: Tensor | None, smoothing: float) -> tuple[Tensor, Tensor]:
+    flag, classes = capture.fault_flag(), len(logits)
+    if flag is None:
+        return loss.cross_entropy(logits, target, weight, smoothing)
+    guard.note_strays(target, classes, flag)
+    return loss.cross_entropy(logits, target.clamp(0, classes - 1), weight, smoothing)
 
 
 def test_functions_of_tensors_are_replayed(graphs: StandIn) -> None:

@@ -41,9 +41,10 @@ def cross_entropy(
     is_class, is_example = k < K, n < L
     live = is_class[:, None] & is_example[None, :]
     z = tl.load(logits + k[:, None] * L + n[None, :], mask=live, other=0.0)
-    t = tl.load(target + n, mask=is_example, other=-1).to(tl.int32)
+    label = tl.load(target + n, mask=is_example, other=-1)
+    t = label.to(tl.int32)
     if CHECKED:
-        strays = tl.max(tl.where(is_example & ((t < 0) | (t >= K)), 1, 0), 0)
+        strays = tl.max(tl.where(is_example & ((label < 0) | (label >= K)), 1, 0), 0)
         tl.store(fault, 1, mask=strays > 0)
     top = tl.max(tl.where(is_class[:, None], z, float("-inf")), 0, return_indices=False)
     shifted = tl.where(live, z - top[None, :], 0.0)
