@@ -127,6 +127,11 @@ class RunDirectory:
         files = (self.path / "figures" / SNAPSHOTS).glob("*.png")
         return sorted((file for file in files if file.stem.isdecimal()), key=lambda file: int(file.stem))
 
+    def write_patch(self, patch: bytes) -> None:
+        """Write what had changed in the code since its commit, if anything had."""
+        if patch:
+            atomic.write(self.path / "changes.patch", patch)
+
     def write_yaml(self, name: str, content: Mapping[str, Any] | list[str]) -> None:
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         atomic.write(self.path / name, text.encode())

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from runners.files.status import now
 from runners.signals import Interrupted, SignalWatch, watch_signals
 from runners.tasks.divergence import Diverged
 from runners.tasks.task import Task
-from runners.training import devices, judging, setup, snapshot
+from runners.training import devices, judging, origin, setup, snapshot
 from runners.training.capturing import Evaluations
 from runners.training.loop import Loop, evaluate, metrics_of
 from runners.training.pictures import Snapshots, write_pictures
@@ -45,6 +45,8 @@ class Experiment:
     task: Task
     progress: Progress
     left_out: Sequence[str] = ()
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    """Where a new run comes from, as `origin` in status.json."""
 
 
 def run(raw: Mapping[str, Any], overrides: Sequence[str] = (), sweep_job: int | None = None) -> Result:
@@ -61,7 +63,8 @@ def run(raw: Mapping[str, Any], overrides: Sequence[str] = (), sweep_job: int | 
         with RunDirectory.make(_path(config, sweep_job), overrides) as directory:
             if sweep_job is None:
                 print_data(dataset)
-            return carry_out(Experiment(config, dataset, task, Progress.of(task), left_out), directory, watch)
+            begun = {"origin": origin.origin(overrides)}
+            return carry_out(Experiment(config, dataset, task, Progress.of(task), left_out, begun), directory, watch)
 
 
 def carry_out(
@@ -231,7 +234,10 @@ def _recorded(directory: RunDirectory, experiment: Experiment) -> Iterator[None]
             name=config.settings.name,
             tags=config.raw.get("tags", []),
             versions=devices.versions(config.device),
+            **experiment.origin,
         )
+        if experiment.origin:
+            directory.write_patch(origin.changes().patch)
         handler = directory.open_log()
         root.addHandler(handler)
         root.setLevel(logging.INFO)

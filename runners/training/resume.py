@@ -23,7 +23,7 @@ from runners.files.content import Checkpoint
 from runners.files.run_directory import RunDirectory
 from runners.files.status import now
 from runners.signals import watch_signals
-from runners.training import devices, judging, setup, snapshot
+from runners.training import devices, judging, origin, setup, snapshot
 from runners.training.experiment import Experiment, carry_out, print_data, run
 from runners.training.loop import Plan
 from runners.training.progress import Progress
@@ -89,6 +89,7 @@ def resume(path: Path, overrides: Sequence[str] = (), *, may_change: bool = Fals
         watch.check()
         print_data(dataset)
         entry = {"time": now(), "epoch": progress.epoch, "step": progress.step, "overrides": list(overrides)}
+        entry["commit"] = origin.changes().commit
         return carry_out(Experiment(config, dataset, task, progress), directory, watch, resumed=entry)
 
 
