@@ -47,10 +47,16 @@ class SignalWatch:
         if self.received is None:
             self.received = signal_number
         if self._immediate:
-            self.check()
+            self._check_soon()
         signal.signal(signal_number, signal.SIG_DFL)
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not self._immediate:
             os.write(sys.stderr.fileno(), STOPPING_MESSAGE)
+
+    def _check_soon(self) -> None:
+        """Raise Interrupted if a signal has been received, unless a kernel is being compiled: then once it is."""
+        from cnn.ops import compiling  # whoever takes a step has imported it
+
+        compiling.unless_compiling(self.check)
 
     def check(self) -> None:
         """Raise Interrupted if a signal has been received."""
@@ -61,12 +67,13 @@ class SignalWatch:
     def interruptible_until_done(self) -> Iterator[None]:
         """Let a signal raise Interrupted immediately, until one of these blocks has completed.
 
-        An exception that is raised in a callback from compiled code is lost; it is raised again shortly after.
+        While a kernel is compiled, the signal waits for its end: a compiler that is interrupted leaves half of it. An
+        exception that is raised in a callback from compiled code is lost; it is raised again shortly after.
         """
         if self._has_work or threading.current_thread() is not threading.main_thread():
             yield
             return
-        hook, alarm = sys.unraisablehook, signal.signal(signal.SIGALRM, lambda number, frame: self.check())
+        hook, alarm = sys.unraisablehook, signal.signal(signal.SIGALRM, lambda number, frame: self._check_soon())
 
         def retry(lost: Any) -> None:
             if isinstance(lost.exc_value, Interrupted):
@@ -80,9 +87,13 @@ class SignalWatch:
             self.check()
             yield
             self._has_work = True
+        except Exception:
+            self.check()  # what was interrupted may fail in its own way
+            raise
         finally:
             self._immediate = False
             sys.unraisablehook = hook
+            signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, alarm)
 
 

@@ -14,6 +14,38 @@ needed: dict[Hashable, Callable[[], object]] | None = None
 """In a process that only compiles: how to compile each kernel that was called, in order. Elsewhere None."""
 
 
+_under_way = 0
+"""How many compilations are under way, one within another."""
+
+_afterwards: list[Callable[[], None]] = []
+
+
+def unless_compiling(call: Callable[[], None]) -> None:
+    """Call a function now, or at the end of the compilation that is under way.
+
+    For handlers of signals that raise: they run between any two instructions, and a compiler can't bear that.
+    """
+    if _under_way:
+        _afterwards.append(call)
+    else:
+        call()
+
+
+def started() -> None:
+    """A compilation has begun."""
+    global _under_way
+    _under_way += 1
+    compiling()
+
+
+def ended() -> None:
+    """A compilation has ended, or failed."""
+    global _under_way
+    _under_way -= 1
+    while _afterwards and not _under_way:
+        _afterwards.pop()()
+
+
 def before_compiling(call: Callable[[], None]) -> None:
     """Call a function once, before the first kernel that isn't cached is compiled, which takes seconds."""
     _calls.append(call)

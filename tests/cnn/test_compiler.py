@@ -171,3 +171,18 @@ def test_work_is_done_without_help_where_none_can_be_had(monkeypatch: pytest.Mon
     with compiling_together(lambda: None):
         compiling.compiling()
     assert len(started) == (sys.platform == "linux")
+
+
+def test_what_may_raise_waits_for_the_end_of_a_compilation() -> None:
+    done: list[str] = []
+    compiling.unless_compiling(lambda: done.append("at once"))
+    compiling.started()
+    compiling.started()  # of a helper, within
+    compiling.unless_compiling(lambda: done.append("later"))
+    compiling.ended()
+    assert done == ["at once"]
+    compiling.ended()
+    assert done == ["at once", "later"]
+    compiling.started()
+    compiling.ended()
+    assert done == ["at once", "later"]

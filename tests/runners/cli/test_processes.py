@@ -132,6 +132,25 @@ def test_a_signal_during_the_start_leaves_without_a_traceback(delay: float, stri
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("delay", [pytest.param(2 + moment / 4, marks=pytest.mark.long) for moment in range(12)])
+def test_a_signal_while_kernels_are_compiled_leaves_without_a_traceback(
+    delay: float, striped: Path, tmp_path: Path
+) -> None:
+    """An interrupted compiler crashed once in a dozen times, or never ended."""
+    process = subprocess.Popen(
+        command(striped, "run_dir=a", "epochs=100000"),
+        cwd=tmp_path,
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(delay)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+
+
 def test_a_signal_before_the_first_step_is_done_leaves_at_once(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -201,13 +201,13 @@ def _is_number(cell: Any) -> bool:
 
 
 class _Compiling(event.Listener):
-    """Passes the start of a compilation on."""
+    """Passes the start and the end of a compilation on."""
 
     def on_start(self, event: Any) -> None:
-        compiling.compiling()
+        compiling.started()
 
     def on_end(self, event: Any) -> None:
-        """Only starts matter."""
+        compiling.ended()
 
 
 event.register("numba:compile", _Compiling())  # type: ignore[no-untyped-call]
