@@ -44,6 +44,12 @@ def index(d, h, w, SIZE: tl.constexpr):
 
 
 @triton.jit
+def place(number, SIZE: tl.constexpr):
+    """The place with a number in row-major order, the inverse of `index`; of a kernel's size it is a tap."""
+    return number // (SIZE[1] * SIZE[2]), number // SIZE[2] % SIZE[1], number % SIZE[2]
+
+
+@triton.jit
 def rectify(x):
     """max(x, 0); NaN stays NaN."""
     return tl.where(x <= 0, 0.0, x)

@@ -12,7 +12,7 @@ input has a phase for each remainder of a place by the stride, and visits only t
 import triton
 import triton.language as tl
 
-from cnn.ops.cuda.kernels.arithmetic import index, is_inside, multiply_add
+from cnn.ops.cuda.kernels.arithmetic import index, is_inside, multiply_add, place
 
 
 @triton.jit
@@ -91,9 +91,10 @@ def gather(
         for start in tl.static_range(0, C * TAPS, BC):
             k = start + tl.arange(0, BC)
             c, t = k // TAPS, k % TAPS
-            d = d0[None, :] + (t // (KERNEL[1] * KERNEL[2]) * TAP[0])[:, None]
-            h = h0[None, :] + (t // KERNEL[2] % KERNEL[1] * TAP[1])[:, None]
-            v = w0[None, :] + (t % KERNEL[2] * TAP[2])[:, None]
+            kd, kh, kw = place(t, KERNEL)
+            d = d0[None, :] + (kd * TAP[0])[:, None]
+            h = h0[None, :] + (kh * TAP[1])[:, None]
+            v = w0[None, :] + (kw * TAP[2])[:, None]
             wanted = is_inside(d, h, v, X) & live[None, :] & (k < C * TAPS)[:, None]
             at = c[:, None] * channel_size + index(d, h, v, X) * N + n[None, :]
             columns = tl.load(x + at, mask=wanted, other=0.0)
@@ -103,9 +104,8 @@ def gather(
     elif MODE == "outer":
         for c in range(0, C):
             for tap in tl.static_range(TAPS):
-                d = d0 + tap // (KERNEL[1] * KERNEL[2]) * TAP[0]
-                h = h0 + tap // KERNEL[2] % KERNEL[1] * TAP[1]
-                v = w0 + tap % KERNEL[2] * TAP[2]
+                kd, kh, kw = place(tap, KERNEL)
+                d, h, v = d0 + kd * TAP[0], h0 + kh * TAP[1], w0 + kw * TAP[2]
                 wanted = is_inside(d, h, v, X) & live
                 value = tl.load(x + c * channel_size + index(d, h, v, X) * N + n, mask=wanted, other=0.0).to(ACC)
                 weight = tl.load(w + o * w_o + c * w_c + tap * w_t, mask=o < O, other=0.0).to(ACC)
@@ -126,9 +126,9 @@ def gather(
             total = multiply_add(weights, columns, total, PRECISION)
     if HAS_BIAS:
         total += tl.load(bias + group * O + o, mask=o < O, other=0.0).to(ACC)[:, None]
-    place = index(start_d + pd * OUT[0], start_h + ph * OUT[1], start_w + pw * OUT[2], Y) * N + n
+    out = index(start_d + pd * OUT[0], start_h + ph * OUT[1], start_w + pw * OUT[2], Y) * N + n
     rows = (group * O + o).to(tl.int64) * (Y[0] * Y[1] * Y[2]) * N
-    tl.store(y + rows[:, None] + place[None, :], total, mask=(o < O)[:, None] & live[None, :])
+    tl.store(y + rows[:, None] + out[None, :], total, mask=(o < O)[:, None] & live[None, :])
 
 
 @triton.jit
@@ -175,9 +175,8 @@ def weight_products(
     o = tl.program_id(0) * BO + tl.arange(0, BO)
     k = tl.program_id(1) * BK + tl.arange(0, BK)
     c, t = k // TAPS, k % TAPS
-    kd = t // (KERNEL[1] * KERNEL[2]) * DILATION[0] - BEFORE[0]
-    kh = t // KERNEL[2] % KERNEL[1] * DILATION[1] - BEFORE[1]
-    kw = t % KERNEL[2] * DILATION[2] - BEFORE[2]
+    kd, kh, kw = place(t, KERNEL)
+    d0, h0, w0 = kd * DILATION[0] - BEFORE[0], kh * DILATION[1] - BEFORE[1], kw * DILATION[2] - BEFORE[2]
     n_tiles = tl.cdiv(N, BN)
     x += (group * C + c)[:, None].to(tl.int64) * (X[0] * X[1] * X[2]) * N
     dy += (group * O + o)[:, None].to(tl.int64) * (Y[0] * Y[1] * Y[2]) * N
@@ -188,9 +187,8 @@ def weight_products(
     last = tl.minimum(first + split_steps, Y[0] * Y[1] * Y[2] * n_tiles)
     for step in range(first, last):
         p, n = step // n_tiles, step % n_tiles * BN + lane
-        d = p // (Y[1] * Y[2]) * STRIDE[0] + kd
-        h = p // Y[2] % Y[1] * STRIDE[1] + kh
-        v = p % Y[2] * STRIDE[2] + kw
+        pd, ph, pw = place(p, Y)
+        d, h, v = pd * STRIDE[0] + d0, ph * STRIDE[1] + h0, pw * STRIDE[2] + w0
         wanted = ((k < C * TAPS) & is_inside(d, h, v, X))[:, None] & (n < N)[None, :]
         columns = tl.load(x + (index(d, h, v, X) * N)[:, None] + n[None, :], mask=wanted, other=0.0)
         gradient = tl.load(dy + p * N + n[None, :], mask=(o < O)[:, None] & (n < N)[None, :], other=0.0)

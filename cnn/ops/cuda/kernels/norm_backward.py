@@ -3,8 +3,8 @@
 import triton
 import triton.language as tl
 
-from cnn.ops.cuda.kernels.arithmetic import index, is_inside
-from cnn.ops.cuda.kernels.pool import routed
+from cnn.ops.cuda.kernels.arithmetic import index, is_inside, place
+from cnn.ops.cuda.kernels.pool import read_by, routed
 
 
 @triton.jit(do_not_specialize=["splits", "chunk"])
@@ -62,10 +62,8 @@ def pooled_sums(
         tap = tl.load(winner + row + j, mask=j < end, other=TAPS).to(tl.int32)
         hit = tap < TAPS
         g = tl.load(dy + row + j, mask=hit, other=0.0).to(ACC)
-        p = j // N
-        d = p // (Y[1] * Y[2]) * STRIDE[0] - BEFORE[0] + tap // (KERNEL[1] * KERNEL[2]) * DILATION[0]
-        h = p // Y[2] % Y[1] * STRIDE[1] - BEFORE[1] + tap // KERNEL[2] % KERNEL[1] * DILATION[1]
-        v = p % Y[2] * STRIDE[2] - BEFORE[2] + tap % KERNEL[2] * DILATION[2]
+        pd, ph, pw = place(j // N, Y)
+        d, h, v = read_by(pd, ph, pw, tap, STRIDE, DILATION, BEFORE, KERNEL)
         hit = hit & is_inside(d, h, v, X)
         value = tl.load(x_row + index(d, h, v, X) * N + j % N, mask=hit, other=0.0).to(ACC)
         total += g

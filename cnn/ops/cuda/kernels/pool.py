@@ -3,7 +3,16 @@
 import triton
 import triton.language as tl
 
-from cnn.ops.cuda.kernels.arithmetic import index, is_inside, rectify
+from cnn.ops.cuda.kernels.arithmetic import index, is_inside, place, rectify
+
+
+@triton.jit
+def read_by(pd, ph, pw, tap, STRIDE: tl.constexpr, DILATION: tl.constexpr, BEFORE: tl.constexpr, KERNEL: tl.constexpr):
+    """The place that a window at a position reads by a tap; it may be outside of the image."""
+    kd, kh, kw = place(tap, KERNEL)
+    d = pd * STRIDE[0] - BEFORE[0] + kd * DILATION[0]
+    h = ph * STRIDE[1] - BEFORE[1] + kh * DILATION[1]
+    return d, h, pw * STRIDE[2] - BEFORE[2] + kw * DILATION[2]
 
 
 @triton.jit
@@ -30,17 +39,13 @@ def largest(
     """
     TAPS: tl.constexpr = KERNEL[0] * KERNEL[1] * KERNEL[2]
     n, p = j % N, j // N
-    d0 = p // (Y[1] * Y[2]) * STRIDE[0] - BEFORE[0]
-    h0 = p // Y[2] % Y[1] * STRIDE[1] - BEFORE[1]
-    w0 = p % Y[2] * STRIDE[2] - BEFORE[2]
+    pd, ph, pw = place(p, Y)
     live = p < Y[0] * Y[1] * Y[2]
     best = tl.full(j.shape, float("-inf"), x.dtype.element_ty)
     won = tl.full(j.shape, 0, tl.int32)
     untouched = live
     for tap in tl.static_range(TAPS):
-        d = d0 + tap // (KERNEL[1] * KERNEL[2]) * DILATION[0]
-        h = h0 + tap // KERNEL[2] % KERNEL[1] * DILATION[1]
-        v = w0 + tap % KERNEL[2] * DILATION[2]
+        d, h, v = read_by(pd, ph, pw, tap, STRIDE, DILATION, BEFORE, KERNEL)
         inside = live & is_inside(d, h, v, X)
         value = tl.load(x + index(d, h, v, X) * N + n, mask=inside, other=float("-inf"))
         if NORM:
@@ -93,10 +98,12 @@ def window_of(
     KERNEL: tl.constexpr,
 ):
     """The window that reads input i by this tap, and whether there is one."""
-    n, place = i % N, i // N
-    d = place // (X[1] * X[2]) + BEFORE[0] - tap // (KERNEL[1] * KERNEL[2]) * DILATION[0]
-    h = place // X[2] % X[1] + BEFORE[1] - tap // KERNEL[2] % KERNEL[1] * DILATION[1]
-    v = place % X[2] + BEFORE[2] - tap % KERNEL[2] * DILATION[2]
+    n = i % N
+    xd, xh, xw = place(i // N, X)
+    kd, kh, kw = place(tap, KERNEL)
+    d = xd + BEFORE[0] - kd * DILATION[0]
+    h = xh + BEFORE[1] - kh * DILATION[1]
+    v = xw + BEFORE[2] - kw * DILATION[2]
     meets = (d >= 0) & (h >= 0) & (v >= 0) & (d % STRIDE[0] == 0) & (h % STRIDE[1] == 0) & (v % STRIDE[2] == 0)
     pd, ph, pw = d // STRIDE[0], h // STRIDE[1], v // STRIDE[2]
     return index(pd, ph, pw, Y) * N + n, meets & (pd < Y[0]) & (ph < Y[1]) & (pw < Y[2])
@@ -169,11 +176,10 @@ def window_sum(
     j = tl.program_id(0) * B + tl.arange(0, B)
     n, p = j % N, j // N
     live = p < Y[0] * Y[1] * Y[2]
+    pd, ph, pw = place(p, Y)
     total = tl.zeros(j.shape, x.dtype.element_ty)
     for tap in tl.static_range(KERNEL[0] * KERNEL[1] * KERNEL[2]):
-        d = p // (Y[1] * Y[2]) * STRIDE[0] - BEFORE[0] + tap // (KERNEL[1] * KERNEL[2]) * DILATION[0]
-        h = p // Y[2] % Y[1] * STRIDE[1] - BEFORE[1] + tap // KERNEL[2] % KERNEL[1] * DILATION[1]
-        v = p % Y[2] * STRIDE[2] - BEFORE[2] + tap % KERNEL[2] * DILATION[2]
+        d, h, v = read_by(pd, ph, pw, tap, STRIDE, DILATION, BEFORE, KERNEL)
         total += tl.load(x + c * L + index(d, h, v, X) * N + n, mask=live & is_inside(d, h, v, X), other=0.0)
     tl.store(y + c * (Y[0] * Y[1] * Y[2]) * N + j, total, mask=live)
 
