@@ -63,7 +63,7 @@ def mnist(experiment: str, folder: str, *more: str) -> Command:
 
 @dataclass(frozen=True)
 class Part:
-    """Commands that run one after another, for at most so long. `folders`: of the runs whose times are reported."""
+    """Commands that run one after another, for at most `seconds`. `folders`: of the runs whose times are reported."""
 
     seconds: float
     commands: Sequence[Command]
@@ -180,7 +180,7 @@ def training_of(folder: Path) -> Found:
 
 
 def check(name: str, part: Part, seconds: float, report: Callable[[Found], object]) -> bool:
-    """Run a part for at most so many seconds, and report what it finds; returns whether all is well."""
+    """Run a part for at most this many seconds, and report what it finds; returns whether all is well."""
     start = time.perf_counter()
     codes: list[int | None] = []
     output = ""

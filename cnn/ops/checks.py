@@ -37,3 +37,8 @@ def check_writable(**tensors: Tensor | None) -> None:
     for name, tensor in tensors.items():
         if tensor is not None and not tensor.is_contiguous():
             raise ValueError(f"{name} is changed in place and has to be contiguous")
+
+
+def unknown_classes(strays: int, classes: int) -> IndexError:
+    """The error for this many targets that aren't classes."""
+    return IndexError(f"{strays} targets are not among the classes 0 to {classes - 1}")

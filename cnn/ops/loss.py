@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from cnn.ops.backend import choose
-from cnn.ops.checks import check_shape
+from cnn.ops.checks import check_shape, unknown_classes
 from cnn.ops.reference import loss as reference
 
 
@@ -26,5 +26,5 @@ def cross_entropy(
         classes = len(logits)
         strays = int(((target < 0) | (target >= classes)).sum())
         if strays:
-            raise IndexError(f"{strays} targets are not among the classes 0 to {classes - 1}") from None
+            raise unknown_classes(strays, classes) from None
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
+from cnn.ops.checks import unknown_classes
 from cnn.ops.cpu.arrays import array, flat
 from cnn.ops.cpu.finite import require_within
 from cnn.ops.cpu.kernels import loss as kernels
@@ -21,7 +22,7 @@ def cross_entropy(
     classes = len(logits)
 
     def fault(strays: int) -> Exception:
-        return IndexError(f"{strays} targets are not among the classes 0 to {classes - 1}")
+        return unknown_classes(strays, classes)
 
     if logits.numel() > MAX_LOGITS:
         require_within(target, classes, fault)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from cnn.ops import capture
+from cnn.ops.checks import unknown_classes
 from cnn.ops.cuda.guard import note_strays
 from cnn.ops.cuda.kernels import loss as kernels
 from cnn.ops.cuda.launching import blocks, launch, power_of_2
@@ -21,13 +22,9 @@ def cross_entropy(
     logits: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float
 ) -> tuple[Tensor, Tensor]:
     classes, count = logits.shape
-
-    def fault(strays: int) -> Exception:
-        return IndexError(f"{strays} targets are not among the classes 0 to {classes - 1}")
-
     flag = capture.fault_flag()
     if flag is None:
-        require_within(target, classes, fault)
+        require_within(target, classes, lambda strays: unknown_classes(strays, classes))
     if classes > MAX_CLASSES or not count:
         if flag is not None:
             note_strays(target, classes, flag)
