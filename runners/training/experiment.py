@@ -169,6 +169,7 @@ def _summary(experiment: Experiment, test: Row) -> dict[str, Any]:
     progress, task = experiment.progress, experiment.task
     return {
         **_names(experiment.config),
+        "monitor": _monitor(task),
         "best": shown(progress.best),
         "final": shown(progress.rows[-1]),
         "test": test,
@@ -189,6 +190,11 @@ def _names(config: Config) -> dict[str, Any]:
     """What a person calls the run, if anything."""
     names = {"name": config.raw.get("name"), "tags": config.raw.get("tags")}
     return {key: value for key, value in names.items() if value}
+
+
+def _monitor(task: Task) -> dict[str, str | None]:
+    """The column that determines the best epoch, and whether `higher` or `lower` is better, for whoever compares runs."""
+    return {"column": task.monitor, "better": task.metric(task.monitor).better}
 
 
 def print_data(dataset: Dataset) -> None:
@@ -233,6 +239,7 @@ def _recorded(directory: RunDirectory, experiment: Experiment) -> Iterator[None]
             data_fingerprint=experiment.dataset.fingerprint,
             name=config.settings.name,
             tags=config.raw.get("tags", []),
+            monitor=_monitor(experiment.task),
             versions=devices.versions(config.device),
             **experiment.origin,
         )

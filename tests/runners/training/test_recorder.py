@@ -107,3 +107,10 @@ def test_what_the_run_itself_cannot_write_ends_it(
     assert run("run_dir=a") == 1
     assert "No space left on device" in capsys.readouterr().err
     assert notes.heard[-1] == "end"
+
+
+def test_a_run_names_its_monitor(run: Run) -> None:
+    """For whoever compares runs, and from the first moment: a run that is still training has no summary."""
+    assert run("run_dir=a", "epochs=1") == 0
+    for file in ("status.json", "summary.json"):
+        assert json.loads(Path("a", file).read_text())["monitor"] == {"column": "val/accuracy", "better": "higher"}
