@@ -13,7 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 from cnn.faults import ConfigError, Fault
 from cnn.text import nearest, show
 from runners.config import composition, folders, grammar
+from runners.config.settings import Settings
 
+DEFAULTS = {
+    name: field.default for name, field in Settings.model_fields.items() if isinstance(field.default, bool | int | str)
+}
+"""The values of keys that a config saved before they existed doesn't have."""
 Refuse = Callable[[str], str | None]
 
 
@@ -102,3 +107,9 @@ def flat(config: Mapping[str, Any], place: str = "") -> dict[str, Any]:
         else:
             found[f"{place}{key}"] = value
     return found
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The keys whose values differ, with the old and the new value."""
+    old, new = DEFAULTS | flat(before), DEFAULTS | flat(after)
+    return {key: (old.get(key), new.get(key)) for key in [*new, *old] if old.get(key) != new.get(key)}
