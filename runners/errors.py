@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cnn.text import printable as printable
@@ -16,6 +17,12 @@ def program(name: str) -> str:
     if Path(sys.argv[0]).name.startswith("cnn-"):
         return f"cnn-{name}"
     return {"train": "python run.py", "predict": "python predict.py", "evaluate": "python -m runners.evaluate"}[name]
+
+
+def announce(text: str) -> None:
+    """Print a note or a warning to stderr."""
+    with suppress(OSError):  # a closed terminal doesn't stop anything
+        print(text, file=sys.stderr)
 
 
 def typed(texts: str | Sequence[object]) -> str:

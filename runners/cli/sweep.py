@@ -20,12 +20,13 @@ from runners.cli.sweep_arguments import resumed
 from runners.config import folders, hydra_settings, overrides, yaml_files
 from runners.config.grammar import quoted
 from runners.config.overrides import Command
-from runners.errors import RunDirectoryError, program, shell_argument
+from runners.errors import RunDirectoryError, announce, program, shell_argument
 from runners.exit_codes import report_error
 from runners.files.run_directory import new_name
 from runners.files.status import now
 from runners.signals import raising_signals
 from runners.sweeps import directory
+from runners.sweeps.directory import Sweep
 from runners.sweeps.ending import Ending
 from runners.sweeps.jobs import Jobs
 from runners.sweeps.pool import Terms
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         with raising_signals(), tempfile.TemporaryDirectory() as scratch:
             with directory.opened(path, _start(arguments)) as sweep:
                 ending.jobs = Jobs(sweep, _terms(command))
+                _warn_of_changes(sweep)
                 sys.argv[1:] = prepared.for_hydra(scratch)
                 try:
                     composed(ending.jobs)()
@@ -108,7 +110,17 @@ def _mention_unfinished(arguments: Sequence[str]) -> None:
     found = directory.unfinished(arguments, OUTPUTS)
     if found:
         again = f"{program('train')} -m {shell_argument('resume', found)}"
-        print(f"note: {found} has jobs of this command left to do; to go on with them: {again}", file=sys.stderr)
+        announce(f"note: {found} has jobs of this command left to do; to go on with them: {again}")
+
+
+def _warn_of_changes(sweep: Sweep) -> None:
+    """Warn if the code has changed since the sweep was last started: what is done stays as it is."""
+    starts = sweep.starts()
+    if len(starts) > 1:
+        before, after = (start.origin.get("commit") for start in starts[-2:])
+        if before and after and before != after:
+            changed = f"commit {before[:12]} is now {after[:12]}"
+            announce(f"warning: the code has changed since this sweep was last started: {changed}; done jobs are kept")
 
 
 def _start(arguments: Sequence[str]) -> Start:

@@ -40,6 +40,11 @@ class Sweep:
     def record(self) -> Record:
         return record.read(self.path)
 
+    def starts(self) -> list[Start]:
+        """Its starts, the first and those that went on."""
+        content = self.record()
+        return [content, *content.continued]
+
     def jobs(self) -> list[Job]:
         """All jobs that any start has asked for, in the order of their numbers."""
         return [self._job(number, overrides) for number, overrides in sorted(self.record().jobs.items())]

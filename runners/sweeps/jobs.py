@@ -68,7 +68,8 @@ def changed_configs(jobs: Sequence[Job], composed: Sequence[DictConfig]) -> list
     for job, config in zip(jobs, composed, strict=True):
         before = _saved_config(job.path)
         if before is not None:
-            after = schema.without_default_model(composition.resolve(config, job.overrides)[0], job.overrides)
+            own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+            after = schema.without_default_model(composition.resolve(own, job.overrides)[0], job.overrides)
             if after.get("extensions"):
                 continue  # their defaults aren't known without importing them
             keys = [key for key in saved.changes(before, after) if key.split(".")[0] not in PLACES]

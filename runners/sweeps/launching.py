@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from omegaconf import DictConfig
 
+from runners.errors import announce
 from runners.sweeps import jobs as sweep_jobs
 from runners.sweeps.job import Job
 from runners.sweeps.jobs import Jobs
 
-log = logging.getLogger(__name__)
 MAX_NAMED = 5
 Run = Callable[[Jobs, Sequence[Job]], None]
 """Runs jobs until each has ended. Raises Interrupted after a signal, once none of them is running any more."""
@@ -43,13 +42,13 @@ def launch(
 
 
 def _report_changes(jobs: Jobs, batch: Sequence[Job], composed: Sequence[DictConfig]) -> None:
-    """Say which jobs are done already, and what they or interrupted ones were done with that is otherwise now."""
+    """Say which jobs are done already, and what has changed since they or interrupted ones began."""
     over = [job.number for job in batch if job.is_over]
     if over:
-        log.warning("note: %d of %d jobs are done already", len(over), len(batch))
+        announce(f"note: {len(over)} of {len(batch)} jobs are done already")
+    if jobs.sweep.added:
+        announce(f"note: new jobs: {', '.join(map(str, jobs.sweep.added))}")
     changed = sweep_jobs.changed_configs(batch, composed)
     if changed:
         shown = "; ".join(changed[:MAX_NAMED]) + ("; ..." if len(changed) > MAX_NAMED else "")
-        log.warning("warning: jobs keep the config they began with, which differs from that of today: %s", shown)
-    if jobs.sweep.added:
-        log.warning("note: new jobs: %s", ", ".join(map(str, jobs.sweep.added)))
+        announce(f"warning: jobs keep the config they began with, which differs from that of today: {shown}")

@@ -17,11 +17,12 @@ class Unlucky(Layer):
 
     kind = "unlucky"
 
-    def __init__(self, how: str, times: int = 1_000_000) -> None:
-        self.how, self.times = how, times
+    def __init__(self, how: str, times: int = 1_000_000, step: int = 5) -> None:
+        self.how, self.times, self.step = how, times, step
 
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, Cache]:
-        if mode.train and self.how != "fine":
+        self.step -= mode.train
+        if mode.train and self.step < 0 and self.how != "fine":
             self.fail()
         return x.clone(), mode.keep()
 
@@ -45,7 +46,7 @@ class Slow(Unlucky):
     kind = "slow"
 
     def __init__(self, seconds: float) -> None:
-        self.how, self.seconds = "slow", seconds
+        self.how, self.step, self.seconds = "slow", 0, seconds
 
     def fail(self) -> None:
         time.sleep(self.seconds)
