@@ -1,4 +1,4 @@
-"""The launchers of this project, where Hydra looks for them: `hydra/launcher=local`.
+"""The launchers and sweepers of this project, where Hydra looks for them: `hydra/launcher=local`.
 
 Every program that uses Hydra in this environment imports this file, so it imports nothing of the project until a
 launcher is used. The work is done in runners/sweeps/.
@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
@@ -32,10 +34,49 @@ class LocalLauncher(Launcher):
         return launching.launch(self.jobs, launching.run_here, job_overrides, initial_job_idx, compose)
 
 
+class OptunaSweeper(Sweeper):
+    """Asks Optuna for the values of each job: `hydra/sweeper=optuna`."""
+
+    def __init__(self, **settings: Any) -> None:
+        """The settings are read from the config, where they are plain values."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.jobs: Any = task_function
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        from runners.sweeps import searching
+
+        assert self.launcher
+        assert self.hydra_context
+        assert self.config
+        loader = self.hydra_context.config_loader
+        searching.search(self.jobs, self.config, arguments, self.launcher.launch, loader)
+
+
 LAUNCHERS: dict[str, dict[str, Any]] = {
     "local": {"_target_": f"{__name__}.LocalLauncher"},
 }
 """The settings of each launcher, with their defaults. (Hydra runs this file in a way in which dataclasses fail.)"""
 
-for name, settings in LAUNCHERS.items():
-    ConfigStore.instance().store(group="hydra/launcher", name=name, node=settings, provider="cnn-from-scratch")
+SWEEPERS: dict[str, dict[str, Any]] = {
+    "optuna": {
+        "_target_": f"{__name__}.OptunaSweeper",
+        "n_trials": 20,
+        "n_jobs": None,
+        "sampler": "tpe",
+        "pruner": None,
+        "seed": 0,
+        "objectives": None,
+        "directions": None,
+        "params": None,
+    },
+}
+"""The same for sweepers. runners/sweeps/search_settings.py says what the settings are."""
+
+for group, plugins in {"hydra/launcher": LAUNCHERS, "hydra/sweeper": SWEEPERS}.items():
+    for name, settings in plugins.items():
+        ConfigStore.instance().store(group=group, name=name, node=settings, provider="cnn-from-scratch")

@@ -13,7 +13,9 @@ from runners.sweeps import directory, record
 
 RESUME = re.compile(r"\+{0,2}resume=(?P<sweep>.*)", re.DOTALL)
 KEY = re.compile(r"\+{0,2}(?P<key>[\w./]+)=")
-SETTINGS = re.compile(r"jobs|retry|stop_on_failure|extensions|hydra/launcher|hydra\.launcher\.[\w.]+")
+SETTINGS = re.compile(
+    r"jobs|retry|stop_on_failure|extensions|hydra/launcher|hydra\.launcher\.[\w.]+|hydra\.sweeper\.n_trials"
+)
 """What can be given with `resume=SWEEP`: how its jobs run, not what they are."""
 FLAGS = ("-m", "--multirun")
 SHOWING = re.compile(r"-h|--help|-c|--cfg(=.*)?")

@@ -142,7 +142,7 @@ class RunDirectory:
         atomic.write(self.path / name, text.encode())
 
     def status(self, state: str, **details: Any) -> None:
-        """Write status.json: running, done, failed or interrupted, and details, each kept until it is replaced."""
+        """Write status.json: running, done, pruned, failed or interrupted; details are kept until they are replaced."""
         self._status |= {"state": state, "reason": None, **details, "pid": os.getpid(), "updated": now()}
         self.write_json("status.json", self._status)
 

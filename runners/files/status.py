@@ -33,7 +33,7 @@ def is_held(path: Path) -> bool:
 
 
 def state(path: Path) -> str:
-    """running, done, failed or interrupted; died, if its process ended without saying so; unknown."""
+    """running, done, pruned, failed or interrupted; died, if its process ended without saying so; unknown."""
     reported = str(read_status(path).get("state", "unknown"))
     try:
         held = is_held(path)

@@ -39,6 +39,10 @@ class Bars:
         for bar in [*self._bars.values(), self._whole]:
             bar.close()
 
+    def expect(self, more: int) -> None:
+        """More jobs will run than were known."""
+        self._whole.total = (self._whole.total or 0) + more
+
     def begin(self, job: Job) -> None:
         """A job has been started."""
         if self.shown:

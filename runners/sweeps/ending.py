@@ -54,6 +54,7 @@ class Ending:
         texts = [f"job {number}\n{text}" for number, text in sorted(self._reports.items()) if text]
         rows = [row for job in self._asked if (row := self._row(job))]
         texts += [table(rows)] if rows else []
+        texts += [self.jobs.closing] if self.jobs and self.jobs.closing else []
         if self.jobs and self.path.exists():
             texts += [*self._no_longer_asked(), f"sweep directory {self.path}"]
         return "".join(f"{text}\n" for text in texts)

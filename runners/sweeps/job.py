@@ -70,6 +70,15 @@ class Job:
         found = next((place[name] for place in places if name in place), None)
         return float(found) if isinstance(found, int | float) else math.nan
 
+    def names(self) -> list[str]:
+        """The names of all numbers of its summary."""
+        try:
+            summary = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return []
+        places = (_inner(summary, "best"), _inner(summary, "test"), summary if isinstance(summary, dict) else {})
+        return [name for place in places for name, value in place.items() if type(value) in (int, float)]
+
     def outcome(self) -> Outcome:
         """What it has come to."""
         status = self.status

@@ -34,6 +34,8 @@ class Jobs:
 
     sweep: Sweep
     terms: Terms
+    closing: str = ""
+    """What a search came to, to print after the table."""
 
     def __post_init__(self) -> None:
         self.pool = Pool(self.terms)

@@ -6,7 +6,7 @@ import shutil
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +55,8 @@ class Pool:
     codes: dict[int, int] = field(default_factory=dict)
     """The exit codes of these jobs."""
     has_failed: bool = False
+    feed: Callable[[Collection[int]], Sequence[Job]] = lambda active: ()
+    """More jobs to run now, given the numbers of those that haven't ended: a search asks them one after the other."""
     _running: list[JobProcess] = field(default_factory=list)
     _failures: dict[int, int] = field(default_factory=dict)
 
@@ -77,6 +79,9 @@ class Pool:
                     for process in [*self._running]:
                         if process.poll() is not None and self._end(process, bars):
                             waiting.appendleft(process.job)
+                    more = self.feed({job.number for job in (*waiting, *(each.job for each in self._running))})
+                    waiting.extend(more)
+                    bars.expect(len(more))
                     bars.update()
                     looks += 1
                     time.sleep(POLL)

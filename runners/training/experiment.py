@@ -24,12 +24,12 @@ from runners.files.status import now
 from runners.signals import Interrupted, SignalWatch, watch_signals
 from runners.tasks.divergence import Diverged
 from runners.tasks.task import Task
-from runners.training import devices, judging, origin, setup, snapshot
+from runners.training import devices, judging, origin, setup, snapshot, trial
 from runners.training.capturing import Evaluations
 from runners.training.loop import Loop, evaluate, metrics_of
 from runners.training.pictures import Snapshots, write_pictures
 from runners.training.progress import Progress
-from runners.training.recorder import Console, Listener, Recorder, RunFiles
+from runners.training.recorder import PRUNED, Console, Listener, Recorder, RunFiles
 from runners.training.result import Result
 
 log = logging.getLogger(__name__)
@@ -80,10 +80,13 @@ def carry_out(
                 "resumed after step %d with %s", experiment.progress.step, resumed["overrides"] or "nothing changed"
             )
         devices.reset_peak_memory(experiment.config.device)
-        _train(experiment, directory, watch)
+        reason = _train(experiment, directory, watch)
         memory = devices.peak_memory(experiment.config.device)
         result = _test(experiment, directory, watch, {} if memory is None else {"gpu_memory_bytes": memory})
-        directory.status("done", result=result.as_line())
+        if reason and reason.startswith(PRUNED):
+            directory.status(PRUNED, reason=reason, result=result.as_line())
+        else:
+            directory.status("done", result=result.as_line())
     try:
         watch.check()
     except Interrupted as signal:
@@ -92,7 +95,8 @@ def carry_out(
     return result
 
 
-def _train(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) -> None:
+def _train(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) -> str | None:
+    """Train the remaining epochs; returns why a listener has stopped it, if one has."""
     config, dataset = experiment.config, experiment.dataset
     task, progress = experiment.task, experiment.progress
     plan = setup.plan_training(config, dataset)
@@ -109,6 +113,7 @@ def _train(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) 
     for warning in task.warnings():
         _announce(f"warning: {warning}")
     Loop(task, plan, progress, train, val, recorder, watch).run()
+    return recorder.reason
 
 
 def _announce(text: str) -> None:
@@ -120,7 +125,7 @@ def _announce(text: str) -> None:
 
 def listeners(task: Task, length: RunLength, directory: RunDirectory) -> list[Listener]:
     """The listeners of a run, besides its own files."""
-    return [Console(task, length), Snapshots(task, directory)]
+    return [Console(task, length), Snapshots(task, directory), *trial.listeners(directory.path, length.epochs)]
 
 
 def _test(experiment: Experiment, directory: RunDirectory, watch: SignalWatch, facts: dict[str, Any]) -> Result:

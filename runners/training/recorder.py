@@ -23,13 +23,17 @@ from runners.training.progress import Progress
 log = logging.getLogger(__name__)
 
 
+PRUNED = "pruned"
+"""How the reason begins with which a listener prunes a run: such a run ends as `pruned`, not as `done`."""
+
+
 class Listener:
     """The base of listeners to the events of a run. A returned string is a reason to stop training after the epoch.
 
     A listener that raises an exception is dropped with a warning.
     """
 
-    def begin(self, progress: Progress) -> None:
+    def begin(self, progress: Progress) -> str | None:
         """Training starts or resumes."""
 
     def step(self, progress: Progress) -> str | None:
