@@ -20,7 +20,7 @@ def sampler(settings: SearchSettings, space: Space, number: int) -> Any:
     """
     place = f"{PLACE}.sampler"
     name, arguments = study.named(settings.sampler, SAMPLERS, place)
-    endless = [key.lstrip("+") for key, dimension in space.searched.items() if dimension.values() is None]
+    endless = [key for key, dimension in space.searched.items() if dimension.values() is None]
     if name in ENDING and endless:
         problem = (
             f"{name} goes through every value, of which {', '.join(endless)} has no end, give range(start,stop,step)"

@@ -130,7 +130,7 @@ class Search:
 
     def _register(self, trials: Iterable[Any]) -> None:
         """Give jobs the numbers of their trials. Raises ConfigError if there are jobs that aren't of this search."""
-        given = {trial.number: [text.lstrip("+") for text in trial.user_attrs[OVERRIDES]] for trial in trials}
+        given = {trial.number: list(_typed(trial)) for trial in trials}
         with FileLock(self.sweep.path / NUMBERING):
             content = self.sweep.record()
             foreign = [number for number in given if content.jobs.get(number, given[number]) != given[number]]
@@ -143,7 +143,11 @@ class Search:
         self.sweep.asked += [number for number in given if number not in self.sweep.asked]
 
     def _job(self, trial: Any) -> Job:
-        return Job(trial.number, tuple(trial.user_attrs[OVERRIDES]), self.sweep.path / str(trial.number))
+        return Job(trial.number, _typed(trial), self.sweep.path / str(trial.number))
+
+    def overrides(self, job: Job) -> list[str]:
+        """The overrides of a job as Hydra composes them."""
+        return list(self.trials()[job.number].user_attrs[OVERRIDES])
 
     def _settle(self, number: int) -> bool:
         """Give the study the result of a job, if it has one. Raises ConfigError if it lacks an objective."""
@@ -181,7 +185,7 @@ class Search:
             {
                 "job": trial.number,
                 "values": dict(zip((each.name for each in self.objectives), trial.values, strict=True)),
-                OVERRIDES: [text.lstrip("+") for text in trial.user_attrs[OVERRIDES]],
+                OVERRIDES: list(_typed(trial)),
             }
             for trial in best
         ]
@@ -197,3 +201,8 @@ class Search:
         values = ", ".join(each.show(value) for each, value in zip(self.objectives, trial.values, strict=True))
         own = [text.lstrip("+") for text in trial.user_attrs[OVERRIDES] if text not in self.space.fixed]
         return f"job {trial.number}, {values}: {' '.join(own)}"
+
+
+def _typed(trial: Any) -> tuple[str, ...]:
+    """The overrides of a trial as one types them."""
+    return tuple(text.lstrip("+") for text in trial.user_attrs[OVERRIDES])

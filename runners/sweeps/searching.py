@@ -45,17 +45,17 @@ def search(jobs: object, config: DictConfig, arguments: Sequence[str], launch: L
         if local:
             at_once = jobs.terms.at_once
             jobs.pool.feed = lambda active: found.take(at_once - len(active), active)
-            _launch(launch, found.take(1))
+            _launch(launch, found, found.take(1))
         else:
             while batch := found.take(settings.n_jobs or 1):
-                _launch(launch, batch)
+                _launch(launch, found, batch)
     finally:
         jobs.closing = found.finish()
 
 
-def _launch(launch: Launch, batch: Sequence[Job]) -> None:
+def _launch(launch: Launch, found: Search, batch: Sequence[Job]) -> None:
     for group in _consecutive(batch):
-        launch([list(job.overrides) for job in group], group[0].number)
+        launch([found.overrides(job) for job in group], group[0].number)
 
 
 def _consecutive(batch: Sequence[Job]) -> Iterator[list[Job]]:

@@ -69,14 +69,16 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Space:
-    """The overrides that all trials share, and for each searched key, as it is given in an override, its dimension."""
+    """The overrides that all trials share, and for each searched key its dimension, and what precedes it for Hydra."""
 
     fixed: tuple[str, ...] = ()
     searched: Mapping[str, Dimension] = field(default_factory=dict)
+    prefixes: Mapping[str, str] = field(default_factory=dict)
 
     def overrides(self, values: Mapping[str, Any]) -> list[str]:
         """The overrides of the trial with these values."""
-        return [*self.fixed, *(f"{key}={self.searched[key].text(value)}" for key, value in values.items())]
+        texts = {key: self.searched[key].text(value) for key, value in values.items()}
+        return [*self.fixed, *(f"{self.prefixes.get(key, '')}{key}={text}" for key, text in texts.items())]
 
     def size(self) -> int | None:
         """The number of different trials, or None if there is no end to them."""
@@ -85,7 +87,7 @@ class Space:
 
     def record(self) -> dict[str, Any]:
         """What is recorded of it."""
-        searched = {key.lstrip("+"): dimension.record() for key, dimension in self.searched.items()}
+        searched = {key: dimension.record() for key, dimension in self.searched.items()}
         return {"fixed": [text.lstrip("+") for text in self.fixed], "space": searched}
 
 
@@ -104,20 +106,21 @@ def parse(arguments: Sequence[str], params: Mapping[str, Any] | None = None, loa
             overrides = {parsed.key_or_group: parsed} | overrides
         except HydraException as error:
             faults.append(Fault(f"hydra.sweeper.params.{key}", f"can't be read: {short(error)}"))
-    fixed, searched = [], {}
+    fixed, searched, prefixes = [], {}, {}
     for key, override in overrides.items():
         if not override.is_sweep_override():
             fixed.append(f"{override.get_key_element()}={override.get_value_element_as_str()}")
             continue
         dimension = _dimension(override)
         faults += [Fault(key, problem) for problem in _problems(dimension, _tags(override))]
-        searched[override.get_key_element()] = dimension
+        searched[key] = dimension
+        prefixes[key] = override.get_key_element().removesuffix(key)
     if not searched and not faults:
         problem = "there is nothing to search, give several values, such as optimizer.lr=tag(log, interval(1e-4,1e-1))"
         faults.append(Fault("hydra/sweeper", problem))
     if faults:
         raise ConfigError(faults)
-    return Space(tuple(fixed), searched)
+    return Space(tuple(fixed), searched, prefixes)
 
 
 def _tags(override: Override) -> set[str]:

@@ -1,0 +1,56 @@
+"""A search whose processes are all killed goes on, and asks what it would have asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.forks import ROOT
+from tests.runners.sweeps.test_search import LR, states, trials
+from tests.runners.sweeps.test_sweep import UNLUCKY
+from tools.small_runs import outcome
+
+EXTENSION = f"extensions=[{UNLUCKY}]"
+SLOW = "model.layers=[flatten,{slow:{seconds:0.02}},{linear:{out_features:3}}]"
+PRUNER = "hydra.sweeper.pruner={median:{n_startup_trials:2}}"
+LIMIT = 120
+"""Seconds until something is wrong."""
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / "run.py"), "-m", *arguments]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("sampler", ["{tpe:{n_startup_trials:2}}", "random"])
+def test_a_killed_search(sampler: str, striped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = ["hydra/sweeper=optuna", f"hydra.sweeper.sampler={sampler}", "hydra.sweeper.n_trials=5", PRUNER, LR]
+    asked += ["data=idx", f"data.path={striped}", "data.val_examples=30", "epochs=4", "batch_size=16", "threads=1"]
+    asked += [EXTENSION, SLOW, "capture=false"]
+    parent = subprocess.Popen(command(*asked, "sweep_dir=swept"))
+    deadline = time.monotonic() + LIMIT
+    while not Path("swept/2/metrics.csv").exists():
+        assert time.monotonic() < deadline
+        assert parent.poll() is None
+        time.sleep(0.02)
+    parent.kill()
+    with suppress(ProcessLookupError):
+        os.kill(json.loads(Path("swept/2/status.json").read_text())["pid"], signal.SIGKILL)
+    parent.wait()
+    assert states()[2] == "RUNNING"
+    subprocess.run(command("resume=swept", EXTENSION), check=True, timeout=LIMIT)
+    subprocess.run(command(*asked, "sweep_dir=whole"), check=True, timeout=LIMIT)
+    assert len(states()) == 5
+    for one, other in zip(trials(), trials("whole"), strict=True):
+        assert (one.state, one.params, one.values) == (other.state, other.params, other.values)
+        assert one.intermediate_values == other.intermediate_values
+        assert outcome(f"swept/{one.number}") == outcome(f"whole/{one.number}")
