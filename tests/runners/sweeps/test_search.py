@@ -19,13 +19,9 @@ from runners.sweeps.pool import Pool
 from runners.sweeps.search import Search
 from runners.sweeps.search_settings import ENDING
 from tests.runners.conftest import Run
+from tests.runners.sweeps.searches import LR, SEARCH, new_runs, states, trials
 from tests.runners.sweeps.statuses import statuses
 from tests.runners.sweeps.test_sweep import UNLUCKY, failing
-
-optuna = pytest.importorskip("optuna")
-
-SEARCH = ["-m", "hydra/sweeper=optuna", "sweep_dir=swept", "epochs=1"]
-LR = "optimizer.lr=tag(log,interval(1e-4,1e-1))"
 
 
 @pytest.fixture
@@ -39,23 +35,6 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     monkeypatch.setattr(process, "start", start)
     return started
-
-
-def trials(sweep: str = "swept") -> list[Any]:
-    """The trials of a search, as Optuna's own class reads its journal."""
-    storage = optuna.storages
-    backend = storage.journal.JournalFileBackend(f"{sweep}/study.log")
-    study = optuna.load_study(study_name="search", storage=storage.JournalStorage(backend))
-    return list(study.trials)
-
-
-def new_runs(commands: list[list[str]]) -> list[str]:
-    """The directories of jobs that were started and not resumed."""
-    return [text.removeprefix("run_dir=") for command in commands for text in command if text.startswith("run_dir=")]
-
-
-def states(sweep: str = "swept") -> list[str]:
-    return [trial.state.name for trial in trials(sweep)]
 
 
 def test_a_search(run: Run, commands: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,19 +199,6 @@ def test_several_objectives(run: Run, capsys: pytest.CaptureFixture[str]) -> Non
     assert f"error: hydra.sweeper.objectives: {kept}" in capsys.readouterr().err
 
 
-def test_a_changed_space(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(*SEARCH, LR, "seed=1,2", "hydra.sweeper.n_trials=1") == 0
-    capsys.readouterr()
-    assert run(*SEARCH, "optimizer.lr=interval(1e-4,1e-1)", "seed=1,3", "hydra.sweeper.n_trials=1") == 2
-    problem = "a search can change the ends of a range, but not its kind or choices, give another sweep_dir"
-    assert capsys.readouterr().err.splitlines() == [f"error: optimizer.lr: {problem}", f"error: seed: {problem}"]
-    wider = "optimizer.lr=tag(log,interval(1e-4,1))"
-    assert run(*SEARCH, wider, "seed=1,2", "hydra.sweeper.seed=5", "batch_size=8", "hydra.sweeper.n_trials=2") == 0
-    warning = "warning: this differs from what the earlier trials were asked with: "
-    assert f"{warning}optimizer.lr, batch_size, hydra.sweeper.seed\n" in capsys.readouterr().err
-    assert states() == ["COMPLETE"] * 2
-
-
 def test_trials_that_fail(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*SEARCH, *failing("bad"), "seed=range(100)", "hydra.sweeper.n_trials=20") == 1
     assert states() == ["FAIL"] * 5
@@ -244,61 +210,3 @@ def test_trials_that_fail(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_failure_can_stop_a_search(run: Run) -> None:
     assert run(*SEARCH, *failing("bad"), "seed=range(100)", "stop_on_failure=true") == 1
     assert states() == ["FAIL"]
-
-
-def test_the_directory_of_a_grid(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("-m", "seed=1,2", "epochs=1", "sweep_dir=swept") == 0
-    capsys.readouterr()
-    assert run(*SEARCH, LR) == 2
-    assert capsys.readouterr().err == "error: sweep_dir: swept has the jobs of a grid, choose another\n"
-
-
-def test_an_objective_that_a_job_lacks(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    given = ["hydra.sweeper.objectives=[paramters]", "hydra.sweeper.directions=minimize", "hydra.sweeper.n_trials=2"]
-    assert run(*SEARCH, LR, *given) == 2
-    assert (
-        "error: hydra.sweeper.objectives: job 0 has no paramters, did you mean parameters?" in capsys.readouterr().err
-    )
-    assert states() == ["RUNNING"]
-
-
-SWEEPER = "hydra.sweeper."
-REFUSED = {
-    "sampler={tpe:{n_startup_trial:5}}": "sampler.tpe.n_startup_trial: unknown, did you mean n_startup_trials?",
-    "sampler={tpe:{n_startup_trials:x}}": "sampler.tpe.n_startup_trials: 'x' is not allowed, give a whole number",
-    "sampler={tpe:{seed:1}}": "sampler.tpe.seed: unknown",
-    "sampler=grid": "sampler: grid goes through every value, of which optimizer.lr has no end",
-    "pruner={percentile:{percentile:200}}": "pruner.percentile: ",
-    "pruner=percentile": "pruner.percentile.percentile: missing, give a number",
-    "pruner={patient:{patience:1,pruner:medin}}": "pruner.patient.pruner: unknown 'medin', did you mean median?",
-    "objectives=val/acuracy": "objectives: unknown val/acuracy, did you mean val/accuracy?",
-    "objectives=[lr]": "objectives: unknown lr, ",
-    "n_jobs=2": "n_jobs: is for other launchers, give jobs=N with hydra/launcher=local",
-}
-
-
-@pytest.mark.parametrize("given", REFUSED)
-def test_what_is_refused(given: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(*SEARCH, LR, SWEEPER + given) == 2
-    err = capsys.readouterr().err
-    assert err.startswith(f"error: {SWEEPER}{REFUSED[given]}")
-    assert len(err.splitlines()) == 1
-    assert list(Path().iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("given", "problem"),
-    [
-        ("debug=summary", "debug: summary prints a report and trains nothing that can be compared"),
-        ("task.name=none", "task.name: unknown none, known: "),
-    ],
-)
-def test_configs_that_are_refused(given: str, problem: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(*SEARCH, LR, given) == 2
-    assert capsys.readouterr().err.startswith(f"error: {problem}")
-    assert list(Path().iterdir()) == []
-
-
-def test_a_pruner_needs_an_objective_of_each_epoch(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(*SEARCH, LR, "hydra.sweeper.pruner=median", "hydra.sweeper.objectives=test/loss") == 2
-    assert capsys.readouterr().err.startswith("error: hydra.sweeper.pruner: test/loss isn't measured after each epoch")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.forks import ROOT
-from tests.runners.sweeps.test_search import LR, states, trials
+from tests.runners.sweeps.searches import LR, states, trials
 from tests.runners.sweeps.test_sweep import UNLUCKY
 from tools.small_runs import outcome
 
