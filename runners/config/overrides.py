@@ -178,7 +178,9 @@ def _faults(override: ParsedOverride, command: Command, given: Collection[str]) 
         yield Fault(key, f"{text} is more than one value, add -m to sweep{hint}")
     elif override.parsed.is_interval_sweep():
         if "hydra/sweeper" not in given or key in groups():
-            yield Fault(key, f"{text} is an interval, give separate values: a,b,c or range(start,stop,step)")
+            yield Fault(
+                key, f"{text} is an interval, give values, a,b,c or range(start,stop,step), or hydra/sweeper=optuna"
+            )
     elif override.sweeps and not override.values(command.folders):
         yield Fault(key, f"{text} gives no value")
     elif key in groups():

@@ -31,7 +31,7 @@ from runners.training.recorder import PRUNED
 OVERRIDES = "overrides"
 """The attribute of a trial with the overrides of its job."""
 MAX_FAILED = 5
-"""A search whose first trials all fail ends after this many."""
+"""A search whose first trials after a start all fail ends after this many."""
 BEST = "best.yaml"
 MAX_BEST = 10
 """Jobs of a Pareto front that are printed; best.yaml has all."""
@@ -79,6 +79,7 @@ class Search:
     def _go_on(self) -> None:
         """Take up what an earlier start has left."""
         trials = self.trials()
+        self._known = len(trials)
         self._register(trials)
         running = [trial.number for trial in trials if not trial.state.is_finished()]
         self._waiting = [number for number in running if not self._settle(number)]
@@ -107,10 +108,10 @@ class Search:
             return []
         numbers, self._waiting = self._waiting[:room], self._waiting[room:]
         trials = self.trials()
-        states = [trial.state for trial in trials]
-        failing = len(trials) >= MAX_FAILED and all(state == self._states.FAIL for state in states)
+        new = trials[self._known :]
+        failing = len(new) >= MAX_FAILED and all(trial.state == self._states.FAIL for trial in new)
         if failing and len(trials) < self._count:
-            announce(f"error: hydra/sweeper: all {len(trials)} trials have failed, the search ends")
+            announce(f"error: hydra/sweeper: all {len(new)} new trials have failed, the search ends")
             self._count = len(trials)
         asked = [
             self._ask(number) for number in range(len(trials), min(self._count, len(trials) + room - len(numbers)))

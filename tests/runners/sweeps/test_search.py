@@ -202,7 +202,7 @@ def test_several_objectives(run: Run, capsys: pytest.CaptureFixture[str]) -> Non
 def test_trials_that_fail(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*SEARCH, *failing("bad"), "seed=range(100)", "hydra.sweeper.n_trials=20") == 1
     assert states() == ["FAIL"] * 5
-    assert "error: hydra/sweeper: all 5 trials have failed, the search ends\n" in capsys.readouterr().err
+    assert "error: hydra/sweeper: all 5 new trials have failed, the search ends\n" in capsys.readouterr().err
     assert run(*SEARCH[:2], *failing("fine"), "sweep_dir=other", "seed=1,-1", "hydra.sweeper.n_trials=4") == 2
     assert set(states("other")) == {"COMPLETE", "FAIL"}
 
