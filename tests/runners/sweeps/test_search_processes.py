@@ -1,4 +1,4 @@
-"""A search whose processes are all killed goes on, and asks what it would have asked."""
+"""Whole searches: killed ones go on and ask what they would have asked, and what they find is worth it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from runners.cli import train
+from runners.sweeps.pool import Pool
 from tests.forks import ROOT
 from tests.runners.sweeps.searches import LR, states, trials
 from tests.runners.sweeps.test_sweep import UNLUCKY
@@ -54,3 +57,35 @@ def test_a_killed_search(sampler: str, striped: Path, tmp_path: Path, monkeypatc
         assert (one.state, one.params, one.values) == (other.state, other.params, other.values)
         assert one.intermediate_values == other.intermediate_values
         assert outcome(f"swept/{one.number}") == outcome(f"whole/{one.number}")
+
+
+@pytest.mark.long
+def test_a_search_beats_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """24 trials with pruning, interrupted in the middle, against the default experiment with as many epochs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["run.py"])
+    common = ["data.num_examples=2000", "epochs=3", "threads=1"]
+    assert train.main([*common, "run_dir=default"]) == 0
+    pruner = "hydra.sweeper.pruner={median:{n_startup_trials:2,n_warmup_steps:2}}"
+    asked = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=24", pruner, "jobs=2", LR]
+    asked += ["optimizer=adam,sgd,rmsprop", "batch_size=8,16,32,64", "schedule=constant,exponential,one_cycle"]
+    sound = Pool._start
+
+    def start(pool: Pool, *arguments: Any) -> None:
+        sound(pool, *arguments)
+        if Path("swept/12").exists():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pool, "_start", start)
+        assert train.main(["-m", *common, *asked, "sweep_dir=swept"]) == 130
+    before = max(trial.value for trial in trials() if trial.state.name == "COMPLETE")
+    assert "RUNNING" in states()
+    assert train.main(["-m", "resume=swept"]) == 0
+    assert len(states()) == 24
+    assert set(states()) == {"COMPLETE", "PRUNED"}
+    best = max(trial.value for trial in trials() if trial.state.name == "COMPLETE")
+    default = json.loads(Path("default/summary.json").read_text())["best"]["val/accuracy"]
+    assert best >= before > 0
+    assert best > default
+    print(f"default {default:.2%}, search {best:.2%}, {states().count('PRUNED')} pruned")
