@@ -126,10 +126,11 @@ MAY_USE = {
     "origin.py": {"import subprocess"},
     "process.py": {"import site", "import subprocess"},
     "requirements.py": {"torch.cuda.get_device_capability", "torch.cuda.get_device_name"},
+    "study.py": {"import cmaes", "import optuna"},
 }
 """What single files may do besides: see the operations of a step, to record them; start and end in less time; import a
 user's own files; record a step as a CUDA graph, which computes nothing itself; ask whether a GPU is new enough, what it
-is called and how much of its memory is used."""
+is called and how much of its memory is used; let Optuna choose a sweep's values."""
 
 
 def dotted(node: ast.AST) -> str:

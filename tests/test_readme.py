@@ -23,6 +23,7 @@ from runners.config import extensions, folders, overrides
 from runners.config.overrides import Command
 from runners.data.augmentation import Augmentation
 from runners.data.sources import SOURCES
+from runners.sweeps import space
 from runners.tasks.registry import TASKS
 from runners.tasks.task import Task
 from tests.test_docs import registries_kept
@@ -157,6 +158,11 @@ def test_commands_are_ones_that_run(
         command: Command = overrides.prepare(arguments)
         assert command.faults == []
         if command.showing:
+            return
+        if "hydra/sweeper=optuna" in arguments:
+            assert space.parse(
+                [given for given in command.overrides if not given.lstrip("+").startswith("hydra")]
+            ).searched
             return
         swept = [given.partition("=")[2] for given in arguments if "," in given and "[" not in given]
         assert not swept or command.sweeping

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
@@ -29,10 +28,10 @@ def sampler(settings: SearchSettings, space: Space, number: int) -> Any:
     seed = _seed(settings.seed, number)
     own = {
         "seed": _seed(settings.seed) if name in ONE_SEED else seed,
-        "independent_sampler": importlib.import_module("optuna").samplers.RandomSampler(seed),
+        "independent_sampler": study.optuna().samplers.RandomSampler(seed),
         "search_space": {key: dimension.values() for key, dimension in space.searched.items()},
     }
-    return study.build(f"optuna.samplers.{SAMPLERS[name]}", arguments, f"{place}.{name}", own)
+    return study.build(getattr(study.optuna().samplers, SAMPLERS[name]), arguments, f"{place}.{name}", own)
 
 
 def _seed(*numbers: int) -> int:

@@ -6,7 +6,6 @@ journal before its job starts, with its overrides; one that has no result there 
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -61,7 +60,7 @@ class Search:
         search_record.update(self.sweep.path, self.settings, self.space, self.objectives)
         self._journal = study.Journal(self.sweep.path / study.JOURNAL)
         self._storage = study.storage(self._journal)
-        optuna = importlib.import_module("optuna")
+        optuna = study.optuna()
         self._states = optuna.trial.TrialState
         with self._journal.at_once():
             self._study = optuna.create_study(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -11,7 +10,6 @@ from pydantic import BaseModel
 from cnn.arguments import Positive, Text, check
 from cnn.faults import ConfigError, Fault
 from runners.config.settings import VALUES, Seed
-from runners.errors import missing_extra
 from runners.training import study
 
 PLACE = "hydra.sweeper"
@@ -88,10 +86,9 @@ def parse(given: Mapping[str, Any]) -> SearchSettings:
         faults.append(Fault(f"{PLACE}.pruner", "a search with several objectives can't prune, give pruner=none"))
     if faults:
         raise ConfigError(faults)
-    if importlib.util.find_spec("optuna") is None:
-        raise missing_extra("hydra/sweeper", "optuna", "search")
-    if _name(settings.sampler) == "cmaes" and importlib.util.find_spec("cmaes") is None:
-        raise missing_extra(f"{PLACE}.sampler", "cmaes", "search")
+    study.optuna()
+    if _name(settings.sampler) == "cmaes":
+        study.require_cmaes(f"{PLACE}.sampler")
     return settings
 
 

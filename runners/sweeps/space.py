@@ -6,7 +6,6 @@ both ends, `range(1,9,2)` those that a grid would have, and `tag(log, ...)` make
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from hydra.errors import HydraException
 
 from cnn.faults import ConfigError, Fault
 from cnn.text import short
+from runners.training import study
 
 TAGS = ("log", "int", "float")
 MAX_LISTED = 100_000
@@ -37,7 +37,7 @@ class Dimension:
 
     def distribution(self) -> Any:
         """This dimension for Optuna."""
-        distributions = importlib.import_module("optuna").distributions
+        distributions = study.optuna().distributions
         if self.kind == "categorical":
             return distributions.CategoricalDistribution(self.choices)
         if self.kind == "int":

@@ -1,11 +1,10 @@
-"""The study of a search: a journal in Optuna's format in the directory of a sweep, and what is made by name from it.
+"""The study of a search: a journal in Optuna's format in the directory of a sweep, and what is made by name for it.
 
-Whoever uses this has Optuna; only these functions import it.
+This is the only file that imports Optuna, and only when a search needs it.
 """
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import os
@@ -21,7 +20,7 @@ from pydantic import ConfigDict, create_model
 from cnn.arguments import check
 from cnn.faults import ConfigError, Fault, join
 from cnn.text import nearest, short, show
-from runners.errors import DataError
+from runners.errors import DataError, missing_extra
 
 JOURNAL = "study.log"
 SEARCH = "search.yaml"
@@ -40,8 +39,30 @@ PRUNERS = {
     "threshold": "ThresholdPruner",
     "wilcoxon": "WilcoxonPruner",
 }
+EXTRA = "search"
+"""What installs Optuna with this project."""
 SIMPLE = {"int": int, "float": float, "bool": bool, "str": str, "None": None}
 """The types of arguments that can be given in a config."""
+
+
+def optuna(key: str = "hydra/sweeper") -> Any:
+    """Optuna. Raises InputError, for a key that needs it, if it isn't installed."""
+    try:
+        import optuna as found
+    except ImportError as error:
+        if error.name != "optuna":
+            raise
+        raise missing_extra(key, "optuna", EXTRA) from None
+    found.logging.set_verbosity(found.logging.ERROR)  # what there is to say, a search says itself
+    return found
+
+
+def require_cmaes(key: str) -> None:
+    """Raise InputError, for a key that needs it, if the package that Optuna's sampler of this name uses is missing."""
+    try:
+        import cmaes  # noqa: F401
+    except ImportError:
+        raise missing_extra(key, "cmaes", EXTRA) from None
 
 
 class Journal:
@@ -112,17 +133,14 @@ class Journal:
 
 
 def storage(journal: Journal) -> Any:
-    """Optuna's storage of a journal. Optuna is silent from then on: what there is to say, a search says itself."""
-    optuna = importlib.import_module("optuna")
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.storages.JournalStorage(journal)
+    """Optuna's storage of a journal."""
+    return optuna().storages.JournalStorage(journal)
 
 
 def load(kept: Any, sampler: Any = None, pruner: Any = None) -> Any:
     """The study in a storage, with a sampler and a pruner; by default, those that do nothing of their own."""
-    optuna = importlib.import_module("optuna")
-    sampler, pruner = sampler or optuna.samplers.RandomSampler(), pruner or optuna.pruners.NopPruner()
-    return optuna.load_study(study_name=NAME, storage=kept, sampler=sampler, pruner=pruner)
+    sampler, pruner = sampler or optuna().samplers.RandomSampler(), pruner or optuna().pruners.NopPruner()
+    return optuna().load_study(study_name=NAME, storage=kept, sampler=sampler, pruner=pruner)
 
 
 def pruner(given: object, place: str = "hydra.sweeper.pruner") -> Any:
@@ -132,7 +150,7 @@ def pruner(given: object, place: str = "hydra.sweeper.pruner") -> Any:
     if name == "patient":
         wrapped = arguments.pop("pruner", "none")
         own["wrapped_pruner"] = None if wrapped in ("none", None) else pruner(wrapped, f"{place}.patient.pruner")
-    return build(f"optuna.pruners.{PRUNERS[name]}", arguments, join(place, name), own)
+    return build(getattr(optuna().pruners, PRUNERS[name]), arguments, join(place, name), own)
 
 
 def named(given: object, known: Mapping[str, str], place: str) -> tuple[str, dict[str, Any]]:
@@ -150,13 +168,11 @@ def named(given: object, known: Mapping[str, str], place: str) -> tuple[str, dic
     return name, dict(arguments or {})
 
 
-def build(path: str, arguments: Mapping[str, Any], place: str, own: Mapping[str, Any]) -> Any:
+def build(made: type, arguments: Mapping[str, Any], place: str, own: Mapping[str, Any]) -> Any:
     """An object of a class of Optuna's, with arguments from a config and those that it gets in any case.
 
     Raises ConfigError for arguments that can't be used.
     """
-    module, _, name = path.rpartition(".")
-    made = getattr(importlib.import_module(module), name)
     parameters = inspect.signature(made).parameters
     own = {key: value for key, value in own.items() if key in parameters}
     fields: dict[str, Any] = {
@@ -164,7 +180,7 @@ def build(path: str, arguments: Mapping[str, Any], place: str, own: Mapping[str,
         for key, parameter in parameters.items()
         if key not in own and (kind := _simple(parameter.annotation))
     }
-    check(create_model(name, __config__=ConfigDict(strict=True, extra="forbid"), **fields), arguments, place)
+    check(create_model(made.__name__, __config__=ConfigDict(strict=True, extra="forbid"), **fields), arguments, place)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # many of Optuna's arguments are experimental

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,7 @@ def test_several_faults_at_once() -> None:
 
 
 def test_optuna_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    sound = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *more: None if name == "optuna" else sound(name, *more)
-    )
+    monkeypatch.setitem(sys.modules, "optuna", None)
     assert run(*SEARCH) == 2
     how = 'pip install -c constraints.txt -e ".[search]"'
     assert capsys.readouterr().err == f"error: hydra/sweeper: optuna is not installed: {how}\n"
