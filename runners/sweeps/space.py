@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 
 from cnn.faults import ConfigError, Fault
 from cnn.text import short
+from runners.config.folders import groups
 from runners.training import study
 
 TAGS = ("log", "int", "float")
@@ -101,7 +102,7 @@ def parse(arguments: Sequence[str], params: Mapping[str, Any] | None = None, loa
     faults = []
     for key, value in (params or {}).items():
         try:
-            prefix = "" if "/" in key else "++"
+            prefix = "" if key in groups() or "/" in key else "++"
             parsed = parser.parse_override(f"{prefix}{key}={value}")
             overrides = {parsed.key_or_group: parsed} | overrides
         except HydraException as error:

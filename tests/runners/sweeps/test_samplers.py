@@ -44,7 +44,8 @@ def test_samplers(name: str) -> None:
     assert once == asked(settings, space)
     different = COUNT - 2 if name.startswith("nsga") else COUNT  # a child may be the image of its parents
     assert len({str(values) for values in once}) >= different
-    assert len({str(values) for values in asked(settings, space, at_once=4)}) >= different
+    if name != "gp":  # which doesn't see the trials that are running in Optuna 4.0
+        assert len({str(values) for values in asked(settings, space, at_once=4)}) >= different
     if name not in ENDING:
         assert once[0] != asked(settings.model_copy(update={"seed": 4}), space)[0]
 

@@ -210,3 +210,27 @@ def test_trials_that_fail(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_failure_can_stop_a_search(run: Run) -> None:
     assert run(*SEARCH, *failing("bad"), "seed=range(100)", "stop_on_failure=true") == 1
     assert states() == ["FAIL"]
+
+
+def test_a_search_in_a_file(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """It chooses the sweeper and gives the space; overrides of the same key win."""
+    Path("configs/experiment").mkdir(parents=True)
+    Path("configs/experiment/mine.yaml").write_text(
+        "# @package _global_\n"
+        "defaults:\n"
+        "  - override /hydra/sweeper: optuna\n"
+        "hydra:\n"
+        "  sweeper:\n"
+        "    n_trials: 2\n"
+        "    sampler: {tpe: {n_startup_trials: 1}}\n"
+        "    params:\n"
+        "      optimizer.lr: tag(log, interval(1e-4, 1e-1))\n"
+        "      optimizer: choice(sgd, adam)\n"
+        "      seed: choice(1, 2)\n"
+    )
+    assert run("-m", "experiment=mine", "epochs=1", "sweep_dir=swept", "seed=3") == 0
+    assert states() == ["COMPLETE"] * 2
+    assert all(trial.params.keys() == {"optimizer.lr", "optimizer"} for trial in trials())
+    config = yaml.safe_load(Path("swept/1/config.yaml").read_text())
+    assert (config["seed"], config["optimizer"]["lr"]) == (3, trials()[1].params["optimizer.lr"])
+    assert config["optimizer"]["name"] == trials()[1].params["optimizer"]

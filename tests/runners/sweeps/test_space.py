@@ -55,6 +55,7 @@ def test_a_space_of_a_config_file() -> None:
     assert set(space.fixed) == {"++seed=3", "++optimizer.lr=0.1", "++epochs=1"}
     assert space.searched == {"model.width": Dimension("categorical", ("4", "8"))}
     assert space.size() == 2
+    assert parse([], {"optimizer": "choice(sgd,adam)"}).overrides({"optimizer": "sgd"}) == ["optimizer=sgd"]
 
 
 @pytest.mark.parametrize(
