@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from runners.trackers.tracker import About, Tracker, as_text
 
@@ -85,7 +84,7 @@ class MLflow(Tracker):
         if not self.tracking_uri.startswith(prefix):
             return None
         folder = Path(self.tracking_uri.removeprefix(prefix)).absolute().parent
-        return (folder / "mlruns" / quote(self.experiment, safe=" ")).as_uri()
+        return (folder / "mlruns" / re.sub(r"\W", "_", self.experiment)).as_uri()
 
     def _describe(self, run: About, known: Mapping[str, str]) -> None:
         """The parameters, and where the run comes from. MLflow never changes a parameter; what a resume changes is a

@@ -1,6 +1,6 @@
 """TensorBoard: event files in the run directory, `RUN/tensorboard`, found by `tensorboard --logdir outputs`.
 
-Values are stored as tensors in double precision, which TensorBoard shows as scalars and reads back to the same bits.
+TensorBoard keeps values as float32: it shows nothing of scalars that are stored as doubles.
 """
 
 from __future__ import annotations
@@ -85,22 +85,8 @@ def _wall_times(files: Iterable[Path]) -> dict[int, float]:
 
 def _scalars(values: Mapping[str, float]) -> Any:
     from tensorboard.compat.proto.summary_pb2 import Summary
-    from tensorboard.compat.proto.tensor_pb2 import TensorProto
-    from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
-    from tensorboard.compat.proto.types_pb2 import DT_DOUBLE
-    from tensorboard.plugins.scalar.metadata import create_summary_metadata
 
-    metadata = create_summary_metadata(display_name="", description="")
-    return Summary(
-        value=[
-            Summary.Value(
-                tag=name,
-                metadata=metadata,
-                tensor=TensorProto(dtype=DT_DOUBLE, double_val=[value], tensor_shape=TensorShapeProto()),
-            )
-            for name, value in values.items()
-        ]
-    )
+    return Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
 
 
 def _text(tag: str, text: str) -> Any:

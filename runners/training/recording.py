@@ -37,7 +37,7 @@ class Experiment:
 
 
 def monitor(task: Task) -> dict[str, str | None]:
-    """The column that determines the best epoch, and which is better, `higher` or `lower`, for whoever compares runs."""
+    """The column that determines the best epoch, and which is better, `higher` or `lower`, for comparisons."""
     return {"column": task.monitor, "better": task.metric(task.monitor).better}
 
 

@@ -23,7 +23,7 @@ from runners.training.recorder import Listener, announce
 log = logging.getLogger(__name__)
 
 FACTS = ("commit", "branch", "host", "command")
-"""What trackers are given of status.json."""
+"""What trackers are given of `origin` in status.json."""
 
 
 class Trackers:
@@ -65,13 +65,14 @@ class Trackers:
     def _about(self) -> About:
         directory, config = self._directory, self._config
         tags = config.settings.tags
+        origin: dict[str, str] = directory.saved_status("origin", {})
         return About(
             identity=directory.saved_status("tracked_as", ""),
             directory=str(directory.path.absolute()),
             name=config.settings.name or str(directory.path),
             tags=[tags] if isinstance(tags, str) else list(tags),
             config=flat(config.saved),
-            facts={name: directory.saved_status(name, "") for name in FACTS},
+            facts={name: origin[name] for name in FACTS if origin.get(name)},
             pid=directory.saved_status("pid", 0),
         )
 

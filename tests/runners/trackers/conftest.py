@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runners.config import extensions
+from runners.trackers.registry import TRACKERS
+
+OWN = f"extensions=[{Path(__file__).parent / 'own_trackers.py'}]"
+"""The argument that brings the trackers of these tests into a config."""
+
+
+@pytest.fixture(autouse=True)
+def usual_trackers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The trackers of a user's own file are gone after a test, and nobody has an account or a server."""
+    before, loaded, owners = dict(TRACKERS), dict(extensions._loaded), dict(extensions._owners)
+    for name in [name for name in os.environ if name.startswith(("WANDB_", "MLFLOW_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", "/nonexistent")  # where logins are kept
+    yield
+    for kept, now in ((before, TRACKERS), (loaded, extensions._loaded), (owners, extensions._owners)):
+        now.clear()  # type: ignore[attr-defined]
+        now.update(kept)  # type: ignore[attr-defined]
