@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ class MLflow(Tracker):
         """Find the record of a run that resumes, or make one; add the parameters and rows that it lacks."""
         from mlflow.tracking import MlflowClient
 
+        self._make_file()
         self.client = MlflowClient(tracking_uri=self.tracking_uri)
         experiment = self._experiment_id()
         found = self.client.search_runs([experiment], f"tags.`{IDENTITY}` = '{run.identity}'", max_results=1)
@@ -78,13 +81,33 @@ class MLflow(Tracker):
                     raise
         return str(found.experiment_id)
 
+    def _file(self) -> Path | None:
+        """The SQLite file, if that is where the records are."""
+        prefix = "sqlite:///"
+        return Path(self.tracking_uri.removeprefix(prefix)).absolute() if self.tracking_uri.startswith(prefix) else None
+
+    def _make_file(self) -> None:
+        """Make a new SQLite file elsewhere, then give it its name.
+
+        MLflow fills a new file in seconds and many steps. Two runs that do so at the same time break it, and so does
+        an end in the middle.
+        """
+        from mlflow.tracking import MlflowClient
+
+        file = self._file()
+        if file is None or file.exists():
+            return
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".mlflow-", dir=file.parent) as folder:
+            made = Path(folder, file.name)
+            MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments(max_results=1)
+            with suppress(FileExistsError):  # another run was faster
+                os.link(made, file)
+
     def _artifacts(self) -> str | None:
         """Where the experiment keeps files: next to an SQLite file; elsewhere the store's own choice."""
-        prefix = "sqlite:///"
-        if not self.tracking_uri.startswith(prefix):
-            return None
-        folder = Path(self.tracking_uri.removeprefix(prefix)).absolute().parent
-        return (folder / "mlruns" / re.sub(r"\W", "_", self.experiment)).as_uri()
+        file = self._file()
+        return (file.parent / "mlruns" / re.sub(r"\W", "_", self.experiment)).as_uri() if file else None
 
     def _describe(self, run: About, known: Mapping[str, str]) -> None:
         """The parameters, and where the run comes from. MLflow never changes a parameter; what a resume changes is a

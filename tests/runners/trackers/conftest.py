@@ -14,12 +14,12 @@ OWN = f"extensions=[{Path(__file__).parent / 'own_trackers.py'}]"
 
 
 @pytest.fixture(autouse=True)
-def usual_trackers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def usual_trackers(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The trackers of a user's own file are gone after a test, and nobody has an account or a server."""
     before, loaded, owners = dict(TRACKERS), dict(extensions._loaded), dict(extensions._owners)
     for name in [name for name in os.environ if name.startswith(("WANDB_", "MLFLOW_"))]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", "/nonexistent")  # where logins are kept
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # where logins are kept
     yield
     for kept, now in ((before, TRACKERS), (loaded, extensions._loaded), (owners, extensions._owners)):
         now.clear()  # type: ignore[attr-defined]
