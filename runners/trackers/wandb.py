@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from runners.trackers.tracker import About, Tracker
 
 FOLDER = "wandb"
+BLOCK, PART = 1 << 15, struct.Struct("<IHB")
+WHOLE, LAST = 1, 4
 EXIT_CODES = {"done": 0, "failed": 1, "interrupted": 255}
 
 
@@ -34,7 +37,7 @@ class WandB(Tracker):
         import wandb
 
         mode: Any = self.mode or os.environ.get("WANDB_MODE") or ("online" if _is_logged_in() else "offline")
-        earlier = [] if mode == "online" else _unsynced(Path(run.directory, FOLDER))
+        self.earlier = [] if mode == "online" else _unsynced(Path(run.directory, FOLDER))
         settings = wandb.Settings(
             console="off", silent=True, disable_git=True, disable_code=True, x_stats_pid=run.pid, login_timeout=1
         )
@@ -44,9 +47,7 @@ class WandB(Tracker):
             id=run.identity,
             name=run.name,
             tags=list(run.tags),
-            notes=None,
             config={**run.config, "run": {"directory": run.directory, **run.facts}},
-            config_exclude_keys=[],
             dir=run.directory,
             mode=mode,
             resume="allow" if mode == "online" else None,
@@ -54,8 +55,6 @@ class WandB(Tracker):
         )
         for row in rows:
             self.epoch(row)
-        for folder in earlier:
-            shutil.rmtree(folder)
 
     def epoch(self, row: Mapping[str, float]) -> None:
         if row["epoch"] >= self.run.step:  # the server has the earlier ones
@@ -69,10 +68,36 @@ class WandB(Tracker):
         self.run.summary.update(pictures)
 
     def close(self, state: str) -> None:
+        """Also raise OSError if the file isn't whole: the library doesn't notice that a disk is full."""
         import wandb
 
+        offline, file = self.run.settings.mode == "offline", Path(self.run.settings.sync_file)
         self.run.finish(exit_code=EXIT_CODES[state])
         wandb.teardown()
+        if offline and not any(record.WhichOneof("record_type") == "exit" for record in records(file)):
+            raise OSError(f"{file} could not be written to its end")
+        for folder in self.earlier:
+            shutil.rmtree(folder)
+
+
+def records(file: Path) -> Iterator[Any]:
+    """The library's messages in a file: after a head, blocks of parts, each with a checksum, its size and its kind."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, place, message = file.read_bytes(), PART.size, b""
+    while place + PART.size <= len(data):
+        room = BLOCK - place % BLOCK
+        if room < PART.size:
+            place += room
+            continue
+        _, size, kind = PART.unpack_from(data, place)
+        place += PART.size + size
+        if place > len(data):
+            return
+        message += data[place - size : place]
+        if kind in (WHOLE, LAST):
+            yield Record.FromString(message)
+            message = b""
 
 
 def _is_logged_in() -> bool:

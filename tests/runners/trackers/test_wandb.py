@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runners.trackers.wandb import records
 from tests.runners.conftest import Run
 from tests.runners.outcomes import status
 from tests.runners.trackers.libraries import kill_and_resume, limit_files, rows, stop_and_resume
@@ -18,43 +17,20 @@ from tests.runners.trackers.test_failures import warnings
 pytest.importorskip("wandb", reason='needs pip install -e ".[wandb]"')
 pytestmark = pytest.mark.filterwarnings("default::DeprecationWarning")
 
-BLOCK, HEADER = 32768, 7
-WHOLE, LAST = 1, 4
 
-
-def records(run: str = "a") -> list[Any]:
-    """The messages of the only file of a run, in the library's own format: blocks of records, each with a header."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
+def read(run: str = "a") -> list[Any]:
+    """The messages of the only file of a run."""
     [file] = Path(run, "wandb").glob("offline-run-*/*.wandb")
-
-    def parts(data: bytes) -> Iterator[tuple[int, bytes]]:
-        place = HEADER
-        while place + HEADER <= len(data):
-            room = BLOCK - place % BLOCK
-            if room < HEADER:
-                place += room
-                continue
-            _, size, kind = struct.unpack("<IHB", data[place : place + HEADER])
-            yield kind, data[place + HEADER : place + HEADER + size]
-            place += HEADER + size
-
-    found, message = [], b""
-    for kind, part in parts(file.read_bytes()):
-        message += part
-        if kind in (WHOLE, LAST):
-            found.append(Record.FromString(message))
-            message = b""
-    return found
+    return list(records(file))
 
 
 def history(run: str = "a") -> list[dict[str, Any]]:
-    found = [record.history for record in records(run) if record.WhichOneof("record_type") == "history"]
+    found = [record.history for record in read(run) if record.WhichOneof("record_type") == "history"]
     return [{"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in one.item} for one in found]
 
 
 def summary(run: str = "a") -> dict[str, Any]:
-    found = [record.summary for record in records(run) if record.WhichOneof("record_type") == "summary"]
+    found = [record.summary for record in read(run) if record.WhichOneof("record_type") == "summary"]
     return {".".join(item.nested_key) or item.key: json.loads(item.value_json) for one in found for item in one.update}
 
 
@@ -69,7 +45,7 @@ def check_history(run: str = "a") -> None:
 def test_what_is_written_is_read_back(run: Run) -> None:
     assert run("run_dir=a", "tracker=wandb", "name=first", "tags=[x,y]") == 0
     check_history()
-    [begin] = [record.run for record in records() if record.WhichOneof("record_type") == "run"]
+    [begin] = [record.run for record in read() if record.WhichOneof("record_type") == "run"]
     assert (begin.display_name, list(begin.tags), begin.project) == ("first", ["x", "y"], "cnn-from-scratch")
     assert begin.run_id == status("a")["tracked_as"]
     config = {item.key: json.loads(item.value_json) for item in begin.config.update}
@@ -80,7 +56,7 @@ def test_what_is_written_is_read_back(run: Run) -> None:
     assert summary()["summary/test/accuracy"] == saved["test"]["test/accuracy"]
     pictures = {file.name.partition("_summary_")[0] for file in Path("a/wandb").rglob("media/images/figures/*.png")}
     assert pictures == {file.stem for file in Path("a/figures").glob("*.png")}
-    [end] = [record.exit for record in records() if record.WhichOneof("record_type") == "exit"]
+    [end] = [record.exit for record in read() if record.WhichOneof("record_type") == "exit"]
     assert end.exit_code == 0
 
 
@@ -96,7 +72,7 @@ def test_a_killed_run_has_each_row_once(striped: Path, run: Run, tmp_path: Path)
 
 def test_a_run_that_fails(run: Run) -> None:
     assert run("run_dir=a", "optimizer=sgd", "optimizer.lr=1e30", "tracker=wandb") == 1
-    [end] = [record.exit for record in records() if record.WhichOneof("record_type") == "exit"]
+    [end] = [record.exit for record in read() if record.WhichOneof("record_type") == "exit"]
     assert end.exit_code == 1
 
 
@@ -109,9 +85,12 @@ def test_it_neither_prints_nor_asks(run: Run, capfd: pytest.CaptureFixture[str])
     assert status("b")["state"] == "done"
 
 
-def test_a_full_disk(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    limit_files(monkeypatch, 4)
-    assert run("run_dir=a", "epochs=12", "tracker=wandb") == 0
+@pytest.mark.parametrize("kilobytes", [2, 8, 32])
+def test_a_full_disk(
+    kilobytes: int, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limit_files(monkeypatch, kilobytes)
+    assert run("run_dir=a", "epochs=40", "tracker=wandb") == 0
     assert status("a")["state"] == "done"
     [warning] = warnings(capsys.readouterr().err)
     assert warning.startswith("the tracker wandb failed and is off: ")
