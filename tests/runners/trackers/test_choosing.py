@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cnn.faults import ConfigError
 from runners.trackers import registry
 from runners.trackers.registry import chosen
 from tests.runners.conftest import Run, faults
@@ -49,7 +50,8 @@ def test_every_notation(installed: None) -> None:
     arguments = {"tracking_uri": "sqlite:///x.db", "experiment": "digits"}
     assert chosen(None) == []
     assert chosen([]) == []
-    for value in ("mlflow", ["mlflow"], {"mlflow": None}, [{"mlflow": {}}]):
+    notations: list[object] = ["mlflow", ["mlflow"], {"mlflow": None}, [{"mlflow": {}}]]
+    for value in notations:
         assert [(one.tracker.kind, dict(one.arguments)) for one in chosen(value)] == [("mlflow", {})]
     several = chosen(["tensorboard", {"mlflow": arguments}, {"wandb": {"project": "p", "mode": "offline"}}])
     assert [one.tracker.kind for one in several] == ["tensorboard", "mlflow", "wandb"]
@@ -75,7 +77,7 @@ def test_a_folder_with_the_name_of_a_package_is_not_the_package(
 ) -> None:
     (tmp_path / "wandb").mkdir()
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    with pytest.raises(registry.ConfigError, match="wandb is not installed"):
+    with pytest.raises(ConfigError, match="wandb is not installed"):
         registry._check_installed("wandb", "tracker")
 
 
