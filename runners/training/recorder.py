@@ -23,6 +23,13 @@ from runners.training.progress import Progress
 log = logging.getLogger(__name__)
 
 
+def announce(text: str) -> None:
+    """Log a line, and print it, above a progress bar if there is one."""
+    log.warning("%s", text)
+    with suppress(OSError):  # a closed terminal doesn't stop a run
+        tqdm.write(text, file=sys.stderr)
+
+
 class Listener:
     """The base of listeners to the events of a run. A returned string is a reason to stop training after the epoch.
 
