@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cnn import ConfigError, ops
+from cnn.faults import ConfigError
 from runners.errors import DebugFailed, InputError, RunFailed, printable
 from runners.signals import Interrupted, raise_on_sigint
 
@@ -52,8 +52,8 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -
             setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: the terminal may lack a character
-    if sys.stderr.isatty():
-        ops.before_compiling(lambda: tqdm.write(COMPILING_MESSAGE, file=sys.stderr))
+    if sys.stderr.isatty() and "cnn.ops" in sys.modules:  # a command that computes nothing doesn't load torch
+        sys.modules["cnn.ops"].before_compiling(lambda: tqdm.write(COMPILING_MESSAGE, file=sys.stderr))
     try:
         exit_code = command(arguments)
         sys.stdout.flush()

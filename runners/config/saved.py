@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from cnn.faults import ConfigError, Fault
 from cnn.text import nearest, show
 from runners.config import composition, folders, grammar
+from runners.files.dotted import flat as flat
 
 Refuse = Callable[[str], str | None]
 
@@ -91,14 +92,3 @@ def _put(config: dict[str, Any], key: str, value: Any) -> None:
             raise ConfigError([Fault(key, f"can't be set: {section} is {show(inner)}")])
         config = inner
     config[last] = value
-
-
-def flat(config: Mapping[str, Any], place: str = "") -> dict[str, Any]:
-    """Values by dotted key. Lists aren't flattened."""
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{place}{key}.")
-        else:
-            found[f"{place}{key}"] = value
-    return found
