@@ -1,4 +1,4 @@
-"""The commands as programs: run.py, predict.py, runners.evaluate, and cnn-train, cnn-predict and cnn-evaluate."""
+"""The commands as programs: run.py, predict.py, runners.evaluate, runners.report, and as cnn-train, cnn-predict, ..."""
 
 from __future__ import annotations
 
@@ -26,6 +26,12 @@ def predict() -> NoReturn:
 def evaluate() -> NoReturn:
     with _importing():
         from runners.cli.evaluate import main
+    _execute(main)
+
+
+def report() -> NoReturn:
+    with _importing():
+        from runners.cli.report import main
     _execute(main)
 
 

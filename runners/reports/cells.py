@@ -1,0 +1,115 @@
+"""Numbers, settings and statistics as short texts, and what a report says below its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cnn.text import printable, yaml
+from runners.reports.collecting import Collection
+from runners.reports.grouping import ABSENT, Group, Table, repeated_seeds
+from runners.reports.runs import Run
+from runners.reports.statistics import Statistic
+
+MAX_SETTING = 48
+"""Characters of a setting in a table."""
+
+NOTHING = "-"
+
+
+def figure(value: float | None) -> str:
+    """A number with four decimals, or four digits if it is large or small."""
+    if value is None:
+        return NOTHING
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.4g}"
+
+
+def spread(value: float | None) -> str:
+    """A standard deviation with four decimals, or two digits if it is small."""
+    return figure(value) if not value or value >= 1e-3 else f"{value:.4f}" if value >= 5e-5 else f"{value:.2g}"
+
+
+def setting(value: Any) -> str:
+    """A value as one types it, a list of layers by their names."""
+    if value is ABSENT:
+        return NOTHING
+    text = yaml([_named(item) for item in value] if isinstance(value, list) else value)
+    text = printable(text.replace("'", "") if isinstance(value, list) else value if isinstance(value, str) else text)
+    if len(text) <= MAX_SETTING:
+        return text
+    more = f"... ({len(value)})" if isinstance(value, list) else "..."
+    return f"{text[: MAX_SETTING - len(more)]}{more}"
+
+
+def _named(item: Any) -> Any:
+    """A layer, which is a name or a name with arguments, by its name."""
+    return str(next(iter(item))) if isinstance(item, Mapping) and len(item) == 1 else item
+
+
+def interval(found: Statistic | None) -> str:
+    """The 95 % interval."""
+    return NOTHING if found is None or found.low is None else f"{figure(found.low)} .. {figure(found.high)}"
+
+
+def missing(group: Group) -> str:
+    """How many runs of a group aren't counted, by their state."""
+    states = [run.state for run in group.not_counted]
+    return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or NOTHING
+
+
+def heading(table: Table, among: Sequence[Table]) -> str:
+    """What a table shows, in one line."""
+    groups = f"{_count(len(table.runs), 'run')} in {_count(len(table.groups), 'group')}"
+    task = f", task {printable(table.task)}" if len(among) > 1 and table.task else ""
+    return f"{printable(table.monitor.column)} ({table.monitor.better} is better){task}: {groups}"
+
+
+def titles(table: Table) -> list[str]:
+    """The heads of a table's columns."""
+    monitor = table.monitor
+    results = [printable(monitor.column), "spread", "95 % interval", "runs"]
+    has_test = any(group.test for group in table.groups)
+    return [*map(printable, table.columns), *results, *([printable(monitor.test)] * has_test), "not counted"]
+
+
+def cells(table: Table, group: Group) -> list[str]:
+    """A group's line of a table."""
+    found = group.result
+    test = [figure(group.test and group.test.mean)] if any(each.test for each in table.groups) else []
+    numbers = [figure(found and found.mean), spread(found and found.spread), interval(found)]
+    return [*map(setting, table.settings(group)), *numbers, str(found.count if found else 0), *test, missing(group)]
+
+
+def outcome(run: Run) -> str:
+    """The state of a run that isn't counted, how far it came, and what it was to do if no table says so."""
+    text = printable(run.state_text)
+    if run.value is not None and run.monitor:
+        text += f"; best so far {printable(run.monitor.column)} {figure(run.value)} in epoch {run.best.get('epoch')}"
+    return text if run.config or not run.overrides else f"{text}; {printable(' '.join(run.overrides))}"
+
+
+def notes(collection: Collection, found: Sequence[Table]) -> list[str]:
+    """What a reader of the means has to know."""
+    groups = [group for table in found for group in table.groups]
+    lines = [f"{printable(sweep.path)}: {printable(sweep.problem)}" for sweep in collection.sweeps if sweep.problem]
+    if same := sum(group.repeated for group in groups):
+        are = "repeats another run" if same == 1 else "repeat other runs"
+        lines.append(f"{_count(same, 'run')} {are} to the bit, and counted once")
+    for group in groups:
+        if seeds := repeated_seeds(group):
+            which = ", ".join(seeds)
+            lines.append(f"several runs of seed {which} differ, and each counts: {_paths(group, seeds)}")
+    return lines
+
+
+def _paths(group: Group, seeds: Sequence[str]) -> str:
+    return ", ".join(printable(run.path) for run in group.counted if str(run.seed) in seeds)
+
+
+def not_counted(runs: Sequence[Run]) -> list[Run]:
+    """Every failed, unfinished, unreadable or missing run."""
+    return [run for run in runs if not run.counts]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
