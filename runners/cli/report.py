@@ -12,6 +12,7 @@ from runners.exit_codes import DONE, report_error
 from runners.files import atomic
 from runners.files.paths import user_path
 from runners.reports import page, spreadsheet, terminal
+from runners.reports.cells import counted
 from runners.reports.collecting import Collection, collect
 from runners.reports.grouping import Table, tables
 
@@ -48,7 +49,9 @@ def main(arguments: Sequence[str]) -> int:
             content = page.page(collection, found, file, options.figures)
             _write(file, content)
             where = sys.stderr if options.csv or options.markdown else sys.stdout
-            print(f"wrote {short(file)}: {len(collection.runs)} runs, {len(content) / 1e6:.2f} MB", file=where)
+            print(
+                f"wrote {short(file)}: {counted(len(collection.runs), 'run')}, {len(content) / 1e6:.2f} MB", file=where
+            )
     except InputError as error:
         return report_error(error)
     return DONE

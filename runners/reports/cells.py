@@ -59,7 +59,7 @@ def missing(group: Group) -> str:
 
 def heading(table: Table, among: Sequence[Table]) -> str:
     """What a table shows, in one line."""
-    groups = f"{_count(len(table.runs), 'run')} in {_count(len(table.groups), 'group')}"
+    groups = f"{counted(len(table.runs), 'run')} in {counted(len(table.groups), 'group')}"
     task = f", task {printable(table.task)}" if len(among) > 1 and table.task else ""
     return f"{printable(table.monitor.column)} ({table.monitor.better} is better){task}: {groups}"
 
@@ -94,7 +94,7 @@ def notes(collection: Collection, found: Sequence[Table]) -> list[str]:
     lines = [f"{printable(sweep.path)}: {printable(sweep.problem)}" for sweep in collection.sweeps if sweep.problem]
     if same := sum(group.repeated for group in groups):
         are = "repeats another run" if same == 1 else "repeat other runs"
-        lines.append(f"{_count(same, 'run')} {are} to the bit, and counted once")
+        lines.append(f"{counted(same, 'run')} {are} to the bit, and counted once")
     for group in groups:
         if seeds := repeated_seeds(group):
             which = ", ".join(seeds)
@@ -111,5 +111,5 @@ def not_counted(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if not run.counts]
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -13,7 +13,7 @@ from typing import Any
 
 from cnn.text import printable
 from runners.files.status import now
-from runners.reports.cells import cells, heading, not_counted, notes, outcome, titles
+from runners.reports.cells import cells, counted, heading, not_counted, notes, outcome, titles
 from runners.reports.collecting import Collection
 from runners.reports.grouping import Table
 from runners.reports.page_data import figures, page_data
@@ -101,7 +101,8 @@ def embedded(data: object) -> str:
 
 def _facts(collection: Collection) -> Iterator[str]:
     missing = len(not_counted(collection.runs))
-    yield f"{len(collection.runs)} runs{f', {missing} of them not counted' if missing else ''}. Made {now()}."
+    runs = counted(len(collection.runs), "run")
+    yield f"{runs}{f', {missing} of them not counted' if missing else ''}. Made {now()}."
     for sweep in collection.sweeps:
         where = f", commit {commit(sweep.origin)}" if sweep.origin.get("commit") else ""
         if sweep.command:

@@ -96,7 +96,7 @@ def _run(run: Run, group: Group, place: int, file: Path) -> dict[str, Any]:
         "started": run.status.get("started"),
         "commit": origin.get("commit"),
         "branch": origin.get("branch"),
-        "changes": printable(changes(run)),
+        "changes": printable(changes(run, Path())),
         "host": origin.get("host"),
         "device": run.status.get("device_name") or run.status.get("device"),
         "command": origin.get("command"),

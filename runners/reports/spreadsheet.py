@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cnn.text import yaml
+from cnn.text import printable, yaml
 from runners.reports.cells import cells, heading, not_counted, notes, outcome, titles
 from runners.reports.collecting import Collection
 from runners.reports.grouping import ABSENT, Group, Table
@@ -44,7 +44,7 @@ def _line(table: Table, group: Group) -> Mapping[str, Any]:
         **{"monitor": monitor.column, "better": monitor.better, "task": table.task},
         **{key: _typed(value) for key, value in settings.items() if value is not ABSENT},
         **{name: repr(value) for name, value in numbers.items() if value is not None},
-        "runs": "\n".join(str(run.path) for run in group.counted),
+        "runs": "\n".join(printable(run.path) for run in group.counted),
         "not_counted": "\n".join(map(_state, group.not_counted)),
     }
 
@@ -58,7 +58,7 @@ def _nested(value: Any) -> bool:
 
 
 def _state(run: Run) -> str:
-    return f"{run.path}: {run.state_text}"
+    return printable(f"{run.path}: {run.state_text}")
 
 
 def as_markdown(collection: Collection, found: Sequence[Table]) -> str:
@@ -80,4 +80,4 @@ def _row(texts: Sequence[str]) -> str:
 
 def _escaped(text: str) -> str:
     """Text that Markdown shows as it is."""
-    return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#~" else sign for sign in " ".join(text.split()))
+    return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#~" else sign for sign in printable(" ".join(text.split())))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cnn.text import columns, printable
@@ -45,7 +46,7 @@ def facts(run: Run) -> Iterator[tuple[str, str]]:
     yield "seed", _text(run.seed)
     yield "started", _text(run.status.get("started"))
     yield "commit", commit(run.origin)
-    yield "changes", changes(run)
+    yield "changes", changes(run, run.path)
     for resumed in run.status.get("resumed") or ():
         if isinstance(resumed, Mapping):
             yield "resumed", ", ".join(f"{key} {_text(value)}" for key, value in resumed.items() if value)
@@ -63,8 +64,8 @@ def commit(origin: Mapping[str, Any]) -> str:
     return f"{origin['commit']}{branch}"
 
 
-def changes(run: Run) -> str:
-    """What had changed in the code since its commit."""
+def changes(run: Run, folder: Path) -> str:
+    """What had changed in the code since its commit. `folder`: how to name the run's directory."""
     origin = run.origin
     if not origin.get("commit"):
         return ""
@@ -73,7 +74,7 @@ def changes(run: Run) -> str:
     texts = []
     if (run.path / "changes.patch").is_file():
         first = "" if origin.get("patch_is_whole", True) else "the first part of them "
-        texts.append(f"dirty: {first}in {run.path / 'changes.patch'}")
+        texts.append(f"dirty: {first}in {folder / 'changes.patch'}")
     elif not origin.get("untracked"):
         texts.append("dirty, and the patch is missing")
     if names := _texts(origin.get("untracked")):

@@ -1,10 +1,11 @@
 // Small drawings in SVG: axes, scales, strips of points, parallel coordinates.
 
-const SVG = { width: 300, height: 210, left: 52, right: 12, top: 12, bottom: 40 };
+const SVG = { width: 300, height: 224, left: 52, right: 12, top: 12, bottom: 42, slanted: 60 };
 
 // A function from values to positions, and round values for its ticks.
 function linearScale(values, from, to) {
-  let low = Math.min(...values), high = Math.max(...values);
+  let low = Math.min(...values),
+    high = Math.max(...values);
   if (low === high) [low, high] = [low - (Math.abs(low) || 1) * 0.05, high + (Math.abs(high) || 1) * 0.05];
   const margin = (high - low) * 0.06;
   low -= margin;
@@ -16,7 +17,10 @@ function linearScale(values, from, to) {
   const ticks = [];
   for (let index = Math.ceil(low / step); index * step <= high; index++) ticks.push(index * step);
   const digits = Math.max(0, -Math.floor(Math.log10(step)));
-  return { position, ticks: ticks.map((value) => [position(value), digits > 6 ? value.toPrecision(2) : value.toFixed(digits)]) };
+  return {
+    position,
+    ticks: ticks.map((value) => [position(value), digits > 6 ? value.toPrecision(2) : value.toFixed(digits)]),
+  };
 }
 
 function textAt(x, y, text, attributes = {}) {
@@ -37,11 +41,29 @@ function shortened(text, length) {
   return text.length <= length ? text : `${text.slice(0, length - 1)}…`;
 }
 
+function isShort(text, room) {
+  return compact(text).length * 6.2 < room;
+}
+
+// The name of a value below its strip, slanted where there is little room.
+function categoryLabel(x, y, text, room) {
+  if (isShort(text, room)) return textAt(x, y, text, { "text-anchor": "middle" });
+  return textAt(x + 4, y - 4, shortened(text, 10), {
+    "text-anchor": "end",
+    transform: `rotate(-35 ${x + 4} ${y - 4})`,
+  });
+}
+
 // A strip of points for each value of a setting. points: {text, value, title, group, color}.
 function stripPlot(name, texts, points) {
-  const { width, height, left, right, top, bottom } = SVG;
-  const scale = linearScale(points.map((point) => point.value), height - bottom, top);
+  const { width, height, left, right, top } = SVG;
   const room = (width - left - right) / texts.length;
+  const bottom = texts.every((text) => isShort(text, room)) ? SVG.bottom : SVG.slanted;
+  const scale = linearScale(
+    points.map((point) => point.value),
+    height - bottom,
+    top,
+  );
   const drawing = makeSvg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" }, resultAxis(scale, width));
   const summary = [];
   texts.forEach((text, index) => {
@@ -49,7 +71,13 @@ function stripPlot(name, texts, points) {
     const own = points.filter((point) => point.text === text);
     own.forEach((point, order) => {
       const aside = (((order * 7) % 11) / 10 - 0.5) * Math.min(room * 0.45, 36);
-      const dot = makeSvg("circle", { cx: x + aside, cy: scale.position(point.value), r: 3.5, fill: point.color, "fill-opacity": 0.75 });
+      const dot = makeSvg("circle", {
+        cx: x + aside,
+        cy: scale.position(point.value),
+        r: 3.5,
+        fill: point.color,
+        "fill-opacity": 0.75,
+      });
       dot.append(makeSvg("title", {}, point.title));
       dot.addEventListener("click", () => change({ chosen: point.group }));
       drawing.append(dot);
@@ -61,7 +89,7 @@ function stripPlot(name, texts, points) {
       drawing.append(makeSvg("line", { class: "mean", x1: x - half, x2: x + half, y1: y, y2: y }));
       summary.push(`${text}: mean ${shown(middle)} of ${own.length}`);
     }
-    drawing.append(textAt(x, height - bottom + 18, shortened(text, Math.max(3, Math.floor(room / 7))), { "text-anchor": "middle" }));
+    drawing.append(categoryLabel(x, height - bottom + 16, compact(text), room));
   });
   drawing.append(textAt((width + left - right) / 2, height - 6, name, { "text-anchor": "middle", class: "name" }));
   drawing.setAttribute("aria-label", `${name}. ${summary.join("; ")}`);
@@ -70,37 +98,63 @@ function stripPlot(name, texts, points) {
 
 // A line for each group across an axis for each setting, and one for the result. lines: {texts, value, title, group, color}.
 function parallelCoordinates(names, values, lines) {
-  const width = Math.max(560, (names.length + 1) * 150), height = 300, top = 16, bottom = 44;
+  const width = Math.max(560, (names.length + 1) * 150),
+    height = 300,
+    top = 16,
+    bottom = 44;
   const xOf = (index) => 60 + (index * (width - 150)) / names.length;
-  const scale = linearScale(lines.map((line) => line.value), height - bottom, top);
+  const scale = linearScale(
+    lines.map((line) => line.value),
+    height - bottom,
+    top,
+  );
   const yOf = values.map((texts) => {
     const room = (height - top - bottom) / texts.length;
     return new Map(texts.map((text, index) => [text, height - bottom - room * (index + 0.5)]));
   });
   const label = `${names.length} settings and the result, a line for each group`;
-  const drawing = makeSvg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label, class: "wide" });
-  [...lines].reverse().forEach((line) => {
-    const places = [...line.texts.map((text, index) => [xOf(index), yOf[index].get(text)]), [xOf(names.length), scale.position(line.value)]];
-    const path = makeSvg("path", { d: `M${places.map((place) => place.join(",")).join("L")}`, class: "group", stroke: line.color });
+  const drawing = makeSvg("svg", {
+    viewBox: `0 0 ${width} ${height}`,
+    role: "img",
+    "aria-label": label,
+    class: "wide",
+  });
+  const aside = (order) => (lines.length > 1 ? (order / (lines.length - 1) - 0.5) * 26 : 0); // so that lines don't hide each other
+  [...lines].reverse().forEach((line, order) => {
+    const places = [
+      ...line.texts.map((text, index) => [xOf(index), yOf[index].get(text) + aside(order)]),
+      [xOf(names.length), scale.position(line.value)],
+    ];
+    const path = makeSvg("path", {
+      d: `M${places.map((place) => place.join(",")).join("L")}`,
+      class: "group",
+      stroke: line.color,
+    });
     path.append(makeSvg("title", {}, line.title));
     path.addEventListener("click", () => change({ chosen: line.group }));
     drawing.append(path);
   });
   names.forEach((name, index) => {
     drawing.append(makeSvg("line", { class: "axis", x1: xOf(index), x2: xOf(index), y1: top, y2: height - bottom }));
-    for (const [text, y] of yOf[index]) drawing.append(textAt(xOf(index) + 6, y + 4, shortened(text, 16), { class: "value" }));
+    for (const [text, y] of yOf[index])
+      drawing.append(textAt(xOf(index) + 6, y + 4, shortened(compact(text), 16), { class: "value" }));
     drawing.append(textAt(xOf(index), height - 20, shortened(name, 24), { "text-anchor": "middle", class: "name" }));
   });
   const x = xOf(names.length);
   drawing.append(makeSvg("line", { class: "axis", x1: x, x2: x, y1: top, y2: height - bottom }));
   for (const [y, text] of scale.ticks) drawing.append(textAt(x + 6, y + 4, text, { class: "value" }));
-  drawing.append(textAt(x, height - 20, shortened(currentTable().column, 24), { "text-anchor": "middle", class: "name" }));
+  drawing.append(
+    textAt(x, height - 20, shortened(currentTable().column, 24), { "text-anchor": "middle", class: "name" }),
+  );
   return drawing;
 }
 
 // The colour between two colours of the style, #rrggbb each, and one for text on it.
 function between(share) {
-  const parts = (name) => color(name).match(/[0-9a-f]{2}/gi).map((text) => parseInt(text, 16));
+  const parts = (name) =>
+    color(name)
+      .match(/[0-9a-f]{2}/gi)
+      .map((text) => parseInt(text, 16));
   const [low, high] = [parts("heat-low"), parts("heat-high")];
   const mixed = low.map((part, index) => Math.round(part + (high[index] - part) * share));
   const light = (mixed[0] * 299 + mixed[1] * 587 + mixed[2] * 114) / 1000;

@@ -3,7 +3,7 @@
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const GROUPS = DATA.groups;
 const RUNS = DATA.runs;
-const NAMED_COLORS = 8;  // the best visible groups have colours of their own, the rest are grey
+const NAMED_COLORS = 10; // the best visible groups have colours of their own, the rest are grey
 
 function byId(id) {
   return document.getElementById(id);
@@ -14,7 +14,8 @@ function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name.includes("-") || ["role", "for", "scope", "href", "colspan"].includes(name)) element.setAttribute(name, value);
+    else if (name.includes("-") || ["role", "for", "scope", "href", "colspan"].includes(name))
+      element.setAttribute(name, value);
     else element[name] = value;
   }
   element.append(...children);
@@ -53,7 +54,6 @@ function makeTable(heads, rows, className = "") {
 // A number as the tables show it: four decimals, or four digits if it is large or small.
 function shown(value) {
   if (typeof value !== "number") return "-";
-  if (Number.isInteger(value) && Math.abs(value) >= 1) return String(value);
   const size = Math.abs(value);
   return size === 0 || (size >= 1e-3 && size < 1e6) ? value.toFixed(4) : value.toPrecision(4);
 }
@@ -67,8 +67,23 @@ function color(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
+// A number of many digits, such as a sampled learning rate, with four of them: for labels, not for tables.
+function compact(text) {
+  return text.length > 8 && Number.isFinite(Number(text)) ? String(Number(Number(text).toPrecision(4))) : text;
+}
+
 function groupLabel(group) {
-  return GROUPS[group].settings.join(" · ") || RUNS[GROUPS[group].runs[0]].path;
+  return GROUPS[group].settings.map(compact).join(" · ") || RUNS[GROUPS[group].runs[0]].path;
+}
+
+function countedRuns(group) {
+  return GROUPS[group].runs.filter((run) => RUNS[run].counted);
+}
+
+// The runs of a group that count, or all if none does.
+function representedRuns(group) {
+  const counted = countedRuns(group);
+  return counted.length ? counted : GROUPS[group].runs;
 }
 
 function runLabel(run) {

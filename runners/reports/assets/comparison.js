@@ -1,7 +1,19 @@
 // What differs between two runs: config, results, code.
 
 const COMPARED = { A: null, B: null };
-const RESULTS = ["state", "value", "epoch", "test", "seconds", "parameters", "commit", "branch", "changes", "host", "device"];
+const RESULTS = [
+  "state",
+  "value",
+  "epoch",
+  "test",
+  "seconds",
+  "parameters",
+  "commit",
+  "branch",
+  "changes",
+  "host",
+  "device",
+];
 
 function setUpComparison() {
   onChange((values) => "table" in values && chooseFirst());
@@ -14,8 +26,8 @@ function chooseFirst() {
   const runs = groups.flatMap((group) => GROUPS[group].runs);
   byId("comparison").hidden = runs.length < 2;
   if (runs.length < 2) return;
-  COMPARED.A = runs[0];
-  COMPARED.B = GROUPS[groups[Math.min(1, groups.length - 1)]].runs.at(groups.length > 1 ? 0 : 1);
+  COMPARED.A = representedRuns(groups[0])[0];
+  COMPARED.B = groups.length > 1 ? representedRuns(groups[1])[0] : runs.find((run) => run !== COMPARED.A);
   showComparison();
 }
 
@@ -27,7 +39,9 @@ function compareWith(side, run) {
 function runSelect(side) {
   const select = make("select", { onchange: () => compareWith(side, Number(select.value)) });
   for (const group of currentTable().groups) {
-    const options = GROUPS[group].runs.map((run) => make("option", { value: run, selected: run === COMPARED[side] }, `${runLabel(run)} (seed ${RUNS[run].seed})`));
+    const options = GROUPS[group].runs.map((run) =>
+      make("option", { value: run, selected: run === COMPARED[side] }, `${runLabel(run)} (seed ${RUNS[run].seed})`),
+    );
     select.append(make("optgroup", { label: groupLabel(group) }, ...options));
   }
   return make("label", {}, side, " ", select);
@@ -35,11 +49,16 @@ function runSelect(side) {
 
 function showComparison() {
   byId("comparison-controls").replaceChildren(runSelect("A"), runSelect("B"));
-  const rows = [...differences(resultsOf(COMPARED.A), resultsOf(COMPARED.B)), ...differences(wholeConfig(COMPARED.A), wholeConfig(COMPARED.B))];
+  const rows = [
+    ...differences(resultsOf(COMPARED.A), resultsOf(COMPARED.B)),
+    ...differences(wholeConfig(COMPARED.A), wholeConfig(COMPARED.B)),
+  ];
   const cells = rows.map(([key, a, b]) => [key, make("code", {}, asText(a)), make("code", {}, asText(b))]);
   const same = Object.keys(wholeConfig(COMPARED.A)).length;
   byId("comparison-content").replaceChildren(
-    rows.length ? make("div", { className: "scrolls" }, makeTable(["", "A", "B"], cells, "config")) : make("p", {}, `Nothing: results, code and all ${same} values of the config are the same.`),
+    rows.length
+      ? make("div", { className: "scrolls" }, makeTable(["", "A", "B"], cells, "config"))
+      : make("p", {}, `Nothing: results, code and all ${same} values of the config are the same.`),
   );
 }
 

@@ -2,7 +2,13 @@
 
 const CURVES = { plot: null, series: [], redrawing: false };
 const LISTED_VALUES = 12;
-const AXES = [["epoch", "epoch"], ["step", "optimizer step"], ["time", "time in seconds"]];
+const DASH = [5, 4]; // of runs that don't count
+const WHOLE = [0, 1, 2, 3, 4, 5, 6].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power)); // distances of ticks
+const AXES = [
+  ["epoch", "epoch"],
+  ["step", "optimizer step"],
+  ["time", "time in seconds"],
+];
 
 function curveMetrics() {
   const names = new Set();
@@ -16,21 +22,26 @@ function setUpCurves() {
   const controls = byId("curve-controls");
   onChange((values) => {
     if ("table" in values) fill();
-    if (!("chosen" in values) || visibleGroups().length > NAMED_COLORS) drawCurves();
-    else focusCurve(values.chosen);
+    drawCurves();
   });
   function fill() {
     state.metric = curveMetrics().includes(currentTable().column) ? currentTable().column : curveMetrics()[0];
     controls.replaceChildren(
-      makeSelect("metric", curveMetrics().map((name) => [name, name]), state.metric, (metric) => change({ metric })),
+      makeSelect(
+        "metric",
+        curveMetrics().map((name) => [name, name]),
+        state.metric,
+        (metric) => change({ metric }),
+      ),
       makeSelect("over", AXES, state.axis, (axis) => change({ axis })),
       makeCheckbox("logarithmic", state.log, (log) => change({ log })),
       makeCheckbox("every run", state.each, (each) => change({ each })),
     );
   }
   fill();
-  byId("chart-help").textContent = "A line is the mean over the seeds, its band goes from the lowest to the highest. "
-    + "Point at the chart, or use the arrow keys on it, for the values; a double click or Escape shows all of it after zooming.";
+  byId("chart-help").textContent =
+    "A line is the mean over the seeds that count, its band goes from the lowest to the highest; dashed lines don't count. " +
+    "Point at the chart, or use the arrow keys on it, for the values; a double click or Escape shows all of it after zooming.";
   byId("chart").addEventListener("keydown", moveCursor);
   new ResizeObserver(resizeCurves).observe(byId("chart"));
   drawCurves();
@@ -44,45 +55,64 @@ function resizeCurves() {
 // A run's points: the places on the axis, and the metric's values, without those it lacks.
 function points(run) {
   const { curves } = RUNS[run];
-  const xs = curves[state.axis] || [], ys = curves[state.metric] || [];
-  const kept = ys.map((y, index) => index).filter((index) => ys[index] !== null && xs[index] != null && !(state.log && ys[index] <= 0));
+  const xs = curves[state.axis] || [],
+    ys = curves[state.metric] || [];
+  const kept = ys
+    .map((y, index) => index)
+    .filter((index) => ys[index] !== null && xs[index] != null && !(state.log && ys[index] <= 0));
   return [kept.map((index) => xs[index]), kept.map((index) => ys[index])];
 }
 
-// The mean, the lowest and the highest value of a group's runs, epoch by epoch.
+// The mean, the lowest and the highest value of a group's runs that count, epoch by epoch.
 function band(group) {
   const found = new Map();
-  for (const run of GROUPS[group].runs) {
+  for (const run of representedRuns(group)) {
     const { curves } = RUNS[run];
     (curves.epoch || []).forEach((epoch, index) => {
-      const x = (curves[state.axis] || [])[index], y = (curves[state.metric] || [])[index];
+      const x = (curves[state.axis] || [])[index],
+        y = (curves[state.metric] || [])[index];
       if (x == null || y == null || (state.log && y <= 0)) return;
       if (!found.has(epoch)) found.set(epoch, [[], []]);
       found.get(epoch)[0].push(x);
       found.get(epoch)[1].push(y);
     });
   }
-  const rows = [...found].sort((a, b) => a[0] - b[0]).map(([, [xs, ys]]) => [mean(xs), mean(ys), Math.min(...ys), Math.max(...ys)]);
+  const rows = [...found]
+    .sort((a, b) => a[0] - b[0])
+    .map(([, [xs, ys]]) => [mean(xs), mean(ys), Math.min(...ys), Math.max(...ys)]);
   return [0, 1, 2, 3].map((column) => rows.map((row) => row[column]));
 }
 
 // What to draw: uPlot's tables, its series and bands.
 function curveParts() {
-  const tables = [], series = [{}], bands = [];
+  const tables = [],
+    series = [{}],
+    bands = [];
   const colors = groupColors();
-  for (const group of [...visibleGroups()].reverse()) {  // the best are on top
-    const stroke = colors.get(group), label = groupLabel(group);
+  for (const group of [...visibleGroups()].reverse()) {
+    // the best are on top
+    const stroke = colors.get(group),
+      label = groupLabel(group);
     const rest = stroke === color("line-rest");
-    const line = { label, stroke, width: rest ? 1 : 2, points: { show: false }, group, kind: "line" };
+    const width = group === state.chosen ? 4 : rest ? 1 : 2;
+    const line = {
+      label,
+      stroke,
+      width,
+      dash: countedRuns(group).length ? [] : DASH,
+      points: { show: false },
+      group,
+      kind: "line",
+    };
     if (state.each) {
       for (const run of GROUPS[group].runs) {
         tables.push(points(run));
-        series.push({ ...line, label: `${label} (seed ${RUNS[run].seed})`, width: rest ? 1 : 1.5 });
+        series.push({ ...line, label: `${label} (seed ${RUNS[run].seed})`, dash: RUNS[run].counted ? [] : DASH });
       }
       continue;
     }
     const found = band(group);
-    if (GROUPS[group].runs.length === 1 || rest) {
+    if (representedRuns(group).length === 1 || rest) {
       tables.push(found.slice(0, 2));
       series.push(line);
       continue;
@@ -92,7 +122,12 @@ function curveParts() {
     series.push(line, { ...edge, kind: "low" }, { ...edge, kind: "high" });
     bands.push({ series: [series.length - 1, series.length - 2], fill: faded(stroke) });
   }
-  return { tables: tables.filter((table) => table[0].length), series, bands, empty: tables.every((table) => !table[0].length) };
+  return {
+    tables: tables.filter((table) => table[0].length),
+    series,
+    bands,
+    empty: tables.every((table) => !table[0].length),
+  };
 }
 
 function faded(stroke) {
@@ -119,7 +154,12 @@ function drawCurves() {
 }
 
 function curveOptions(series, bands, width) {
-  const axis = { stroke: color("muted"), grid: { stroke: color("rule"), width: 1 }, ticks: { stroke: color("rule"), width: 1 }, font: "12px system-ui, sans-serif" };
+  const axis = {
+    stroke: color("muted"),
+    grid: { stroke: color("rule"), width: 1 },
+    ticks: { stroke: color("rule"), width: 1 },
+    font: "12px system-ui, sans-serif",
+  };
   return {
     width,
     height: 380,
@@ -128,8 +168,18 @@ function curveOptions(series, bands, width) {
     legend: { show: false },
     scales: { x: { time: false }, y: { distr: state.log ? 3 : 1 } },
     axes: [
-      { ...axis, label: AXES.find(([name]) => name === state.axis)[1], labelSize: 22, labelFont: axis.font },
-      { ...axis, size: 62, values: (plot, values) => values.map((value) => (value === null ? "" : String(Number(value.toPrecision(6))))) },
+      {
+        ...axis,
+        label: AXES.find(([name]) => name === state.axis)[1],
+        labelSize: 22,
+        labelFont: axis.font,
+        incrs: state.axis === "time" ? undefined : WHOLE,
+      },
+      {
+        ...axis,
+        size: 62,
+        values: (plot, values) => values.map((value) => (value === null ? "" : String(Number(value.toPrecision(6))))),
+      },
     ],
     cursor: { dataIdx: nearestIndex, points: { show: false }, y: false },
     hooks: { setCursor: [(plot) => listValues(plot.cursor.left >= 0 ? plot.cursor.idx : null)] },
@@ -160,7 +210,13 @@ function listValues(index) {
     if (item.kind !== "line") return;
     const at = index === null ? lastIndex(plot.data[place]) : nearestIndex(plot, place, index);
     const has = series[place + 1]?.kind === "low";
-    if (at !== null) rows.push({ item, value: plot.data[place][at], low: has && plot.data[place + 1][at], high: has && plot.data[place + 2][at] });
+    if (at !== null)
+      rows.push({
+        item,
+        value: plot.data[place][at],
+        low: has && plot.data[place + 1][at],
+        high: has && plot.data[place + 2][at],
+      });
   });
   rows.sort((a, b) => (isHigherBetter(state.metric) ? b.value - a.value : a.value - b.value));
   const where = index === null ? "at the end" : `at ${state.axis} ${Number(plot.data[0][index].toPrecision(5))}`;
@@ -169,18 +225,13 @@ function listValues(index) {
     swatch.style.backgroundColor = item.stroke instanceof Function ? item.stroke() : item.stroke;
     return [make("span", {}, swatch, item.label), shown(value), low === false ? "" : `${shown(low)} .. ${shown(high)}`];
   });
-  const more = rows.length > LISTED_VALUES ? [make("p", { className: "help" }, `and ${rows.length - LISTED_VALUES} more`)] : [];
-  byId("values").replaceChildren(make("p", { className: "where" }, `${state.metric} ${where}`), makeTable(["", "value", "over seeds"], lines), ...more);
-}
-
-function focusCurve(group) {
-  if (!CURVES.plot) return;
-  CURVES.series.forEach((item, place) => {
-    if (item.kind !== "line") return;
-    const drawn = CURVES.plot.series[place];
-    drawn.width = (item.group === group ? 4 : state.each ? 1.5 : 2);
-  });
-  CURVES.plot.redraw(false);
+  const more =
+    rows.length > LISTED_VALUES ? [make("p", { className: "help" }, `and ${rows.length - LISTED_VALUES} more`)] : [];
+  byId("values").replaceChildren(
+    make("p", { className: "where" }, `${state.metric} ${where}`),
+    makeTable(["", "value", "over seeds"], lines),
+    ...more,
+  );
 }
 
 function moveCursor(event) {
@@ -192,6 +243,7 @@ function moveCursor(event) {
   if (event.key === "Escape") drawCurves();
   if (next === undefined) return;
   event.preventDefault();
+  byId("values").setAttribute("aria-live", "polite"); // under a mouse, it would never be silent
   const index = Math.min(Math.max(next, 0), xs.length - 1);
   plot.setCursor({ left: plot.valToPos(xs[index], "x"), top: 0 });
 }

@@ -1,6 +1,17 @@
 // The chosen group: its runs, their figures, config, and where they come from.
 
-const FACTS = [["state", "state"], ["started", "started"], ["commit", "commit"], ["branch", "branch"], ["changes", "changes"], ["host", "host"], ["device", "device"], ["seconds", "seconds of training"], ["parameters", "parameters"], ["command", "repeat with"]];
+const FACTS = [
+  ["state", "state"],
+  ["started", "started"],
+  ["commit", "commit"],
+  ["branch", "branch"],
+  ["changes", "changes"],
+  ["host", "host"],
+  ["device", "device"],
+  ["seconds", "seconds of training"],
+  ["parameters", "parameters"],
+  ["command", "repeat with"],
+];
 
 function setUpDetails() {
   onChange((values) => {
@@ -18,18 +29,30 @@ function showGroup() {
   const { column, test } = currentTable();
   const table = makeTable(["run", "seed", "state", column, "epoch", test, "compare"], rows, "runs");
   const close = make("button", { type: "button", onclick: () => change({ chosen: null }) }, "close");
-  byId("details-content").replaceChildren(make("p", { className: "help" }, settingsText(group), " ", close), make("div", { className: "scrolls" }, table), own);
-  showRun(GROUPS[group].runs[0], own);
+  byId("details-content").replaceChildren(
+    make("p", { className: "help" }, settingsText(group), " ", close),
+    make("div", { className: "scrolls" }, table),
+    own,
+  );
+  showRun(representedRuns(group)[0], own);
 }
 
 function settingsText(group) {
-  return currentTable().columns.map((name, place) => `${name}=${GROUPS[group].settings[place]}`).join("  ");
+  return currentTable()
+    .columns.map((name, place) => `${name}=${GROUPS[group].settings[place]}`)
+    .join("  ");
 }
 
 function runRow(run, target) {
   const { path, seed, value, epoch, test, counted } = RUNS[run];
   const name = make("button", { type: "button", className: "link", onclick: () => showRun(run, target) }, path);
-  const compare = ["A", "B"].map((side) => make("button", { type: "button", "aria-label": `compare ${path} as ${side}`, onclick: () => compareWith(side, run) }, side));
+  const compare = ["A", "B"].map((side) =>
+    make(
+      "button",
+      { type: "button", "aria-label": `compare ${path} as ${side}`, onclick: () => compareWith(side, run) },
+      side,
+    ),
+  );
   const text = counted ? RUNS[run].state : `${RUNS[run].state}, not counted`;
   return [name, asText(seed), text, shown(value), asText(epoch), shown(test), make("span", {}, ...compare)];
 }
@@ -49,7 +72,11 @@ function showRun(run, target) {
 function figuresOf(run) {
   const figures = (RUNS[run].figures || []).map(({ name, link, small }) => {
     const picture = small ? make("img", { src: small, alt: name, loading: "lazy" }) : "";
-    return make("figure", {}, make("a", { href: link }, picture, make("figcaption", {}, small ? name : `${name} (open the file)`)));
+    return make(
+      "figure",
+      {},
+      make("a", { href: link }, picture, make("figcaption", {}, small ? name : `${name} (open the file)`)),
+    );
   });
   return make("div", { className: "figures" }, ...figures);
 }
@@ -57,7 +84,18 @@ function figuresOf(run) {
 function configTable(run) {
   const differing = new Set(Object.keys(GROUPS[RUNS[run].group].config));
   const config = wholeConfig(run);
-  const table = makeTable(["key", "value"], Object.keys(config).sort().map((key) => [key, make("code", {}, asText(config[key]))]), "config");
+  const table = makeTable(
+    ["key", "value"],
+    Object.keys(config)
+      .sort()
+      .map((key) => [key, make("code", {}, asText(config[key]))]),
+    "config",
+  );
   [...table.tBodies[0].rows].forEach((row) => row.classList.toggle("differs", differing.has(row.cells[0].textContent)));
-  return make("div", {}, make("p", { className: "help" }, "Marked: what isn't the same in all groups of this page."), make("div", { className: "scrolls" }, table));
+  return make(
+    "div",
+    {},
+    make("p", { className: "help" }, "Marked: what isn't the same in all groups of this page."),
+    make("div", { className: "scrolls" }, table),
+  );
 }

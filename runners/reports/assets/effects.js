@@ -1,36 +1,41 @@
 // What each setting does: a strip of points for each, a heat map for two, parallel coordinates for more.
 
-const MAX_VALUES = 24;  // a setting with more distinct values has no strip plot
+const MAX_VALUES = 24; // a setting with more distinct values has no strip plot
 
 function setUpEffects() {
-  onChange((values) => "chosen" in values && visibleGroups().length <= NAMED_COLORS || drawEffects());
+  onChange(drawEffects);
   drawEffects();
 }
 
 function drawEffects() {
   const { columns, column } = currentTable();
   const groups = visibleGroups().filter((group) => GROUPS[group].result);
-  const useful = columns.map((name, place) => ({ name, place, texts: columnTexts(place).filter((text) => groups.some((group) => GROUPS[group].settings[place] === text)) }));
+  const useful = columns.map((name, place) => ({
+    name,
+    place,
+    texts: columnTexts(place).filter((text) => groups.some((group) => GROUPS[group].settings[place] === text)),
+  }));
   const swept = useful.filter(({ texts }) => texts.length > 1);
   byId("effects").hidden = swept.length === 0;
-  byId("effects-help").textContent = `A point is the best ${column} of a run; a bar is the mean of a value. Only visible groups, and runs that count.`;
+  byId("effects-help").textContent =
+    `A point is the best ${column} of a run; a bar is the mean of a value. Only visible groups, and runs that count.`;
   const colors = groupColors();
-  byId("strips").replaceChildren(...swept.filter(({ texts }) => texts.length <= MAX_VALUES).map((setting) => stripOf(setting, groups, colors)));
+  byId("strips").replaceChildren(
+    ...swept.filter(({ texts }) => texts.length <= MAX_VALUES).map((setting) => stripOf(setting, groups, colors)),
+  );
   byId("together").replaceChildren(...together(swept, groups, colors));
 }
 
-function countedRuns(group) {
-  return GROUPS[group].runs.filter((run) => RUNS[run].counted);
-}
-
 function stripOf({ name, place, texts }, groups, colors) {
-  const points = groups.flatMap((group) => countedRuns(group).map((run) => ({
-    text: GROUPS[group].settings[place],
-    value: RUNS[run].value,
-    title: `${groupLabel(group)}, seed ${RUNS[run].seed}: ${shown(RUNS[run].value)}`,
-    group,
-    color: colors.get(group),
-  })));
+  const points = groups.flatMap((group) =>
+    countedRuns(group).map((run) => ({
+      text: GROUPS[group].settings[place],
+      value: RUNS[run].value,
+      title: `${groupLabel(group)}, seed ${RUNS[run].seed}: ${shown(RUNS[run].value)}`,
+      group,
+      color: colors.get(group),
+    })),
+  );
   return make("figure", {}, stripPlot(name, texts, points));
 }
 
@@ -44,7 +49,11 @@ function together(swept, groups, colors) {
     group,
     color: colors.get(group),
   }));
-  const drawing = parallelCoordinates(swept.map(({ name }) => name), swept.map(({ texts }) => texts), lines);
+  const drawing = parallelCoordinates(
+    swept.map(({ name }) => name),
+    swept.map(({ texts }) => texts),
+    lines,
+  );
   return [make("h3", {}, "All settings together"), make("div", { className: "scrolls" }, drawing)];
 }
 
@@ -52,22 +61,41 @@ function together(swept, groups, colors) {
 function heatMap(across, down, groups) {
   if (down.texts.length < across.texts.length) [across, down] = [down, across];
   const cell = (right, below) => {
-    const own = groups.filter((group) => GROUPS[group].settings[across.place] === right && GROUPS[group].settings[down.place] === below);
+    const own = groups.filter(
+      (group) => GROUPS[group].settings[across.place] === right && GROUPS[group].settings[down.place] === below,
+    );
     return own.length ? mean(own.map((group) => GROUPS[group].result.mean)) : null;
   };
   const means = down.texts.map((below) => across.texts.map((right) => cell(right, below)));
   const known = means.flat().filter((value) => value !== null);
-  const low = Math.min(...known), high = Math.max(...known);
+  const low = Math.min(...known),
+    high = Math.max(...known);
   const isHigher = currentTable().better === "higher";
-  const head = make("tr", {}, make("th", {}, `${down.name} \\ ${across.name}`), ...across.texts.map((text) => make("th", { scope: "col" }, text)));
-  const rows = down.texts.map((text, row) => make("tr", {}, make("th", { scope: "row" }, text), ...means[row].map((value) => {
-    const element = make("td", {}, shown(value));
-    if (value !== null) {
-      const share = high === low ? 1 : (value - low) / (high - low);
-      [element.style.backgroundColor, element.style.color] = between(isHigher ? share : 1 - share);
-    }
-    return element;
-  })));
+  const head = make(
+    "tr",
+    {},
+    make("th", {}, `${down.name} \\ ${across.name}`),
+    ...across.texts.map((text) => make("th", { scope: "col" }, compact(text))),
+  );
+  const rows = down.texts.map((text, row) =>
+    make(
+      "tr",
+      {},
+      make("th", { scope: "row" }, compact(text)),
+      ...means[row].map((value) => {
+        const element = make("td", {}, shown(value));
+        if (value !== null) {
+          const share = high === low ? 1 : (value - low) / (high - low);
+          [element.style.backgroundColor, element.style.color] = between(isHigher ? share : 1 - share);
+        }
+        return element;
+      }),
+    ),
+  );
   const caption = make("caption", {}, `${currentTable().column}, the mean of each pair; stronger colour is better`);
-  return make("div", { className: "scrolls" }, make("table", { className: "heat" }, caption, make("thead", {}, head), make("tbody", {}, ...rows)));
+  return make(
+    "div",
+    { className: "scrolls" },
+    make("table", { className: "heat" }, caption, make("thead", {}, head), make("tbody", {}, ...rows)),
+  );
 }

@@ -1,13 +1,20 @@
 // Which rows and curves are there: by the values of the settings, and by a text.
 
-const CHIPS = 10;  // a setting with more values has a list instead of boxes
+const CHIPS = 10; // a setting with more values has a list instead of boxes
 
 function setUpFilters() {
   const choice = byId("choice");
   if (DATA.tables.length > 1) {
     choice.hidden = false;
-    const names = DATA.tables.map((table, place) => [String(place), table.task ? `${table.column} (${table.task})` : table.column]);
-    choice.append(makeSelect("runs compared by", names, "0", (place) => change({ table: Number(place), filters: new Map(), search: "", chosen: null })));
+    const names = DATA.tables.map((table, place) => [
+      String(place),
+      table.task ? `${table.column} (${table.task})` : table.column,
+    ]);
+    choice.append(
+      makeSelect("runs compared by", names, "0", (place) =>
+        change({ table: Number(place), filters: new Map(), search: "", chosen: null }),
+      ),
+    );
   }
   onChange((values) => "table" in values && fillFilters());
   fillFilters();
@@ -17,9 +24,16 @@ function fillFilters() {
   const { columns, groups } = currentTable();
   const section = byId("filters");
   section.hidden = groups.length < 2;
-  const search = make("input", { type: "search", placeholder: "name, tag, folder", oninput: () => change({ search: search.value }) });
+  const search = make("input", {
+    type: "search",
+    placeholder: "name, tag, folder",
+    oninput: () => change({ search: search.value }),
+  });
   const parts = columns.map((name, column) => filterOf(name, column)).filter(Boolean);
-  section.replaceChildren(...parts, make("label", { className: "search" }, make("span", { className: "legend" }, "search"), search));
+  section.replaceChildren(
+    ...parts,
+    make("label", { className: "search" }, make("span", { className: "legend" }, "search"), search),
+  );
 }
 
 // The texts of a column, in the order of their values.
@@ -41,14 +55,16 @@ function filterOf(name, column) {
     change({ filters });
   };
   if (texts.length > CHIPS) {
-    const options = [["", "all"], ...texts.map((text) => [text, text])];
+    const options = [["", "all"], ...texts.map((text) => [text, compact(text)])];
     const select = makeSelect("", options, "", (text) => allow(new Set(text === "" ? texts : [text])));
     return make("fieldset", {}, make("legend", {}, name), select);
   }
   const allowed = new Set(texts);
-  const boxes = texts.map((text) => makeCheckbox(text, true, (on) => {
-    on ? allowed.add(text) : allowed.delete(text);
-    allow(new Set(allowed));
-  }));
+  const boxes = texts.map((text) =>
+    makeCheckbox(compact(text), true, (on) => {
+      on ? allowed.add(text) : allowed.delete(text);
+      allow(new Set(allowed));
+    }),
+  );
   return make("fieldset", {}, make("legend", {}, name), ...boxes);
 }

@@ -2,14 +2,14 @@
 
 const state = {
   table: 0,
-  hidden: new Set(),  // groups whose box isn't ticked
-  filters: new Map(),  // column -> set of the texts that are allowed
+  hidden: new Set(), // groups whose box isn't ticked
+  filters: new Map(), // column -> set of the texts that are allowed
   search: "",
-  chosen: null,  // the group whose details are shown
+  chosen: null, // the group whose details are shown
   metric: null,
   axis: "epoch",
   log: false,
-  each: false,  // a curve for each run, instead of mean and band
+  each: false, // a curve for each run, instead of mean and band
 };
 const listeners = [];
 
@@ -46,7 +46,10 @@ function visibleGroups() {
 function groupColors() {
   const colors = new Map();
   visibleGroups().forEach((group, rank) => {
-    colors.set(group, rank < NAMED_COLORS ? color(`line-${rank}`) : group === state.chosen ? color("text") : color("line-rest"));
+    colors.set(
+      group,
+      rank < NAMED_COLORS ? color(`line-${rank}`) : group === state.chosen ? color("text") : color("line-rest"),
+    );
   });
   return colors;
 }

@@ -1,13 +1,18 @@
 // The rows of the tables: a box that hides a group's curve, a button that shows its details, columns that sort.
 
-const ROWS = new Map();  // group -> its row
+const ROWS = new Map(); // group -> its row
 
 function setUpTables() {
   document.querySelectorAll(".result").forEach((section) => {
     const table = DATA.tables[Number(section.dataset.table)];
     const heads = section.querySelectorAll("thead th");
     heads.forEach((head, column) => makeSortable(section, head, column));
-    const all = make("input", { type: "checkbox", checked: true, "aria-label": "show all curves", onchange: () => hideAll(!all.checked) });
+    const all = make("input", {
+      type: "checkbox",
+      checked: true,
+      "aria-label": "show all curves",
+      onchange: () => hideAll(!all.checked),
+    });
     section.querySelector("thead tr").prepend(make("th", { scope: "col", className: "pick" }, all));
     section.querySelectorAll("tbody tr").forEach((row) => setUpRow(row, table.groups[Number(row.dataset.rank)]));
   });
@@ -24,8 +29,22 @@ function hideAll(hide) {
 function setUpRow(row, group) {
   ROWS.set(group, row);
   const label = groupLabel(group);
-  const box = make("input", { type: "checkbox", checked: true, "aria-label": `show the curve of ${label}`, onchange: () => toggle(group, !box.checked) });
-  const choose = make("button", { type: "button", className: "choose", "aria-label": `details of ${label}`, onclick: () => change({ chosen: group }) }, "›");
+  const box = make("input", {
+    type: "checkbox",
+    checked: true,
+    "aria-label": `show the curve of ${label}`,
+    onchange: () => toggle(group, !box.checked),
+  });
+  const choose = make(
+    "button",
+    {
+      type: "button",
+      className: "choose",
+      "aria-label": `details of ${label}`,
+      onclick: () => change({ chosen: group }),
+    },
+    "›",
+  );
   row.prepend(make("td", { className: "pick" }, box, make("span", { className: "swatch" }), choose));
   row.addEventListener("click", (event) => {
     if (!event.target.closest("input, button, a")) change({ chosen: group });
@@ -39,9 +58,13 @@ function toggle(group, hide) {
 }
 
 function updateTables() {
-  document.querySelectorAll(".result").forEach((section) => (section.hidden = Number(section.dataset.table) !== state.table));
+  document
+    .querySelectorAll(".result")
+    .forEach((section) => (section.hidden = Number(section.dataset.table) !== state.table));
   const colors = groupColors();
   const listed = new Set(listedGroups());
+  for (const box of document.querySelectorAll(".result thead input"))
+    box.checked = visibleGroups().length === listed.size;
   for (const group of currentTable().groups) {
     const row = ROWS.get(group);
     row.hidden = !listed.has(group);
@@ -55,7 +78,9 @@ function updateTables() {
 
 function makeSortable(section, head, column) {
   const text = head.textContent;
-  head.replaceChildren(make("button", { type: "button", className: "sort", onclick: () => sortRows(section, head, column) }, text));
+  head.replaceChildren(
+    make("button", { type: "button", className: "sort", onclick: () => sortRows(section, head, column) }, text),
+  );
 }
 
 function sortRows(section, head, column) {
