@@ -68,16 +68,22 @@ def titles(table: Table) -> list[str]:
     """The heads of a table's columns."""
     monitor = table.monitor
     results = [printable(monitor.column), "spread", "95 % interval", "runs"]
-    has_test = any(group.test for group in table.groups)
-    return [*map(printable, table.columns), *results, *([printable(monitor.test)] * has_test), "not counted"]
+    return [*map(printable, table.columns), *results, *([printable(monitor.test)] * table.has_test), "not counted"]
 
 
 def cells(table: Table, group: Group) -> list[str]:
     """A group's line of a table."""
     found = group.result
-    test = [figure(group.test and group.test.mean)] if any(each.test for each in table.groups) else []
-    numbers = [figure(found and found.mean), spread(found and found.spread), interval(found)]
-    return [*map(setting, table.settings(group)), *numbers, str(found.count if found else 0), *test, missing(group)]
+    test = [figure(group.test.mean if group.test else None)] if table.has_test else []
+    numbers = [figure(found.mean), spread(found.spread)] if found else [NOTHING, NOTHING]
+    return [
+        *map(setting, table.settings(group)),
+        *numbers,
+        interval(found),
+        str(found.count if found else 0),
+        *test,
+        missing(group),
+    ]
 
 
 def outcome(run: Run) -> str:

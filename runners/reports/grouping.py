@@ -81,6 +81,11 @@ class Table:
     def runs(self) -> list[Run]:
         return [run for group in self.groups for run in group.runs]
 
+    @cached_property
+    def has_test(self) -> bool:
+        """Whether any group has results on the test examples."""
+        return any(group.test for group in self.groups)
+
     def settings(self, group: Group) -> list[Any]:
         """The group's values in the table's columns."""
         return [group.config.get(key, ABSENT) for key in self.columns]
