@@ -32,13 +32,13 @@ def evaluate() -> NoReturn:
 def report() -> NoReturn:
     with _importing():
         from runners.cli.report import main
-    _execute(main)
+    _execute(main, computes=False)
 
 
-def _execute(main: Callable[[Sequence[str]], int]) -> NoReturn:
+def _execute(main: Callable[[Sequence[str]], int], *, computes: bool = True) -> NoReturn:
     from runners.exit_codes import guarded
 
-    exit_code = guarded(main, sys.argv[1:])
+    exit_code = guarded(main, sys.argv[1:], computes=computes)
     gc.freeze()  # the process ends, and searching all it has made for garbage would take 0.2 s more
     sys.exit(exit_code)
 

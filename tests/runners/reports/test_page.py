@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import statistics
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("selenium", reason='pip install -c constraints.txt -e ".[browser]"')
-
 from PIL import Image
 
 from runners.cli import report
-from runners.config.saved import composed
-from runners.training import experiment
+from tests.runners.reports.view import cells, click, ink, listed, run_script
 from tools import browser
-from tools.small_runs import SMALL_MODEL
-from tools.written_runs import config, rows, write_run, write_sweep
-
-if not browser.CHROMIUM.exists() or not browser.DRIVER.exists():
-    pytest.skip(f"there is no {browser.CHROMIUM} or no {browser.DRIVER}", allow_module_level=True)
+from tools.written_runs import config, rows, write_run
 
 HOSTILE = "</script><img src=x onerror=console.error(1)>"
-
-
-@pytest.fixture(scope="module")
-def driver() -> Iterator[Any]:
-    with browser.browser() as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -64,38 +47,8 @@ def page(driver: Any, written: Path) -> Any:
     assert [address for address in browser.requests(driver) if not address.startswith("data:")] == [written.as_uri()]
 
 
-def run_script(driver: Any, script: str, *arguments: Any) -> Any:
-    return driver.execute_script(f"return {script}", *arguments)
-
-
-def cells(driver: Any, rows_of: str = ".result:not([hidden]) tbody tr:not([hidden])") -> list[list[str]]:
-    """The texts of the rows that can be seen."""
-    script = (
-        f"[...document.querySelectorAll('{rows_of}')].map((row) => [...row.cells].map((cell) => cell.innerText.trim()))"
-    )
-    found: list[list[str]] = run_script(driver, script)
-    return found
-
-
-def listed(driver: Any) -> list[str]:
-    """The names in the list of values next to the chart."""
-    return [row[0] for row in cells(driver, "#values tbody tr")]
-
-
-def click(driver: Any, selector: str) -> None:
-    driver.find_element("css selector", selector).click()
-
-
 def box(column: int, value: int) -> str:
     return f"#filters fieldset:nth-of-type({column}) label:nth-of-type({value}) input"
-
-
-def ink(driver: Any) -> int:
-    """How many pixels of the chart are drawn on."""
-    script = """(() => { const canvas = document.querySelector('#chart canvas');
-      const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
-      let count = 0; for (let i = 3; i < data.length; i += 4) count += data[i] > 0; return count; })()"""
-    return int(run_script(driver, script))
 
 
 def test_tables_are_sorted_and_have_what_differs(page: Any) -> None:
@@ -253,61 +206,3 @@ def test_without_javascript_the_tables_are_there(driver: Any, written: Path) -> 
     for text in ("sgd 0.1 0.9610 0.0014", "val/loss (lower is better)", "Not counted", "Without JavaScript"):
         assert text in shown
     assert "Curves" not in shown
-
-
-@pytest.mark.long
-@pytest.mark.figures
-def test_a_real_sweep(driver: Any, striped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """3 optimizers x 3 rates x 3 seeds: what the page shows is what the summaries say."""
-    monkeypatch.setattr("sys.argv", ["run.py"])
-    small = [
-        "data=idx",
-        f"data.path={striped}",
-        "data.val_examples=30",
-        SMALL_MODEL,
-        "epochs=2",
-        "batch_size=16",
-        "threads=1",
-    ]
-    grid = [
-        (name, rate, seed)
-        for name in ("sgd", "adam", "rmsprop")
-        for rate in ("0.001", "0.01", "0.1")
-        for seed in range(3)
-    ]
-    jobs = {
-        n: [f"optimizer={name}", f"optimizer.lr={rate}", f"seed={seed}"] for n, (name, rate, seed) in enumerate(grid)
-    }
-    for number, job in jobs.items():
-        overrides = [*small, *job, f"sweep_dir={tmp_path / 'sweep'}"]
-        experiment.run(composed(overrides), overrides, number)
-    write_sweep(tmp_path / "sweep", jobs)
-    assert report.main([str(tmp_path / "sweep"), "--html", str(tmp_path / "page.html")]) == 0
-    browser.console(driver), browser.requests(driver)
-    browser.open_page(driver, tmp_path / "page.html")
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for number, (name, rate, _) in enumerate(grid):
-        summary = json.loads((tmp_path / "sweep" / str(number) / "summary.json").read_text())
-        groups.setdefault((name, rate), []).append(summary)
-    found = cells(driver)
-    assert len(found) == 9
-    for row in found:
-        summaries = groups[row[1], row[2]]
-        values = [summary["best"]["val/accuracy"] for summary in summaries]
-        assert float(row[3]) == pytest.approx(statistics.fmean(values), abs=5e-5)
-        assert float(row[4]) == pytest.approx(statistics.stdev(values), abs=5e-5)
-        assert float(row[7]) == pytest.approx(
-            statistics.fmean([s["test"]["test/accuracy"] for s in summaries]), abs=5e-5
-        )
-    exact = json.loads(run_script(driver, "document.getElementById('data').textContent"))
-    for run in exact["runs"]:
-        summary = json.loads(Path(run["path"], "summary.json").read_text())
-        assert (run["value"], run["test"]) == (summary["best"]["val/accuracy"], summary["test"]["test/accuracy"])
-    click(driver, ".result tbody tr:first-child td:nth-child(3)")
-    assert run_script(driver, "[...document.querySelectorAll('#details img')].every((image) => image.naturalWidth > 0)")
-    assert run_script(driver, "document.querySelectorAll('#details img').length") >= 3
-    assert len(cells(driver, ".heat tbody tr")) == 3
-    assert browser.console(driver) == []
-    assert [address for address in browser.requests(driver) if not address.startswith("data:")] == [
-        (tmp_path / "page.html").as_uri()
-    ]
