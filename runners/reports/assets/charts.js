@@ -23,6 +23,22 @@ function linearScale(values, from, to) {
   };
 }
 
+// A scale for the values of a setting: logarithmic if they are positive and span more than a factor of 30.
+function settingScale(values, from, to) {
+  const low = Math.min(...values);
+  if (low <= 0 || Math.max(...values) / low < 30) return linearScale(values, from, to);
+  const { position } = linearScale(values.map(Math.log10), from, to);
+  const first = Math.floor(Math.log10(low));
+  const powers = Array.from({ length: 40 }, (_, index) => first + index).filter(
+    (power) => 10 ** power <= Math.max(...values),
+  );
+  const inside = powers.filter((power) => 10 ** power >= low);
+  return {
+    position: (value) => position(Math.log10(value)),
+    ticks: inside.map((power) => [position(power), `1e${power}`]),
+  };
+}
+
 function textAt(x, y, text, attributes = {}) {
   return makeSvg("text", { x, y, ...attributes }, text);
 }
@@ -71,16 +87,7 @@ function stripPlot(name, texts, points) {
     const own = points.filter((point) => point.text === text);
     own.forEach((point, order) => {
       const aside = (((order * 7) % 11) / 10 - 0.5) * Math.min(room * 0.45, 36);
-      const dot = makeSvg("circle", {
-        cx: x + aside,
-        cy: scale.position(point.value),
-        r: 3.5,
-        fill: point.color,
-        "fill-opacity": 0.75,
-      });
-      dot.append(makeSvg("title", {}, point.title));
-      dot.addEventListener("click", () => change({ chosen: point.group }));
-      drawing.append(dot);
+      drawing.append(pointAt(x + aside, scale.position(point.value), point));
     });
     if (own.length) {
       const middle = mean(own.map((point) => point.value));
@@ -96,35 +103,63 @@ function stripPlot(name, texts, points) {
   return drawing;
 }
 
-// A line for each group across an axis for each setting, and one for the result. lines: {texts, value, title, group, color}.
-function parallelCoordinates(names, values, lines) {
-  const width = Math.max(560, (names.length + 1) * 150),
-    height = 300,
-    top = 16,
-    bottom = 44;
-  const xOf = (index) => 60 + (index * (width - 150)) / names.length;
+// A point for each run over the values of a setting. points: {x, value, title, group, color}.
+function scatterPlot(name, points) {
+  const { width, height, left, right, top, bottom } = SVG;
   const scale = linearScale(
+    points.map((point) => point.value),
+    height - bottom,
+    top,
+  );
+  const across = settingScale(
+    points.map((point) => point.x),
+    left,
+    width - right,
+  );
+  const label = `${name}: ${points.length} runs, each a point`;
+  const drawing = makeSvg(
+    "svg",
+    { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label },
+    resultAxis(scale, width),
+  );
+  for (const point of points) drawing.append(pointAt(across.position(point.x), scale.position(point.value), point));
+  for (const [x, text] of across.ticks)
+    drawing.append(textAt(x, height - bottom + 16, text, { "text-anchor": "middle" }));
+  drawing.append(textAt((width + left - right) / 2, height - 6, name, { "text-anchor": "middle", class: "name" }));
+  return drawing;
+}
+
+function pointAt(x, y, { title, group, color: fill }) {
+  const dot = makeSvg("circle", { cx: x, cy: y, r: 3.5, fill, "fill-opacity": 0.75 }, makeSvg("title", {}, title));
+  dot.addEventListener("click", () => change({ chosen: group }));
+  return dot;
+}
+
+// A line for each group across an axis for each setting, and one for the result.
+// settings: {name, texts, numbers}, numbers if they have places of their own; lines: {texts, numbers, value, title, group, color}.
+function parallelCoordinates(settings, lines) {
+  const width = Math.max(560, (settings.length + 1) * 150);
+  const [height, top, bottom] = [300, 16, 44];
+  const xOf = (index) => 60 + (index * (width - 150)) / settings.length;
+  const result = linearScale(
     lines.map((line) => line.value),
     height - bottom,
     top,
   );
-  const yOf = values.map((texts) => {
-    const room = (height - top - bottom) / texts.length;
-    return new Map(texts.map((text, index) => [text, height - bottom - room * (index + 0.5)]));
-  });
-  const label = `${names.length} settings and the result, a line for each group`;
+  const axes = settings.map((setting) => settingAxis(setting, lines.length, height - bottom, top));
+  const label = `${settings.length} settings and the result, a line for each group`;
   const drawing = makeSvg("svg", {
     viewBox: `0 0 ${width} ${height}`,
     role: "img",
     "aria-label": label,
     class: "wide",
   });
-  const aside = (order) => (lines.length > 1 ? (order / (lines.length - 1) - 0.5) * 26 : 0); // so that lines don't hide each other
   [...lines].reverse().forEach((line, order) => {
-    const places = [
-      ...line.texts.map((text, index) => [xOf(index), yOf[index].get(text) + aside(order)]),
-      [xOf(names.length), scale.position(line.value)],
-    ];
+    const places = axes.map((axis, index) => [
+      xOf(index),
+      axis.position(line.texts[index], line.numbers[index], order),
+    ]);
+    places.push([xOf(settings.length), result.position(line.value)]);
     const path = makeSvg("path", {
       d: `M${places.map((place) => place.join(",")).join("L")}`,
       class: "group",
@@ -134,19 +169,31 @@ function parallelCoordinates(names, values, lines) {
     path.addEventListener("click", () => change({ chosen: line.group }));
     drawing.append(path);
   });
-  names.forEach((name, index) => {
+  const names = [...settings.map(({ name }) => name), currentTable().column];
+  [...axes, result].forEach(({ ticks }, index) => {
     drawing.append(makeSvg("line", { class: "axis", x1: xOf(index), x2: xOf(index), y1: top, y2: height - bottom }));
-    for (const [text, y] of yOf[index])
+    for (const [y, text] of ticks)
       drawing.append(textAt(xOf(index) + 6, y + 4, shortened(compact(text), 16), { class: "value" }));
-    drawing.append(textAt(xOf(index), height - 20, shortened(name, 24), { "text-anchor": "middle", class: "name" }));
+    drawing.append(
+      textAt(xOf(index), height - 20, shortened(names[index], 24), { "text-anchor": "middle", class: "name" }),
+    );
   });
-  const x = xOf(names.length);
-  drawing.append(makeSvg("line", { class: "axis", x1: x, x2: x, y1: top, y2: height - bottom }));
-  for (const [y, text] of scale.ticks) drawing.append(textAt(x + 6, y + 4, text, { class: "value" }));
-  drawing.append(
-    textAt(x, height - 20, shortened(currentTable().column, 24), { "text-anchor": "middle", class: "name" }),
-  );
   return drawing;
+}
+
+// Places on an axis: by size for many numbers, else one for each value, with lines next to each other.
+function settingAxis({ texts, numbers }, lines, low, high) {
+  if (numbers) {
+    const { position, ticks } = settingScale(numbers, low, high);
+    return { position: (text, number) => position(number), ticks };
+  }
+  const room = (low - high) / texts.length;
+  const places = new Map(texts.map((text, index) => [text, low - room * (index + 0.5)]));
+  const aside = (order) => (lines > 1 ? (order / (lines - 1) - 0.5) * Math.min(26, room * 0.6) : 0);
+  return {
+    position: (text, number, order) => places.get(text) + aside(order),
+    ticks: [...places].map(([text, y]) => [y, text]),
+  };
 }
 
 // The colour between two colours of the style, #rrggbb each, and one for text on it.

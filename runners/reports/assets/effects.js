@@ -1,6 +1,7 @@
 // What each setting does: a strip of points for each, a heat map for two, parallel coordinates for more.
 
-const MAX_VALUES = 24; // a setting with more distinct values has no strip plot
+const MAX_STRIPS = 12; // more values have places by their size, if they are numbers
+const MAX_TEXTS = 24; // a setting with more values that are no numbers has no plot
 
 function setUpEffects() {
   onChange(drawEffects);
@@ -8,52 +9,57 @@ function setUpEffects() {
 }
 
 function drawEffects() {
-  const { columns, column } = currentTable();
+  const { column } = currentTable();
   const groups = visibleGroups().filter((group) => GROUPS[group].result);
-  const useful = columns.map((name, place) => ({
-    name,
-    place,
-    texts: columnTexts(place).filter((text) => groups.some((group) => GROUPS[group].settings[place] === text)),
-  }));
-  const swept = useful.filter(({ texts }) => texts.length > 1);
+  const swept = sweptSettings(groups);
   byId("effects").hidden = swept.length === 0;
   byId("effects-help").textContent =
     `A point is the best ${column} of a run; a bar is the mean of a value. Only visible groups, and runs that count.`;
   const colors = groupColors();
-  byId("strips").replaceChildren(
-    ...swept.filter(({ texts }) => texts.length <= MAX_VALUES).map((setting) => stripOf(setting, groups, colors)),
-  );
+  const plots = swept.filter(({ texts, numbers }) => numbers || texts.length <= MAX_TEXTS);
+  byId("strips").replaceChildren(...plots.map((setting) => make("figure", {}, plotOf(setting, groups, colors))));
   byId("together").replaceChildren(...together(swept, groups, colors));
 }
 
-function stripOf({ name, place, texts }, groups, colors) {
+// The settings that differ between groups: their texts, and their numbers if these have places of their own.
+function sweptSettings(groups) {
+  const settings = currentTable().columns.map((name, place) => {
+    const there = new Set(groups.map((group) => GROUPS[group].settings[place]));
+    const texts = columnTexts(place).filter((text) => there.has(text));
+    const numbers = groups.map((group) => GROUPS[group].values[place]);
+    const many = texts.length > MAX_STRIPS && numbers.every((number) => number !== null);
+    return { name, place, texts, numbers: many ? numbers : null };
+  });
+  return settings.filter(({ texts }) => texts.length > 1);
+}
+
+function plotOf({ name, place, texts, numbers }, groups, colors) {
   const points = groups.flatMap((group) =>
     countedRuns(group).map((run) => ({
       text: GROUPS[group].settings[place],
+      x: GROUPS[group].values[place],
       value: RUNS[run].value,
       title: `${groupLabel(group)}, seed ${RUNS[run].seed}: ${shown(RUNS[run].value)}`,
       group,
       color: colors.get(group),
     })),
   );
-  return make("figure", {}, stripPlot(name, texts, points));
+  return numbers ? scatterPlot(name, points) : stripPlot(name, texts, points);
 }
 
 function together(swept, groups, colors) {
-  if (swept.length === 2) return [heatMap(swept[0], swept[1], groups)];
+  if (swept.length === 2 && swept.every(({ texts }) => texts.length <= MAX_TEXTS))
+    return [heatMap(swept[0], swept[1], groups)];
   if (swept.length < 2) return [];
   const lines = groups.map((group) => ({
     texts: swept.map(({ place }) => GROUPS[group].settings[place]),
+    numbers: swept.map(({ place }) => GROUPS[group].values[place]),
     value: GROUPS[group].result.mean,
     title: `${groupLabel(group)}: ${shown(GROUPS[group].result.mean)}`,
     group,
     color: colors.get(group),
   }));
-  const drawing = parallelCoordinates(
-    swept.map(({ name }) => name),
-    swept.map(({ texts }) => texts),
-    lines,
-  );
+  const drawing = parallelCoordinates(swept, lines);
   return [make("h3", {}, "All settings together"), make("div", { className: "scrolls" }, drawing)];
 }
 

@@ -54,6 +54,9 @@ function filterOf(name, column) {
     allowed.size === texts.length ? filters.delete(column) : filters.set(column, allowed);
     change({ filters });
   };
+  const numbers = texts.map(Number);
+  if (texts.length > CHIPS && numbers.every(Number.isFinite))
+    return make("fieldset", {}, make("legend", {}, name), ...rangeOf(name, texts, allow));
   if (texts.length > CHIPS) {
     const options = [["", "all"], ...texts.map((text) => [text, compact(text)])];
     const select = makeSelect("", options, "", (text) => allow(new Set(text === "" ? texts : [text])));
@@ -67,4 +70,18 @@ function filterOf(name, column) {
     }),
   );
   return make("fieldset", {}, make("legend", {}, name), ...boxes);
+}
+
+// Two fields, for the lowest and the highest value.
+function rangeOf(name, texts, allow) {
+  const fields = ["from", "to"].map((end) =>
+    make("input", { type: "number", step: "any", placeholder: end, "aria-label": `${name} ${end}`, oninput: narrow }),
+  );
+  function narrow() {
+    const [low, high] = fields.map((field) => (field.value === "" ? null : Number(field.value)));
+    allow(
+      new Set(texts.filter((text) => (low === null || Number(text) >= low) && (high === null || Number(text) <= high))),
+    );
+  }
+  return [fields[0], " ", fields[1]];
 }

@@ -206,3 +206,24 @@ def test_without_javascript_the_tables_are_there(driver: Any, written: Path) -> 
     for text in ("sgd 0.1 0.9610 0.0014", "val/loss (lower is better)", "Not counted", "Without JavaScript"):
         assert text in shown
     assert "Curves" not in shown
+
+
+def test_a_random_search_has_ranges_and_scatter_plots(driver: Any, tmp_path: Path) -> None:
+    """Settings with many values have places by their size."""
+    for number in range(16):
+        lr, decay = 10 ** (-1 - number / 5), 0.1 + number
+        changed = config(optimizer={"lr": lr, "weight_decay": decay}, batch_size=(16, 32)[number % 2])
+        write_run(tmp_path / "runs" / str(number), changed, rows([0.9 - number / 100]))
+    assert report.main([str(tmp_path / "runs"), "--html", str(tmp_path / "page.html")]) == 0
+    browser.console(driver)
+    browser.open_page(driver, tmp_path / "page.html")
+    labels = run_script(
+        driver, "[...document.querySelectorAll('#strips svg')].map((svg) => svg.getAttribute('aria-label'))"
+    )
+    assert labels[:2] == ["optimizer.lr: 16 runs, each a point", "optimizer.weight_decay: 16 runs, each a point"]
+    assert run_script(driver, "document.querySelectorAll('#together path').length") == 16
+    driver.find_element("css selector", "input[aria-label='optimizer.lr from']").send_keys("0.01")
+    assert len(cells(driver)) == 6
+    driver.find_element("css selector", "input[aria-label='optimizer.weight_decay to']").send_keys("2.1")
+    assert len(cells(driver)) == 3
+    assert browser.console(driver) == []
