@@ -94,5 +94,5 @@ def _sweep(path: Path) -> Sweep:
 
 def _not_started(sweep: Sweep) -> Iterator[Run]:
     for name, overrides in sweep.jobs.items():
-        if not (sweep.path / name).exists():
+        if not is_run(sweep.path / name):
             yield Run(sweep.path / name, "not started", overrides=overrides)

@@ -16,6 +16,7 @@ from runners.files.metrics_csv import Row
 MAX_BYTES = 16 << 20
 MAX_NODES = 100_000
 MAX_DEPTH = 60
+MAX_BITS = 64
 """What a config may contain: an alias in YAML repeats what it names, so a small file could fill the memory."""
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -87,10 +88,12 @@ def _yaml(text: str) -> Any:
 
 
 def _check_size(content: Any) -> None:
-    """Raise ValueError for content that is too deep or, with its aliases written out, too large."""
+    """Raise ValueError for content with an enormous number, too deep or, with its aliases written out, too large."""
     nodes, level = 0, [content]
     for _ in range(MAX_DEPTH):
         nodes += len(level)
+        if any(isinstance(item, int) and item.bit_length() > MAX_BITS for item in level):
+            raise ValueError(f"a whole number of more than {MAX_BITS} bits")
         if nodes > MAX_NODES:
             raise ValueError(f"more than {MAX_NODES:,} values")
         items = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list))

@@ -81,7 +81,10 @@ class Run:
 
 def number(value: Any) -> float | None:
     """The value if it is a finite number."""
-    return value if type(value) in (int, float) and math.isfinite(value) else None
+    try:
+        return value if type(value) in (int, float) and math.isfinite(value) else None
+    except OverflowError:  # an integer beyond all floats
+        return None
 
 
 def part(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -21,7 +21,7 @@ def as_csv(found: Sequence[Table], others: Sequence[Run]) -> str:
 
     `runs` are the directories that count, `not_counted` the others with their state, both separated by newlines.
     """
-    keys = list(dict.fromkeys(key for table in found for key in table.columns))
+    keys = list(dict.fromkeys(printable(key) for table in found for key in table.columns))
     names = ["monitor", "better", "task", *keys, *STATISTICS, *(f"test_{name}" for name in STATISTICS)]
     text = io.StringIO()
     writer = csv.DictWriter(text, [*names, "runs", "not_counted"], lineterminator="\n")
@@ -42,7 +42,7 @@ def _line(table: Table, group: Group) -> Mapping[str, Any]:
     }
     return {
         **{"monitor": monitor.column, "better": monitor.better, "task": table.task},
-        **{key: _typed(value) for key, value in settings.items() if value is not ABSENT},
+        **{printable(key): _typed(value) for key, value in settings.items() if value is not ABSENT},
         **{name: repr(value) for name, value in numbers.items() if value is not None},
         "runs": "\n".join(printable(run.path) for run in group.counted),
         "not_counted": "\n".join(map(_state, group.not_counted)),

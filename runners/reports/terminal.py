@@ -47,7 +47,8 @@ def facts(run: Run) -> Iterator[tuple[str, str]]:
     yield "started", _text(run.status.get("started"))
     yield "commit", commit(run.origin)
     yield "changes", changes(run, run.path)
-    for resumed in run.status.get("resumed") or ():
+    resumes = run.status.get("resumed")
+    for resumed in resumes if isinstance(resumes, list) else ():
         if isinstance(resumed, Mapping):
             yield "resumed", ", ".join(f"{key} {_text(value)}" for key, value in resumed.items() if value)
     yield "repeat with", _text(run.origin.get("command"))

@@ -11,7 +11,7 @@ function linearScale(values, from, to) {
   low -= margin;
   high += margin;
   const position = (value) => from + ((value - low) / (high - low)) * (to - from);
-  const rough = (high - low) / 4;
+  const rough = (high - low) / 5;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
   const ticks = [];

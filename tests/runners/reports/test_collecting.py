@@ -16,8 +16,10 @@ from runners.files.run_directory import RunDirectory
 from runners.reports.cells import notes, outcome
 from runners.reports.collecting import collect
 from runners.reports.grouping import tables
+from runners.reports.page import page
 from runners.reports.runs import Monitor, Run, read_run
-from runners.reports.terminal import report
+from runners.reports.spreadsheet import as_csv, as_markdown
+from runners.reports.terminal import one_run, report
 from tools.written_runs import config, rows, write_run, write_sweep
 
 
@@ -65,6 +67,7 @@ def test_runs_are_found_at_any_depth_in_a_natural_order_and_once(tmp_path: Path)
         ("config.yaml", b"a: \xe9", "config.yaml: not UTF-8 text"),
         ("config.yaml", b"a: " + b"[" * 200_000, "config.yaml: more than 100,000 lists"),
         ("config.yaml", b"a: " + b"[" * 900 + b"]" * 900, "config.yaml: nested more than 60 levels deep"),
+        ("config.yaml", b"a: 0x" + b"f" * 6000, "config.yaml: a whole number of more than 64 bits"),
         ("config.yaml", b"a: !!python/object:os.system {}", "config.yaml: could not determine a constructor"),
         ("config.yaml", b"a: 2026-99-99", "config.yaml: month must be in 1..12"),
         ("metrics.csv", None, "metrics.csv: it has no rows"),
@@ -77,6 +80,7 @@ def test_runs_are_found_at_any_depth_in_a_natural_order_and_once(tmp_path: Path)
         ("summary.json", b"nul", "summary.json: Expecting value"),
         ("summary.json", b"{}", "its summary names no best value"),
         ("summary.json", b'{"best": {"val/accuracy": NaN}}', "its summary names no best value"),
+        ("summary.json", b'{"best": {"val/accuracy": 1' + b"0" * 400 + b"}}", "summary.json: a whole number"),
         ("summary.json", b'{"best": 3}', "its summary names no best value"),
         ("overrides.yaml", b"3", "overrides.yaml: must be a list"),
     ],
@@ -173,6 +177,7 @@ def test_the_monitor_of_an_older_run_follows_from_its_columns(
 def test_a_job_without_a_directory_has_not_started(tmp_path: Path) -> None:
     write_sweep(tmp_path, {0: ["seed=0"], 1: ["seed=1"]})
     write_run(tmp_path / "0", config(), rows([0.5]))
+    (tmp_path / "1").mkdir()  # it is about to start
     collection = collect([str(tmp_path)])
     assert collection.runs[1] == Run(tmp_path / "1", "not started", overrides=["seed=1"])
     assert [sweep.path for sweep in collection.sweeps] == [tmp_path]
@@ -194,3 +199,49 @@ def test_a_missing_folder_and_one_without_runs_are_errors(tmp_path: Path) -> Non
         collect([str(tmp_path / "nowhere")])
     with pytest.raises(InputError, match="there are no runs below it"):
         collect([str(tmp_path)])
+
+
+VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+JSON = st.recursive(
+    VALUES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+)
+STATUS_KEYS = [
+    "state",
+    "reason",
+    "resumed",
+    "origin",
+    "versions",
+    "monitor",
+    "name",
+    "tags",
+    "device",
+    "started",
+    "seed",
+]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(
+    status=st.dictionaries(st.sampled_from(STATUS_KEYS), JSON),
+    origin=st.dictionaries(
+        st.sampled_from(["commit", "branch", "dirty", "untracked", "patch_is_whole", "command"]), JSON
+    ),
+    summary=st.dictionaries(st.sampled_from(["best", "test", "seconds", "monitor"]), JSON),
+)
+def test_any_values_in_status_and_summary_leave_all_reports(
+    status: dict[str, object], origin: dict[str, object], summary: dict[str, object], whole: Path, tmp_path: Path
+) -> None:
+    """JSON of any kind where a run has texts, numbers, lists and mappings."""
+    before = {name: (whole / name).read_bytes() for name in ("status.json", "summary.json")}
+    try:
+        changed = {"origin": origin, **status}
+        for name, changes in (("status.json", changed), ("summary.json", summary)):
+            (whole / name).write_text(json.dumps({**json.loads(before[name]), **changes}))
+        collection = collect([str(whole)])
+        found, others = tables(collection.runs)
+        assert one_run(collection.runs[0]).startswith(f"run {whole}: ")
+        assert report(collection, found) + as_csv(found, others) + as_markdown(collection, found)
+        assert page(collection, found, tmp_path / "page.html", "fit").endswith(b"</html>\n")
+    finally:
+        for name, content in before.items():
+            (whole / name).write_bytes(content)
