@@ -1,6 +1,6 @@
 // The curves: a line for each group with a band over its seeds, or one for each run, and the values under the cursor.
 
-const CURVES = { plot: null, series: [], redrawing: false };
+const CURVES = { plot: null, series: [] }; // uPlot's chart, and what we gave it
 const LISTED_VALUES = 12;
 const DASH = [5, 4]; // of runs that don't count
 const WHOLE = [0, 1, 2, 3, 4, 5, 6].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power)); // distances of ticks
@@ -83,51 +83,51 @@ function band(group) {
   return [0, 1, 2, 3].map((column) => rows.map((row) => row[column]));
 }
 
-// What to draw: uPlot's tables, its series and bands.
+// What to draw: uPlot's tables, its series and bands. The best group is the last, on top of the others.
 function curveParts() {
-  const tables = [],
-    series = [{}],
-    bands = [];
+  const parts = { tables: [], series: [{}], bands: [] };
   const colors = groupColors();
   for (const group of [...visibleGroups()].reverse()) {
-    // the best are on top
-    const stroke = colors.get(group),
-      label = groupLabel(group);
-    const rest = stroke === color("line-rest");
-    const width = group === state.chosen ? 4 : rest ? 1 : 2;
-    const line = {
-      label,
-      stroke,
-      width,
-      dash: countedRuns(group).length ? [] : DASH,
-      points: { show: false },
-      group,
-      kind: "line",
-    };
-    if (state.each) {
-      for (const run of GROUPS[group].runs) {
-        tables.push(points(run));
-        series.push({ ...line, label: `${label} (seed ${RUNS[run].seed})`, dash: RUNS[run].counted ? [] : DASH });
-      }
-      continue;
-    }
-    const found = band(group);
-    if (representedRuns(group).length === 1 || rest) {
-      tables.push(found.slice(0, 2));
-      series.push(line);
-      continue;
-    }
-    tables.push(found);
-    const edge = { label, stroke: "transparent", width: 0, points: { show: false }, group, kind: "edge" };
-    series.push(line, { ...edge, kind: "low" }, { ...edge, kind: "high" });
-    bands.push({ series: [series.length - 1, series.length - 2], fill: faded(stroke) });
+    const line = lineOf(group, colors.get(group));
+    if (state.each) addRuns(parts, group, line);
+    else addBand(parts, group, line);
   }
+  return parts;
+}
+
+function lineOf(group, stroke) {
+  const isRest = stroke === color("line-rest");
   return {
-    tables: tables.filter((table) => table[0].length),
-    series,
-    bands,
-    empty: tables.every((table) => !table[0].length),
+    label: groupLabel(group),
+    stroke,
+    color: stroke,
+    width: group === state.chosen ? 4 : isRest ? 1 : 2,
+    dash: countedRuns(group).length ? [] : DASH,
+    points: { show: false },
+    kind: "line",
+    hasBand: !isRest && representedRuns(group).length > 1,
   };
+}
+
+function addRuns({ tables, series }, group, line) {
+  for (const run of GROUPS[group].runs) {
+    const { seed, counted } = RUNS[run];
+    const found = points(run);
+    if (!found[0].length) continue;
+    tables.push(found);
+    series.push({ ...line, label: `${line.label} (seed ${seed})`, dash: counted ? [] : DASH, hasBand: false });
+  }
+}
+
+function addBand({ tables, series, bands }, group, line) {
+  const found = band(group);
+  if (!found[0].length) return;
+  tables.push(line.hasBand ? found : found.slice(0, 2));
+  series.push(line);
+  if (!line.hasBand) return;
+  const edge = { stroke: "transparent", width: 0, points: { show: false }, kind: "edge" };
+  series.push(edge, { ...edge });
+  bands.push({ series: [series.length - 1, series.length - 2], fill: faded(line.stroke) });
 }
 
 function faded(stroke) {
@@ -137,7 +137,8 @@ function faded(stroke) {
 function drawCurves() {
   CURVES.plot?.destroy();
   CURVES.plot = null;
-  const { tables, series, bands, empty } = curveParts();
+  const { tables, series, bands } = curveParts();
+  const empty = tables.length === 0;
   const chart = byId("chart");
   chart.classList.toggle("empty", empty);
   chart.setAttribute("aria-label", `${state.metric} over ${state.axis}, ${visibleGroups().length} groups`);
@@ -147,9 +148,8 @@ function drawCurves() {
     return;
   }
   chart.replaceChildren();
-  const drawn = series.filter((item, index) => index === 0 || item);
-  CURVES.series = drawn;
-  CURVES.plot = new uPlot(curveOptions(drawn, bands, chart.clientWidth || 800), uPlot.join(tables), chart);
+  CURVES.series = series;
+  CURVES.plot = new uPlot(curveOptions(series, bands, chart.clientWidth || 800), uPlot.join(tables), chart);
   listValues(null);
 }
 
@@ -203,35 +203,35 @@ function lastIndex(values) {
 
 // The values of all curves at an index of the x axis, the best first; at their ends if it is null.
 function listValues(index) {
-  const { plot, series } = CURVES;
-  if (!plot) return;
-  const rows = [];
-  series.forEach((item, place) => {
-    if (item.kind !== "line") return;
-    const at = index === null ? lastIndex(plot.data[place]) : nearestIndex(plot, place, index);
-    const has = series[place + 1]?.kind === "low";
-    if (at !== null)
-      rows.push({
-        item,
-        value: plot.data[place][at],
-        low: has && plot.data[place + 1][at],
-        high: has && plot.data[place + 2][at],
-      });
-  });
-  rows.sort((a, b) => (isHigherBetter(state.metric) ? b.value - a.value : a.value - b.value));
-  const where = index === null ? "at the end" : `at ${state.axis} ${Number(plot.data[0][index].toPrecision(5))}`;
-  const lines = rows.slice(0, LISTED_VALUES).map(({ item, value, low, high }) => {
+  if (!CURVES.plot) return;
+  const rows = valuesAt(index);
+  const x = index === null ? null : CURVES.plot.data[0][index];
+  const where = x === null ? "at the end" : `at ${state.axis} ${Number(x.toPrecision(5))}`;
+  const lines = rows.slice(0, LISTED_VALUES).map(({ item, value, range }) => {
     const swatch = make("span", { className: "swatch" });
-    swatch.style.backgroundColor = item.stroke instanceof Function ? item.stroke() : item.stroke;
-    return [make("span", {}, swatch, item.label), shown(value), low === false ? "" : `${shown(low)} .. ${shown(high)}`];
+    swatch.style.backgroundColor = item.color;
+    return [make("span", {}, swatch, item.label), shown(value), range.map(shown).join(" .. ")];
   });
-  const more =
-    rows.length > LISTED_VALUES ? [make("p", { className: "help" }, `and ${rows.length - LISTED_VALUES} more`)] : [];
+  const rest = rows.length - lines.length;
+  const more = rest ? [make("p", { className: "help" }, `and ${rest} more`)] : [];
   byId("values").replaceChildren(
     make("p", { className: "where" }, `${state.metric} ${where}`),
     makeTable(["", "value", "over seeds"], lines),
     ...more,
   );
+}
+
+function valuesAt(index) {
+  const { plot, series } = CURVES;
+  const rows = [];
+  series.forEach((item, place) => {
+    if (item.kind !== "line") return;
+    const at = index === null ? lastIndex(plot.data[place]) : nearestIndex(plot, place, index);
+    const value = plot.data[place][at];
+    const range = item.hasBand ? [plot.data[place + 1][at], plot.data[place + 2][at]] : [];
+    if (value != null) rows.push({ item, value, range });
+  });
+  return rows.sort((a, b) => (isHigherBetter(state.metric) ? b.value - a.value : a.value - b.value));
 }
 
 function moveCursor(event) {

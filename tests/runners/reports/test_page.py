@@ -28,6 +28,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (path / "figures").mkdir()
         Image.new("RGB", (60, 40), (20 * number, 0, 0)).save(path / "figures/curves.png")
     write_run(folder / "runs/12", config(seed=9, optimizer={"lr": 0.01}), rows([0.1]), state="failed", reason=HOSTILE)
+    write_run(folder / "runs/13", config(optimizer={"name": "sgd", "lr": 1.0}), state="failed")  # in its first epoch
     for seed in range(3):
         changed = config(seed=seed, task={"name": "vae"})
         metric = {"column": "val/loss", "better": "lower"}
@@ -54,7 +55,15 @@ def box(column: int, value: int) -> str:
 def test_tables_are_sorted_and_have_what_differs(page: Any) -> None:
     found = cells(page)
     assert [row[1:3] for row in found] == [
-        *(["sgd", "0.1"], ["adam", "0.1"], ["sgd", "0.01"], ["sgd", "0.001"], ["adam", "0.01"], ["adam", "0.001"]),
+        *(
+            ["sgd", "0.1"],
+            ["adam", "0.1"],
+            ["sgd", "0.01"],
+            ["sgd", "0.001"],
+            ["adam", "0.01"],
+            ["adam", "0.001"],
+            ["sgd", "1.0"],
+        ),
     ]
     assert found[0][3:7] == ["0.9610", "0.0014", "0.9483 .. 0.9737", "2"]
     assert found[4][8] == "1 failed"
@@ -71,7 +80,7 @@ def test_a_filter_hides_rows_curves_and_effects(page: Any) -> None:
     click(page, box(2, 1))
     click(page, box(2, 2))
     click(page, box(2, 3))
-    assert cells(page) == []
+    assert [row[2] for row in cells(page)] == ["1.0"]
     assert "Nothing to draw" in page.find_element("id", "chart").text
     click(page, box(2, 3))
     assert listed(page) == ["sgd · 0.1"]
@@ -80,7 +89,7 @@ def test_a_filter_hides_rows_curves_and_effects(page: Any) -> None:
 def test_a_row_s_box_hides_its_curve(page: Any) -> None:
     click(page, ".result tbody tr:first-child input")
     assert "sgd · 0.1" not in listed(page)
-    assert len(cells(page)) == 6
+    assert len(cells(page)) == 7
     click(page, ".result thead input")
     assert len(listed(page)) == 6
     click(page, ".result thead input")
@@ -145,7 +154,7 @@ def test_axes_metrics_and_single_runs(page: Any) -> None:
         click(page, f"#curve-controls label:nth-of-type({label}) option:nth-child({option})")
 
     choose(2, 3)
-    assert page.find_element("css selector", "#chart").get_attribute("aria-label") == "val/accuracy over time, 6 groups"
+    assert page.find_element("css selector", "#chart").get_attribute("aria-label") == "val/accuracy over time, 7 groups"
     assert len(listed(page)) == 6
     for check in (3, 4):
         click(page, f"#curve-controls label:nth-of-type({check}) input")
@@ -178,9 +187,9 @@ def test_another_metric_has_its_own_table(page: Any) -> None:
 
 def test_a_column_sorts(page: Any) -> None:
     click(page, ".result thead th:nth-child(3) .sort")
-    assert [row[2] for row in cells(page)] == ["0.001", "0.001", "0.01", "0.01", "0.1", "0.1"]
+    assert [row[2] for row in cells(page)] == ["0.001", "0.001", "0.01", "0.01", "0.1", "0.1", "1.0"]
     click(page, ".result thead th:nth-child(3) .sort")
-    assert [row[2] for row in cells(page)] == ["0.1", "0.1", "0.01", "0.01", "0.001", "0.001"]
+    assert [row[2] for row in cells(page)] == ["1.0", "0.1", "0.1", "0.01", "0.01", "0.001", "0.001"]
 
 
 def test_dark_narrow_and_printed(page: Any, tmp_path: Path) -> None:
