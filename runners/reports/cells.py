@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from cnn.text import printable, yaml
+from cnn.text import printable
 from runners.reports.collecting import Collection
-from runners.reports.grouping import ABSENT, Group, Table, repeated_seeds
+from runners.reports.grouping import Group, Table, repeated_seeds
 from runners.reports.runs import Run
 from runners.reports.statistics import Statistic
-
-MAX_SETTING = 48
-"""Characters of a setting in a table."""
-
-NOTHING = "-"
+from runners.reports.values import NOTHING
 
 
 def figure(value: float | None) -> str:
@@ -27,23 +22,6 @@ def figure(value: float | None) -> str:
 def spread(value: float | None) -> str:
     """A standard deviation with four decimals, or two digits if it is small."""
     return figure(value) if not value or value >= 1e-3 else f"{value:.4f}" if value >= 5e-5 else f"{value:.2g}"
-
-
-def setting(value: Any) -> str:
-    """A value as one types it, a list of layers by their names."""
-    if value is ABSENT:
-        return NOTHING
-    text = yaml([_named(item) for item in value] if isinstance(value, list) else value)
-    text = printable(text.replace("'", "") if isinstance(value, list) else value if isinstance(value, str) else text)
-    if len(text) <= MAX_SETTING:
-        return text
-    more = f"... ({len(value)})" if isinstance(value, list) else "..."
-    return f"{text[: MAX_SETTING - len(more)]}{more}"
-
-
-def _named(item: Any) -> Any:
-    """A layer, which is a name or a name with arguments, by its name."""
-    return str(next(iter(item))) if isinstance(item, Mapping) and len(item) == 1 else item
 
 
 def interval(found: Statistic | None) -> str:
@@ -77,7 +55,7 @@ def cells(table: Table, group: Group) -> list[str]:
     test = [figure(group.test.mean if group.test else None)] if table.has_test else []
     numbers = [figure(found.mean), spread(found.spread)] if found else [NOTHING, NOTHING]
     return [
-        *map(setting, table.settings(group)),
+        *table.texts(group),
         *numbers,
         interval(found),
         str(found.count if found else 0),

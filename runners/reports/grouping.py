@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +10,7 @@ from typing import Any
 from runners.files.metrics_csv import TIMING
 from runners.reports.runs import Monitor, Run
 from runners.reports.statistics import Statistic, statistic
+from runners.reports.values import canonical, leaves, lookup, names, text_of
 
 IGNORED = {
     *("seed", "run_dir", "sweep_dir", "name", "tags"),
@@ -19,8 +18,8 @@ IGNORED = {
 }
 """Keys that don't change what an experiment is: where it is written, what it is called, how it is computed."""
 
-ABSENT = object()
-"""The value of a setting that a config doesn't have."""
+MAX_PLACES = 3
+"""Columns that a list such as model.layers is shown in, if others differ from it only there."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,15 @@ class Table:
 
     def settings(self, group: Group) -> list[Any]:
         """The group's values in the table's columns."""
-        return [group.config.get(key, ABSENT) for key in self.columns]
+        return [lookup(group.config, key) for key in self.columns]
+
+    def texts(self, group: Group) -> list[str]:
+        """The group's values as short texts, which differ where values do."""
+        return [known[text_of(value)] for known, value in zip(self._names, self.settings(group), strict=True)]
+
+    @cached_property
+    def _names(self) -> list[dict[str, str]]:
+        return [names(values) for values in zip(*map(self.settings, self.groups), strict=True)]
 
 
 def tables(runs: Iterable[Run]) -> tuple[list[Table], list[Run]]:
@@ -113,22 +120,6 @@ def identity(config: Mapping[str, Any]) -> str:
     return canonical({key: value for key, value in config.items() if key not in IGNORED})
 
 
-def canonical(value: Any) -> str:
-    """A text that is equal for equal values; 1.0 is 1."""
-    return json.dumps(plain(value), sort_keys=True)
-
-
-def plain(value: Any) -> Any:
-    """What JSON has: an infinite number and everything else that it lacks become text, and 1.0 becomes 1."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return str(value) if not math.isfinite(value) else int(value) if value.is_integer() else value
-    return value if value is None or isinstance(value, str | int) else str(value)
-
-
 def columns(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The keys whose values differ, in the order of the configs, without those that others in their section explain.
 
@@ -149,7 +140,17 @@ def columns(configs: Sequence[Mapping[str, Any]]) -> list[str]:
         causes = list(zip(*(texts[other] for other in within), strict=True))
         return bool(causes) and len(set(zip(causes, texts[key], strict=True))) == len(set(causes))
 
-    return [key for key in differing if not explained(key)]
+    shown = [key for key in differing if not explained(key)]
+    return [place for key in shown for place in (_within(configs, key) if key in lists else [key])]
+
+
+def _within(configs: Sequence[Mapping[str, Any]], key: str) -> list[str]:
+    """Where lists of the same form differ, if in a few places; else the key of the lists."""
+    found = [leaves(config.get(key), key) for config in configs]
+    if any(each.keys() != found[0].keys() for each in found):
+        return [key]
+    places = [place for place in found[0] if len({canonical(each[place]) for each in found}) > 1]
+    return places if len(places) <= MAX_PLACES else [key]
 
 
 def repetition(run: Run) -> str:

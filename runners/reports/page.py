@@ -15,10 +15,10 @@ from cnn.text import printable
 from runners.files.status import now
 from runners.reports.cells import cells, counted, heading, not_counted, notes, outcome, titles
 from runners.reports.collecting import Collection
+from runners.reports.facts import commit, facts
 from runners.reports.grouping import Table
 from runners.reports.page_data import figures, page_data
 from runners.reports.runs import Run
-from runners.reports.terminal import commit, facts
 from runners.reports.thumbnails import thumbnail
 
 ASSETS = Path(__file__).parent / "assets"

@@ -11,11 +11,12 @@ from urllib.parse import quote_from_bytes
 
 from cnn.text import printable
 from runners.files.metrics_csv import Row
-from runners.reports.cells import outcome, setting
-from runners.reports.grouping import ABSENT, IGNORED, Group, Table, canonical, plain
+from runners.reports.cells import outcome
+from runners.reports.facts import changes
+from runners.reports.grouping import IGNORED, Group, Table
 from runners.reports.runs import Run, number
 from runners.reports.statistics import Statistic
-from runners.reports.terminal import changes
+from runners.reports.values import canonical, plain
 
 MAX_POINTS = 400
 """Points of a run's curve: of a longer run, every second or third epoch and so on."""
@@ -66,9 +67,8 @@ def _common(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _group(table: Table, group: Group, common: Mapping[str, Any]) -> dict[str, Any]:
     values = table.settings(group)
     return {
-        "settings": [setting(value) for value in values],
+        "settings": table.texts(group),
         "values": [value if number(value) is not None else None for value in values],
-        "absent": [index for index, value in enumerate(values) if value is ABSENT],
         "result": _statistic(group.result),
         "test": _statistic(group.test),
         "config": {key: value for key, value in group.config.items() if key not in common and key not in IGNORED},

@@ -10,8 +10,9 @@ from typing import Any
 from cnn.text import printable, yaml
 from runners.reports.cells import cells, heading, not_counted, notes, outcome, titles
 from runners.reports.collecting import Collection
-from runners.reports.grouping import ABSENT, Group, Table
+from runners.reports.grouping import Group, Table
 from runners.reports.runs import Run
+from runners.reports.values import ABSENT
 
 STATISTICS = "mean", "spread", "low", "high", "count"
 

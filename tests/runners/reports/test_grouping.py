@@ -111,16 +111,41 @@ def test_layers_that_a_variable_explains_are_no_column() -> None:
     wide = {"width": 8, "layers": [{"linear": {"out_features": 8}}]}
     configs = [flat(config(model=model)) for model in (narrow, wide)]
     assert columns(configs) == ["model.width"]
-    other = flat(config(model=narrow | {"layers": ["relu"]}))
+    other = flat(config(model=narrow | {"layers": ["relu", "flatten"]}))
     assert columns([*configs, other]) == ["model.width", "model.layers"]
 
 
 def test_layers_are_not_explained_by_another_section() -> None:
-    configs = [
-        flat(config(optimizer={"lr": lr}, model={"layers": layers}))
-        for lr, layers in ((0.1, ["relu"]), (0.2, ["gelu"]))
+    def pair(layers: list[Any], lr: float) -> dict[str, Any]:
+        return flat(config(optimizer={"lr": lr}, model={"layers": layers}))
+
+    assert columns([pair(["relu"], 0.1), pair(["gelu", "relu"], 0.2)]) == ["model.layers", "optimizer.lr"]
+
+
+def test_layers_of_one_form_are_shown_where_they_differ() -> None:
+    def sized(size: int, last: str = "relu") -> Run:
+        return run(model={"layers": [{"conv2d": {"kernel_size": size, "padding": [1, 2]}}, last]})
+
+    table = one_table(sized(3), sized(5), sized(5, "gelu"))
+    assert table.columns == ["model.layers.0.conv2d.kernel_size", "model.layers.1"]
+    assert sorted(table.texts(group) for group in table.groups) == [["3", "relu"], ["5", "gelu"], ["5", "relu"]]
+
+
+def test_different_values_have_different_texts() -> None:
+    def deep(depth: int) -> Run:
+        return run(model={"layers": [{"conv2d": {"out_channels": depth}}] * 20 + ["relu"] * depth})
+
+    table = one_table(deep(30), deep(31), deep(32))
+    texts = {text for group in table.groups for text in table.texts(group)}
+    assert table.columns == ["model.layers"]
+    assert len(texts) == 3
+    first = one_table(
+        run(model={"layers": ["relu"] * 5}), run(model={"layers": [{"relu": {}}] * 4 + [{"relu": {"a": 1}}]})
+    )
+    assert sorted(text for group in first.groups for text in first.texts(group)) == [
+        "[relu, relu, relu, relu, relu]",
+        "[relu, relu, relu, relu, relu] #2",
     ]
-    assert columns(configs) == ["model.layers", "optimizer.lr"]
 
 
 def test_arguments_that_only_one_optimizer_has_are_no_columns_unless_they_differ() -> None:
