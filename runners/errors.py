@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cnn.text import printable as printable
@@ -17,6 +18,12 @@ def program(name: str) -> str:
         return f"cnn-{name}"
     scripts = {"train": "python run.py", "predict": "python predict.py"}
     return scripts.get(name, f"python -m runners.{name}")
+
+
+def announce(text: str) -> None:
+    """Print a note or a warning to stderr."""
+    with suppress(OSError):  # a closed terminal doesn't stop anything
+        print(text, file=sys.stderr)
 
 
 def typed(texts: str | Sequence[object]) -> str:

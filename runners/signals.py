@@ -18,6 +18,8 @@ from typing import Any
 WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RETRY_DELAY = 0.05
 """Seconds until a lost signal is raised again."""
+LIFELINE = "CNN_LIFELINE"
+"""The environment variable with which a process asks the one that it starts to call `end_with_parent`."""
 STOPPING_MESSAGE = b"\nfinishing this step, then saving; interrupt again to quit immediately\n"
 
 
@@ -32,6 +34,11 @@ class Interrupted(BaseException):
         self.done: Path | None = None
         """The run that finished before it could be stopped."""
         super().__init__(self.name)
+        self._number = signal_number
+
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[int]]:
+        """A launcher may pass it on from another process."""
+        return Interrupted, (self._number,)
 
 
 class SignalWatch:
@@ -137,6 +144,21 @@ def exit_on_signals() -> None:
     for number in WATCHED:
         if not _is_ignored(number):
             signal.signal(number, lambda number, frame: os._exit(128 + number))
+
+
+def end_with_parent() -> None:
+    """Let a process that was started for a sweep end with the process that started it.
+
+    Its standard input is a pipe. The other process writes the number of a signal to it, or closes it, which it does
+    however it ends: then this process sends itself that signal, or SIGTERM.
+    """
+    if os.environ.pop(LIFELINE, None):
+        threading.Thread(target=_obey, daemon=True).start()
+
+
+def _obey() -> None:
+    number = os.read(0, 1)
+    os.kill(os.getpid(), number[0] if number else signal.SIGTERM)
 
 
 def raise_on_sigint() -> None:

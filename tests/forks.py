@@ -13,7 +13,7 @@ import runpy
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing import forkserver, reduction
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -21,10 +21,12 @@ from typing import Any
 
 import pytest
 
+from runners.signals import LIFELINE
+
 ROOT = Path(__file__).parents[1]
 LOADED = [
     __name__,
-    *(f"runners.cli.{command}" for command in ("train", "predict", "evaluate")),
+    *(f"runners.cli.{command}" for command in ("train", "sweep", "predict", "evaluate")),
     *("runners.tasks.figures", "benchmarks.sides", "tools.faults.contents", "tests.warm"),
 ]
 
@@ -43,8 +45,8 @@ def context() -> ForkServerContext:
 class Forked:
     """A command `[sys.executable, SCRIPT, ...]` or `[sys.executable, "-m", MODULE, ...]`, as subprocess.Popen has it.
 
-    stdout, stderr: descriptors that it prints to, by default files that `communicate` reads. closed: the streams,
-    0 to 2, that it finds closed.
+    stdin: a descriptor that it reads from. stdout, stderr: descriptors that it prints to, by default files that
+    `communicate` reads. closed: the streams, 0 to 2, that it finds closed. environment: variables to set.
     """
 
     def __init__(
@@ -52,14 +54,18 @@ class Forked:
         command: Sequence[str],
         folder: Path,
         *,
+        stdin: int | None = None,
         stdout: int | None = None,
         stderr: int | None = None,
         closed: Sequence[int] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._printed = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
-        files = (file.fileno() for file in self._printed)
-        printed = [_Inherited(next(files) if given is None else given) for given in (stdout, stderr)]
-        self._process = context().Process(target=_execute, args=(command[1:], str(folder), printed, closed))
+        given = {0: stdin, 1: stdout, 2: stderr}
+        self._printed = {number: tempfile.TemporaryFile() for number in (1, 2) if given[number] is None}  # noqa: SIM115
+        given |= {number: file.fileno() for number, file in self._printed.items()}
+        streams = {number: _Inherited(stream) for number, stream in given.items() if stream is not None}
+        arguments = (command[1:], str(folder), streams, closed, environment or {})
+        self._process = context().Process(target=_execute, args=arguments)
         self._process.start()
 
     def poll(self) -> int | None:
@@ -76,7 +82,7 @@ class Forked:
     def communicate(self) -> tuple[str, str]:
         """Wait for its end; what it has printed on stdout and stderr."""
         self.wait()
-        out, err = (os.pread(file.fileno(), 1 << 20, 0).decode() for file in self._printed)
+        out, err = (os.pread(file.fileno(), 1 << 20, 0).decode() for file in self._printed.values())
         return out, err
 
     def send_signal(self, number: int) -> None:
@@ -88,8 +94,23 @@ class Forked:
         self._process.kill()
         self._process.join()
         self._process.close()
-        for file in self._printed:
+        for file in self._printed.values():
             file.close()
+
+
+class ForkedJob:
+    """What of subprocess.Popen a sweep uses for the process of a job, forked."""
+
+    def __init__(self, command: Sequence[str], folder: Path, output: int) -> None:
+        reader, writer = os.pipe()
+        self._process = Forked(
+            command, folder, stdin=reader, stdout=output, stderr=output, environment={**os.environ, LIFELINE: "stdin"}
+        )
+        os.close(reader)
+        self.stdin = os.fdopen(writer, "wb")
+
+    def poll(self) -> int | None:
+        return self._process.poll()
 
 
 class _Inherited:
@@ -105,11 +126,19 @@ class _Inherited:
         self.number = duplicate.detach()
 
 
-def _execute(command: Sequence[str], folder: str, printed: Sequence[_Inherited], closed: Sequence[int]) -> None:
+def _execute(
+    command: Sequence[str],
+    folder: str,
+    streams: Mapping[int, _Inherited],
+    closed: Sequence[int],
+    environment: Mapping[str, str],
+) -> None:
     """In the forked process: what the interpreter does with a command line."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the server ignores it
+    os.setsid()
+    os.environ.update(environment)
     os.chdir(folder)
-    for number, inherited in enumerate(printed, start=1):
+    for number, inherited in streams.items():
         os.dup2(inherited.number, number)
         os.close(inherited.number)
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115

@@ -124,6 +124,7 @@ MAY_USE = {
     "graphs.py": {"torch.cuda.CUDAGraph", "torch.cuda.Event", "torch.cuda.graph"},
     "inspection.py": {"from torch.utils._python_dispatch import TorchDispatchMode", "torch.Tag.dynamic_output_shape"},
     "origin.py": {"import subprocess"},
+    "process.py": {"import site", "import subprocess"},
     "requirements.py": {"torch.cuda.get_device_capability", "torch.cuda.get_device_name"},
 }
 """What single files may do besides: see the operations of a step, to record them; start and end in less time; import a

@@ -19,7 +19,7 @@ from cnn.losses import LOSSES
 from cnn.optimizers import OPTIMIZERS
 from cnn.schedules import SCHEDULES
 from runners.cli import train
-from runners.config import extensions, folders, overrides
+from runners.config import extensions, folders, overrides, sweeping
 from runners.config.overrides import Command
 from runners.data.augmentation import Augmentation
 from runners.data.sources import SOURCES
@@ -132,7 +132,7 @@ def commands() -> list[str]:
     code = [line.partition(" #")[0].strip() for block in blocks("sh", EVERYTHING) for line in block.splitlines()]
     code += re.findall(r"`([^`\n]+)`", EVERYTHING)
     shown = {line.removeprefix("python run.py").strip() for line in code if line.startswith("python run.py ")}
-    placeholder = re.compile(r"=(?:RUN|DIR|K|N|NAME|FOLDER)\b|FOLDER|FILE\.py|=mine|\.\.\.|\[key")
+    placeholder = re.compile(r"=(?:RUN|SWEEP|DIR|K|N|NAME|FOLDER)\b|FOLDER|FILE\.py|=mine|\.\.\.|\[key")
     return sorted(line for line in shown if not placeholder.search(line))
 
 
@@ -160,11 +160,17 @@ def test_commands_are_ones_that_run(
             return
         swept = [given.partition("=")[2] for given in arguments if "," in given and "[" not in given]
         assert not swept or command.sweeping
-        first = [given if "[" in given else given.partition(",")[0] for given in arguments if given != "-m"]
-        rest = [given for given in first if not given.startswith(("run_dir=", "init_from=", "debug="))]
+        first = [given if "[" in given else first_value(given) for given in arguments if given != "-m"]
+        others = ("run_dir=", "init_from=", "debug=", *(f"{key}=" for key in sweeping.KEYS))
+        rest = [given for given in first if not given.startswith(others)]
         monkeypatch.setattr("sys.argv", ["run.py"])
         code = train.main([*rest, "debug=summary"])
         assert (code, capsys.readouterr().err) == (0, "")
+
+
+def first_value(given: str) -> str:
+    """The first of the values that a sweep has: of `seed=range(3,9)`, `seed=3`."""
+    return re.sub(r"range\((\d+),.*\)", r"\1", given).partition(",")[0]
 
 
 def save_own(folder: Path) -> None:

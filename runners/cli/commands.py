@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
-from runners.signals import exit_on_signals
+from runners.signals import end_with_parent, exit_on_signals
 
 
 def train() -> NoReturn:
+    end_with_parent()
     with _importing():
         from runners.cli.train import main
     _execute(main)

@@ -67,10 +67,6 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[str, list[str], bool]:
             may_change = value == "true"
             if value not in ("true", "false"):
                 faults.append(Fault(key, f"{show(value)} is not allowed, give true or false"))
-        elif argument in ("-m", "--multirun"):
-            faults.append(
-                Fault(argument, "a sweep can't be resumed as a whole, resume each of its jobs: resume=SWEEP/0")
-            )
         elif argument.startswith("-"):
             faults.append(Fault(argument, "can't be combined with resume=RUN"))
         else:

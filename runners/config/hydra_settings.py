@@ -34,6 +34,30 @@ INSTEAD = {
 MENTION = re.compile(r"hydra|run_dir|sweep_dir")
 
 
+def fixed(name: str) -> list[str]:
+    """The overrides of Hydra's settings for a program of this name, so that Hydra writes nothing."""
+    return [
+        f"hydra.help.app_name={grammar.quoted(name)}",
+        "hydra.run.dir=.",
+        "hydra.job.chdir=false",
+        "hydra.output_subdir=null",
+    ]
+
+
+def launcher(command: Command) -> str:
+    """The name of the launcher that a sweep chooses, on the command line or in a file; `basic` if it chooses none."""
+    if not _mentioning(command):
+        given = [grammar.read(text.lstrip("+")) for text in command.overrides]
+        return next((override.text for override in given if override.key == "hydra/launcher"), "basic")
+    with initialize_config_dir(str(folders.CONFIGS), version_base="1.3"):
+        try:
+            overridden = [folders.search_path(command.folders), *next(_choices(command))]
+            composed = compose("config", overridden, return_hydra_config=True)
+        except COMPOSITION_ERRORS:  # reported when the sweep composes it
+            return "basic"
+    return str(composed.hydra.runtime.choices["hydra/launcher"])
+
+
 def find_faults(command: Command) -> list[Fault]:
     """Faults for what the files chosen by a command set for Hydra, or as a directory, and what has no effect."""
     files = _mentioning(command)

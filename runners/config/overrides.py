@@ -15,9 +15,11 @@ from typing import NoReturn
 
 from cnn.faults import ConfigError, Fault
 from cnn.text import closest, nearest, show
+from runners.config import sweeping
 from runners.config.folders import choices, groups, own, shadowed
 from runners.config.grammar import MAX_JOBS, NEW_DIRECTORIES, PATHS, ParsedOverride, for_hydra, latest, read, refuse
-from runners.files.paths import user_path, why_not_new
+from runners.config.sweeping import SweepSettings
+from runners.files.paths import is_sweep, user_path, why_not_new
 
 HYDRA_KEY = re.compile(r"hydra\b")
 SWEEP_KEY = re.compile(r"hydra[./](launcher|sweeper)\b")
@@ -43,6 +45,7 @@ class Command:
     """Groups with an unknown choice: other overrides of these groups can't be checked."""
     sweep_dir: Path | None = None
     """The directory for all jobs of a sweep, if given."""
+    settings: SweepSettings = field(default_factory=SweepSettings)
 
     @property
     def sweeping(self) -> bool:
@@ -125,6 +128,7 @@ def _read_all(arguments: Sequence[str], command: Command) -> dict[str, ParsedOve
 def _add_overrides(command: Command, arguments: Sequence[str]) -> None:
     """Add the valid overrides to a command, and the faults of the others."""
     given = _read_all(arguments, command)
+    _take_settings(command, given)
     usable: dict[str, str] = {}
     for key, override in given.items():
         faults = list(_faults(override, command, given))
@@ -142,6 +146,21 @@ def _add_overrides(command: Command, arguments: Sequence[str]) -> None:
     counted = command.sweeping and "hydra/sweeper" not in given
     if counted and prod(len(given[key].values(command.folders)) for key in usable) > MAX_JOBS:
         command.faults.append(Fault("--multirun", f"this is more than {MAX_JOBS:,} jobs"))
+
+
+def _take_settings(command: Command, given: dict[str, ParsedOverride]) -> None:
+    """Move the settings of the sweep from the overrides to the command."""
+    values = {}
+    for key in [key for key in sweeping.KEYS if key in given]:
+        override = given.pop(key)
+        if not command.sweeping:
+            command.faults.append(Fault(key, sweeping.NOT_SWEEPING))
+        elif override.sweeps:
+            command.faults.append(Fault(key, f"{override.text} is more than one value, give one"))
+        else:
+            values[key] = override.parsed.value()
+    command.settings, faults = sweeping.parse(values)
+    command.faults += faults
 
 
 def _faults(override: ParsedOverride, command: Command, given: Collection[str]) -> Iterator[Fault]:
@@ -195,7 +214,7 @@ def _misplaced(override: ParsedOverride, command: Command) -> Iterator[Fault]:
     elif key == "sweep_dir" and not command.sweeping:
         yield Fault(key, "is only used by a sweep (-m), give run_dir instead")
     elif isinstance(value, str) and value and "${" not in value:
-        problem = why_not_new(user_path(value))
+        problem = None if command.sweeping and is_sweep(user_path(value)) else why_not_new(user_path(value))
         if problem:
             yield Fault(key, problem)
         elif command.sweeping:

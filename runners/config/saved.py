@@ -13,8 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 from cnn.faults import ConfigError, Fault
 from cnn.text import nearest, show
 from runners.config import composition, folders, grammar
+from runners.config.settings import Settings
 from runners.files.dotted import flat as flat
 
+DEFAULTS = {
+    name: field.default for name, field in Settings.model_fields.items() if isinstance(field.default, bool | int | str)
+}
+"""The values of keys that a config saved before they existed doesn't have."""
 Refuse = Callable[[str], str | None]
 
 
@@ -92,3 +97,9 @@ def _put(config: dict[str, Any], key: str, value: Any) -> None:
             raise ConfigError([Fault(key, f"can't be set: {section} is {show(inner)}")])
         config = inner
     config[last] = value
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The keys whose values differ, with the old and the new value."""
+    old, new = DEFAULTS | flat(before), DEFAULTS | flat(after)
+    return {key: (old.get(key), new.get(key)) for key in [*new, *old] if old.get(key) != new.get(key)}

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+SWEEP = "sweep.yaml"
+"""The file that makes a directory that of a sweep."""
+
 
 def user_path(text: str | Path) -> Path:
     """The path that a person gave as text, with a leading `~` or `~user` replaced by a home directory.
@@ -14,6 +17,10 @@ def user_path(text: str | Path) -> Path:
     if isinstance(text, Path):  # made from text before, perhaps from `./~`
         return text
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser fails for a name of no user
+
+
+def is_sweep(path: Path) -> bool:
+    return (path / SWEEP).is_file()
 
 
 def why_not_new(path: Path) -> str | None:

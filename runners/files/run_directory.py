@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from runners.errors import RunDirectoryError
 from runners.files import atomic
+from runners.files.paths import is_sweep
 from runners.files.status import LOCK, now, read_status
 
 SNAPSHOTS = "samples"
@@ -169,6 +170,8 @@ def _why_no_run(path: Path) -> str:
     for run in (path.parent, path.parent.parent):
         if path.exists() and (run / "checkpoints").is_dir():
             return f"part of a run, give the run itself: {run}"
+    if is_sweep(path):
+        return "a sweep, resume it with -m resume=SWEEP, or one of its jobs with resume=SWEEP/0"
     return "not a run directory: it has no folder checkpoints" if path.is_dir() else "there is no such run"
 
 

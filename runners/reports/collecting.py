@@ -12,11 +12,9 @@ from typing import Any
 from tqdm import tqdm
 
 from runners.errors import InputError, short
-from runners.files.paths import user_path
+from runners.files.paths import SWEEP, user_path
 from runners.reports.reading import Unreadable, read_yaml
 from runners.reports.runs import Run, is_run, part, read_run
-
-SWEEP = "sweep.yaml"
 
 
 @dataclass(frozen=True)

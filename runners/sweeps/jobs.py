@@ -1,152 +1,84 @@
-"""What Hydra calls: a single run, or each job of a sweep. Remembers how each ended."""
+"""What Hydra calls for the jobs of a sweep. Each runs in a process of its own; its directory says what it came to."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from cnn import ConfigError
-from cnn.faults import Fault
-from runners.config import composition, extensions, hydra_settings, schema
-from runners.config.overrides import NOT_IN_A_SWEEP, Command
-from runners.errors import DebugFailed, InputError, RunFailed
-from runners.exit_codes import BAD_INPUT, DONE, FAILED, report_error
-from runners.signals import Interrupted
-from runners.sweeps.directory import record
-from runners.sweeps.report import Job, table
-from runners.training import debug, experiment
+from cnn.faults import ConfigError, Fault
+from runners.config import composition, saved, schema
+from runners.config.overrides import NOT_IN_A_SWEEP
+from runners.sweeps.directory import Sweep
+from runners.sweeps.job import Job
+from runners.sweeps.pool import Pool, Terms
+
+PLACES = ("run_dir", "sweep_dir", "threads")
+"""Keys in which a job's saved config differs from the one that is composed."""
 
 
-@dataclass(frozen=True)
-class Report:
-    """The result of a run: its whole report, and its line in a sweep's table."""
-
-    text: str
-    line: str
-
-
+@dataclass
 class Jobs:
-    """`run` is called by Hydra, once for a single run and once for each job of a sweep; remembers how each ended.
+    """The task function of a sweep: called by other people's launchers for each job, asked by ours for many at once.
 
-    A job that fails returns normally, so that neither launcher nor sweeper abandons the jobs after it. Only signals are
-    raised, and any error in another process of a launcher, because nothing else would be passed back from there.
+    A job that fails returns NaN, so that neither launcher nor sweeper abandons the jobs after it. Signals are raised.
+    It can be pickled, as launchers do to call it in other processes.
     """
 
-    sweep_dir: Path | None = None
+    sweep: Sweep
+    terms: Terms
 
-    def __init__(self, command: Command) -> None:
-        self.command = command
-        self.texts: list[str] = []
-        self.codes: list[int] = []
-        self.ended: list[Job] = []
-        self.reported: BaseException | None = None
-        self.process = os.getpid()
+    def __post_init__(self) -> None:
+        self.pool = Pool(self.terms)
+        """Runs the jobs of launchers that run them on this machine."""
 
-    def run(self, composed: DictConfig) -> None:
+    def __call__(self, composed: DictConfig) -> float:
+        """Run one job, in whatever process a launcher does so, on one thread unless it sets that itself."""
         context = HydraConfig.get()
-        texts = OmegaConf.to_container(context.overrides.task, resolve=False)
-        overrides = [str(text).lstrip("+") for text in texts or ()]
-        number = None if self.sweep_dir is None else context.job.num
-        try:
-            report = _run(composed, self.command, overrides, number)
-        except BaseException as error:
-            self.reported = error
-            self.codes.append(report_error(error, "" if number is None else f"job {number}: "))
-            if number is None:
-                return
-            self._record(error, composed, overrides, number)
-            if isinstance(error, Interrupted | KeyboardInterrupt) or os.getpid() != self.process:
-                raise
-        else:
-            self.texts.append(report.text)
-            if number is not None:
-                self.ended.append(Job(number, overrides, report.line))
+        (job,) = self.number(context.job.num, [as_typed(context.overrides.task)])
+        if self.terms.stop_on_failure and self.sweep.has_failed():
+            return math.nan
+        alone = replace(self.terms, at_once=1, threads=self.terms.threads or 1)
+        Pool(alone, self.sweep.has_parent).run([job])
+        return job.value()
 
-    def _record(self, error: BaseException, composed: DictConfig, overrides: Sequence[str], number: int) -> None:
-        """Record that a job ended with this error."""
-        state, reason = _reason(error)
-        self.ended.append(Job(number, list(overrides), f"{state}: {reason}"))
-        if self.sweep_dir and str(composition.select(composed, "debug")) not in debug.REPORTS:
-            record(self.sweep_dir / str(number), overrides, state, reason)
-
-    def report_failure(self, error: BaseException, folders: Sequence[Path]) -> None:
-        """Report an error that Hydra raised: a job's, if not yet reported, or one from composing the config."""
-        if error is self.reported:
-            return
-        setting_up = self.sweep_dir and not (self.codes or self.texts or isinstance(error, ConfigError | InputError))
-        if setting_up and isinstance(error, Exception) and (found := hydra_settings.failure(error, self.command)):
-            error = found
-        if isinstance(error, composition.COMPOSITION_ERRORS) and not isinstance(error, ConfigError):
-            error = ConfigError([*self.command.faults, *composition.from_hydra(error, folders).faults])
-        self.codes.append(report_error(error))
-
-    def reports(self) -> list[str]:
-        """Everything to print at the end."""
-        reports = [text for text in self.texts if text]
-        if self.ended:
-            reports.append(table(self.ended))
-        if self.sweep_dir and self.sweep_dir.exists():
-            reports.append(f"sweep directory {self.sweep_dir}")
-        return reports
-
-    @property
-    def exit_code(self) -> int:
-        """The most important of the exit codes: a signal's, then a failure's, then that of bad input."""
-        signalled = [code for code in self.codes if code > BAD_INPUT]
-        return signalled[0] if signalled else FAILED if FAILED in self.codes else max(self.codes, default=DONE)
+    def number(self, first: int, asked: Sequence[Sequence[str]]) -> list[Job]:
+        """The jobs with these overrides. Raises ConfigError if a sweeper gives them a directory."""
+        if any(text.startswith("run_dir=") for overrides in asked for text in overrides):
+            raise ConfigError([Fault("run_dir", NOT_IN_A_SWEEP)])
+        return self.sweep.number(first, asked)
 
 
-def _reason(error: BaseException) -> tuple[str, str]:
-    """The state of a job that ended with this error, and why."""
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted", "SIGINT"
-    if isinstance(error, Interrupted):
-        return ("done", f"see {error.done}/summary.json") if error.done else ("interrupted", error.name)
-    if isinstance(error, DebugFailed):
-        return "failed", str(error).splitlines()[-1]
-    known = isinstance(error, ConfigError | InputError | RunFailed)
-    return "failed", str(error) if known else f"{type(error).__name__}: {error}"
+def as_typed(overrides: Any) -> list[str]:
+    """The overrides that Hydra has for a job, as one types them."""
+    texts = OmegaConf.to_container(overrides, resolve=False) if isinstance(overrides, DictConfig) else overrides
+    return [str(text).lstrip("+") for text in texts or ()]
 
 
-def _run(composed: DictConfig, command: Command, overrides: Sequence[str], number: int | None) -> Report:
-    """Run one job from its composed config."""
-    raw, unresolved = composition.resolve(composed, overrides)
-    places = {fault.place for fault in command.faults}  # of overrides that weren't passed on
-    known = [*command.faults, *(fault for fault in unresolved if fault.place not in places)]
-    if number is not None and raw.get("run_dir") is not None:  # set by a sweeper: elsewhere it is refused before
-        known.append(Fault("run_dir", NOT_IN_A_SWEEP))
-    try:
-        extensions.load(raw.get("extensions"))
-        raw = extensions.without_defaults(raw, overrides) if raw.get("extensions") else raw
-        raw = schema.without_default_model(raw, overrides)
-        if known:
-            _raise_with_all(raw, known, command.unchecked)
-        return _carry_out(raw, overrides, number)
-    except ConfigError as error:
-        raise composition.at_variables(composed, error) from None
+def changed_configs(jobs: Sequence[Job], composed: Sequence[DictConfig]) -> list[str]:
+    """For each job with a saved config that differs from what would be composed for it now: the job and these keys."""
+    found = []
+    for job, config in zip(jobs, composed, strict=True):
+        before = _saved_config(job.path)
+        if before is not None:
+            own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+            after = schema.without_default_model(composition.resolve(own, job.overrides)[0], job.overrides)
+            if after.get("extensions"):
+                continue  # their defaults aren't known without importing them
+            keys = [key for key in saved.changes(before, after) if key.split(".")[0] not in PLACES]
+            found += [f"job {job.number}: {', '.join(keys)}"] if keys else []
+    return found
 
 
-def _carry_out(raw: Mapping[str, Any], overrides: Sequence[str], number: int | None) -> Report:
-    """Train, or produce the report that `debug` selects."""
-    mode = str(raw.get("debug"))
-    if mode not in debug.REPORTS:
-        result = experiment.run(raw, overrides, number)
-        return Report(result.as_text() if number is None else "", result.as_line())
-    heading = f"job {number}\n" if number is not None else ""
-    try:
-        return Report(heading + debug.run(raw, mode), "done")
-    except DebugFailed as error:
-        raise DebugFailed(f"{heading}{error}") from None
-
-
-def _raise_with_all(raw: Mapping[str, Any], known: Sequence[Fault], unchecked: Collection[str]) -> NoReturn:
-    """Raise the known faults together with those that the schema finds in other places."""
-    places = {fault.place for fault in known}
-    others = (fault for fault in schema.find_faults(raw, unchecked) if fault.place not in places)
-    raise ConfigError([*known, *others])
+def _saved_config(run: Path) -> Mapping[str, Any] | None:
+    with suppress(OSError, ValueError, RecursionError, yaml.YAMLError):
+        content = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else None
+    return None

@@ -10,6 +10,8 @@ import torch
 from cnn import ops
 from runners.config.settings import Settings
 
+CPU = torch.device("cpu")
+
 
 def gpu_name(device: torch.device) -> str | None:
     """The name of the card; None if the device isn't one of CUDA's."""

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -49,7 +48,7 @@ class Experiment:
     """Where a new run comes from, as `origin` in status.json."""
 
 
-def run(raw: Mapping[str, Any], overrides: Sequence[str] = (), sweep_job: int | None = None) -> Result:
+def run(raw: Mapping[str, Any], overrides: Sequence[str] = ()) -> Result:
     """Train and test what a resolved config describes.
 
     Raises ConfigError or InputError before a run directory is created; later errors are recorded there first.
@@ -60,9 +59,9 @@ def run(raw: Mapping[str, Any], overrides: Sequence[str] = (), sweep_job: int | 
         task, left_out = setup.start(config, dataset)
         judging.equip(task, config.raw, dataset, run)
         watch.check()
-        with RunDirectory.make(_path(config, sweep_job), overrides) as directory:
-            if sweep_job is None:
-                print_data(dataset)
+        path = user_path(config.settings.run_dir or f"outputs/{new_name()}")
+        with RunDirectory.make(path, overrides) as directory:
+            print_data(dataset)
             begun = {"origin": origin.origin(overrides)}
             return carry_out(Experiment(config, dataset, task, Progress.of(task), left_out, begun), directory, watch)
 
@@ -83,13 +82,14 @@ def carry_out(
         devices.reset_peak_memory(experiment.config.device)
         _train(experiment, directory, watch)
         memory = devices.peak_memory(experiment.config.device)
-        summary = _test(experiment, directory, watch, {} if memory is None else {"gpu_memory_bytes": memory})
+        result = _test(experiment, directory, watch, {} if memory is None else {"gpu_memory_bytes": memory})
+        directory.status("done", result=result.as_line())
     try:
         watch.check()
     except Interrupted as signal:
         signal.done = directory.path
         raise
-    return Result(directory.path, summary, type(experiment.task), experiment.dataset.validated_on_test)
+    return result
 
 
 def _train(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) -> None:
@@ -123,8 +123,8 @@ def listeners(task: Task, length: RunLength, directory: RunDirectory) -> list[Li
     return [Console(task, length), Snapshots(task, directory)]
 
 
-def _test(experiment: Experiment, directory: RunDirectory, watch: SignalWatch, facts: dict[str, Any]) -> dict[str, Any]:
-    """Measure the best weights on the test examples; write summary, status and figures. `facts`: of the training."""
+def _test(experiment: Experiment, directory: RunDirectory, watch: SignalWatch, facts: dict[str, Any]) -> Result:
+    """Measure the best weights on the test examples; write the summary and figures. `facts`: of the training."""
     config, dataset = experiment.config, experiment.dataset
     task, progress = experiment.task, experiment.progress
     best = checkpoint.load(directory.checkpoint("best"))
@@ -137,14 +137,13 @@ def _test(experiment: Experiment, directory: RunDirectory, watch: SignalWatch, f
     test = metrics_of(task, "test", (outputs, sums), int(progress.best["epoch"]), batches)
     summary = _summary(experiment, test) | facts
     directory.write_json("summary.json", summary)
-    directory.status("done")
     try:
         _draw(experiment, directory, outputs)
-    except Exception as error:  # the run is done, with or without figures
+    except Exception as error:  # the run will be done, with or without figures
         log.exception("the figures could not be drawn")
         print(f"warning: the figures could not be drawn: {error}", file=sys.stderr)
     log.info("epoch %d is the best: %s; test: %s", progress.best["epoch"], _values(progress.best), _values(test))
-    return summary
+    return Result(directory.path, summary, type(task), dataset.validated_on_test)
 
 
 def _draw(experiment: Experiment, directory: RunDirectory, outputs: Tensor) -> None:
@@ -193,7 +192,7 @@ def _names(config: Config) -> dict[str, Any]:
 
 
 def _monitor(task: Task) -> dict[str, str | None]:
-    """The column that determines the best epoch, and whether `higher` or `lower` is better, for whoever compares runs."""
+    """The column that determines the best epoch, and which way is better, for whoever compares runs."""
     return {"column": task.monitor, "better": task.metric(task.monitor).better}
 
 
@@ -211,13 +210,6 @@ def _log_summary(task: Task, examples: int) -> None:
     if sys.stderr.isatty():
         with suppress(OSError):  # a closed terminal doesn't stop a run
             print(text, file=sys.stderr)
-
-
-def _path(config: Config, sweep_job: int | None) -> Path:
-    settings = config.settings
-    if sweep_job is not None and settings.sweep_dir:
-        return Path(settings.sweep_dir) / str(sweep_job)
-    return user_path(settings.run_dir or f"outputs/{new_name()}")
 
 
 @contextmanager

@@ -13,9 +13,8 @@ from cnn.faults import ConfigError, Fault
 from cnn.schedules import RunLength, Schedule
 from cnn.text import show
 from runners.config import extensions
-from runners.config.saved import flat, with_overrides
+from runners.config.saved import changes, with_overrides
 from runners.config.schema import Config
-from runners.config.settings import Settings
 from runners.data import Dataset
 from runners.errors import CheckpointError, DataError, RunDirectoryError, printable, shell_argument, short
 from runners.files import atomic, checkpoint
@@ -37,10 +36,6 @@ HARMLESS = ("name", "tags", "patience", "checkpoint.every_steps", "capture", "da
 """Keys that don't change what a run computes: its name, when it ends and is saved, and where its data are."""
 THREADS = ("threads", "threads_fixed")
 """Keys that don't change it either with compiled kernels, whose sums don't depend on the number of threads."""
-DEFAULTS = {
-    name: field.default for name, field in Settings.model_fields.items() if isinstance(field.default, bool | int | str)
-}
-"""The values of keys that a config saved before they existed doesn't have."""
 MAX_STEPS_COMPARED = 1000
 """Learning rates with different numbers of epochs are compared at about this many steps."""
 BETWEEN_EPOCHS = ("batch_size", "accumulate", "seed", "data")
@@ -61,7 +56,7 @@ def resume(path: Path, overrides: Sequence[str] = (), *, may_change: bool = Fals
         raw = with_overrides(saved.config, overrides, lambda key: _refusal(key, [*FIXED, *saved.networks]))
         if files and saved.config.get("extensions") not in (files, *files):
             raw["extensions"] = files  # they may be elsewhere now
-        changed = _changed(saved.config, raw)
+        changed = changes(saved.config, raw)
         done = directory.saved_status("state", "") == "done"
         if done and not changed:
             stopped_early = saved.epoch < saved.config["epochs"]
@@ -127,7 +122,7 @@ def _warn_of_edits(path: Path, saved: Checkpoint) -> None:
         edited = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return
-    differing = list(_changed(saved.config, edited)) if isinstance(edited, dict) else []
+    differing = list(changes(saved.config, edited)) if isinstance(edited, dict) else []
     if differing:
         names = short(", ".join(differing[:3]) + (", ..." if len(differing) > 3 else ""))
         log.warning(
@@ -141,12 +136,6 @@ def _refusal(key: str, fixed: Collection[str]) -> str | None:
     if key.split(".")[0] in fixed:
         return "can't be changed in a resume; start a new run from these weights with init_from=RUN"
     return None
-
-
-def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The keys whose values differ, with the old and the new value."""
-    old, new = DEFAULTS | flat(before), DEFAULTS | flat(after)
-    return {key: (old.get(key), new.get(key)) for key in [*new, *old] if old.get(key) != new.get(key)}
 
 
 def _result_changes(changed: Mapping[str, tuple[Any, Any]], saved: Checkpoint, config: Config) -> list[str]:

@@ -12,6 +12,8 @@ from filelock import FileLock
 
 from runners.cli import train
 from runners.data.sources.idx import Idx, Mnist, read_idx
+from runners.sweeps import process
+from tests.forks import ForkedJob
 from tests.runners.outcomes import stop_at
 from tools.small_runs import SMALL_MODEL, write_dataset
 
@@ -24,6 +26,12 @@ def interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
+def forked_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The jobs of a sweep in this process don't wait for an interpreter's start and imports."""
+    monkeypatch.setattr(process, "start", ForkedJob)
 
 
 @pytest.fixture(scope="session")

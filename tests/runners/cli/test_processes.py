@@ -37,6 +37,7 @@ from runners.training.capturing import Steps
 from tests.forks import Forked
 from tests.runners.conftest import Run
 from tests.runners.outcomes import stop_at
+from tests.runners.sweeps.statuses import statuses
 from tools.small_runs import SMALL_MODEL
 
 ROOT = Path(__file__).parents[3]
@@ -326,8 +327,8 @@ def test_a_signal_ends_a_sweep(forked: Fork, striped: Path, tmp_path: Path) -> N
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.wait() == 130
-    assert err == "interrupted by SIGINT; continue with python run.py resume=s/0\n"
-    assert [job.name for job in (tmp_path / "s").iterdir()] == ["0"]
+    assert err == "interrupted by SIGINT; continue with python run.py -m resume=s\n"
+    assert statuses(tmp_path / "s") == {"0": ("interrupted", "SIGINT")}
 
 
 def test_of_many_resumes_at_once_one_works(forked: Fork, striped: Path, tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ def test_3_optimizers_3_rates_and_3_seeds(
         n: [f"optimizer={name}", f"optimizer.lr={rate}", f"seed={seed}"] for n, (name, rate, seed) in enumerate(grid)
     }
     for number, job in jobs.items():
-        overrides = [*small, *job, f"sweep_dir={tmp_path / 'sweep'}"]
-        experiment.run(composed(overrides), overrides, number)
+        overrides = [*small, *job, f"run_dir={tmp_path / 'sweep' / str(number)}"]
+        experiment.run(composed(overrides), overrides)
     write_sweep(tmp_path / "sweep", jobs)
     assert report.main([str(tmp_path / "sweep"), "--html", str(tmp_path / "page.html")]) == 0
     browser.console(driver), browser.requests(driver)

@@ -1,70 +1,57 @@
-"""Sweeps: one job's fault is its own, its directory tells why, and the exit code says that there was one."""
+"""Sweeps: one job's fault is its own, its directory says why, and the exit code says that there was one."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from hydra.core.hydra_config import HydraConfig
 
-from runners.data.sources.idx import Idx
-from runners.training import loop, setup
+from runners.sweeps import process
+from runners.sweeps.pool import Pool
 from tests.runners.conftest import Run
+from tests.runners.sweeps.statuses import statuses
 
+UNLUCKY = Path(__file__).with_name("unlucky.py")
 SEED = "seed: -1 is not allowed, give a whole number >= 0 and <= 9223372036854775807"
 NO_DATA = "data.path: there is no directory /nowhere"
 
 
-def statuses(sweep: str) -> dict[str, tuple[str, str | None]]:
-    """State and reason of each job."""
-    read = {job.name: json.loads((job / "status.json").read_text()) for job in sorted(Path(sweep).iterdir())}
-    return {job: (status["state"], status["reason"]) for job, status in read.items()}
+def failing(how: str, times: int = 1_000_000) -> list[str]:
+    """The overrides of a network that fails while it trains, or of several."""
+    layers = f"[flatten,{{unlucky:{{how:${{model.how}},times:{times}}}}},{{linear:{{out_features:3}}}}]"
+    return [f"extensions=[{UNLUCKY}]", f"model.layers={layers}", f"model.how={how}", "epochs=1", "sweep_dir=swept"]
 
 
-def test_jobs_of_every_end(
-    run: Run, striped: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """One that is done, two with a fault in the config, two without data, and one that breaks down in mid-run."""
-    real = loop.Loop.run
-
-    def unlucky(self: loop.Loop) -> None:
-        if self.plan.seed == 0:
-            raise RuntimeError("out of luck")
-        real(self)
-
-    monkeypatch.setattr(loop.Loop, "run", unlucky)
-    assert run("-m", f"data.path={striped},/nowhere", "seed=-1,0,1", "epochs=1", "sweep_dir=swept") == 1
-    states = statuses("swept")
-    assert {job: reason for job, (_, reason) in states.items()} == {
-        "0": SEED,
-        "1": "RuntimeError: out of luck",
-        "2": None,
-        "3": SEED,
-        "4": NO_DATA,
-        "5": NO_DATA,
-    }
-    assert [state for state, _ in states.values()] == ["failed", "failed", "done", "failed", "failed", "failed"]
-    assert "data.path=/nowhere" in yaml.safe_load(Path("swept/3/overrides.yaml").read_text())
-    assert "Traceback" in Path("swept/1/run.log").read_text()
+def test_jobs_of_every_end(run: Run, striped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Some that are done, some with a fault in the config, without data, and that break down in mid-run."""
+    assert run("-m", f"data.path={striped},/nowhere", "seed=-1,1", *failing("'out of luck',fine")) == 1
+    luck, no_data = "RuntimeError: out of luck", ("failed", NO_DATA)
+    bad_seed, states = ("failed", SEED), statuses("swept")
+    ends = [bad_seed, bad_seed, ("failed", luck), ("done", None), bad_seed, bad_seed, no_data, no_data]
+    assert [*states.values()] == ends
+    assert "data.path=/nowhere" in yaml.safe_load(Path("swept/4/overrides.yaml").read_text())
+    assert "Traceback" in Path("swept/2/run.log").read_text()
+    assert "out of luck" in Path("swept/2/output.log").read_text()
     out, err = capsys.readouterr()
     assert err.splitlines() == [
         f"error: job 0: {SEED}",
-        "error: job 1: the run failed: RuntimeError: out of luck (traceback in swept/1/run.log)",
-        f"error: job 3: {SEED}",
-        f"error: job 4: {NO_DATA}",
-        f"error: job 5: {NO_DATA}",
+        f"error: job 1: {SEED}",
+        f"error: job 2: the run failed: {luck} (traceback in swept/2/run.log)",
+        f"error: job 4: {SEED}",
+        f"error: job 5: {SEED}",
+        f"error: job 6: {NO_DATA}",
+        f"error: job 7: {NO_DATA}",
     ]
-    rows = [line.split(maxsplit=3) for line in out.splitlines()]
-    assert [row[:3] for row in rows[1:4]] == [
-        [str(job), f"data.path={striped}", f"seed={seed}"] for job, seed in enumerate((-1, 0, 1))
+    rows = out.splitlines()
+    assert rows[1].split(maxsplit=3)[1:] == [
+        f"data.path={striped}",
+        "seed=-1",
+        f"model.how='out of luck'  failed: {SEED}",
     ]
-    assert rows[1][3] == f"failed: {SEED}"
-    assert rows[3][3].startswith("val accuracy ")
+    assert rows[4].split(maxsplit=4)[4].startswith("val accuracy ")
     assert out.splitlines()[-1] == "sweep directory swept"
 
 
@@ -72,59 +59,60 @@ def test_bad_input_alone_gives_its_exit_code(run: Run, capsys: pytest.CaptureFix
     assert run("-m", "optimizer.lr=0.1,nan", "epochs=1") == 2
     (sweep,) = Path("outputs/sweeps").glob("*/*")
     problem = "optimizer.lr: nan is not allowed, give a number > 0"
-    assert statuses(str(sweep)) == {"0": ("done", None), "1": ("failed", problem)}
+    assert statuses(sweep) == {"0": ("done", None), "1": ("failed", problem)}
     assert capsys.readouterr().err == f"error: job 1: {problem}\n"
 
 
-def test_what_nobody_foresaw_is_a_failure_of_its_job_alone(
-    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    real = setup.build
-
-    def build(config: Any, dataset: Any) -> Any:
-        return real(config, dataset) if config.settings.seed else 1 / 0
-
-    monkeypatch.setattr(setup, "build", build)
-    assert run("-m", "seed=0,1", "epochs=1", "sweep_dir=swept") == 1
-    assert statuses("swept") == {"0": ("failed", "ZeroDivisionError: division by zero"), "1": ("done", None)}
-    assert "Traceback" in capsys.readouterr().err
-
-
-def test_a_signal_while_data_are_read_ends_the_sweep_and_marks_the_job(
-    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    real = Idx.read
-
-    def read(source: Idx) -> Any:
-        if source.split_seed == 1:
-            os.kill(os.getpid(), signal.SIGINT)
-        return real(source)
-
-    monkeypatch.setattr(Idx, "read", read)
-    assert run("-m", "data.split_seed=0,1,2", "epochs=0,1", "sweep_dir=swept") == 130
-    assert [state for state, _ in statuses("swept").values()] == ["failed", "done", "failed", "interrupted"]
+def test_what_kills_a_job_is_recorded(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("-m", *failing("killed,fine")) == 1
+    reason = "killed by SIGKILL, perhaps for want of memory"
+    assert statuses("swept") == {"0": ("failed", reason), "1": ("done", None)}
     out, err = capsys.readouterr()
-    assert err.splitlines()[-1] == "interrupted by SIGINT"
-    assert out.splitlines()[4].endswith("interrupted: SIGINT")
+    assert err == f"error: job 0: {reason}\n"
+    assert out.splitlines()[1].endswith(f"failed: {reason}")
 
 
-def test_a_signal_between_two_jobs(
+def test_what_fails_is_tried_again(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("-m", "retry=2", *failing("killed,fine", times=2)) == 0
+    assert statuses("swept") == {"0": ("done", None), "1": ("done", None)}
+    _, err = capsys.readouterr()
+    assert [line for line in err.splitlines() if line.startswith("note: ")] == [
+        "note: job 0 is tried again, 1 of 2 times",
+        "note: job 0 is tried again, 2 of 2 times",
+    ]
+    assert len(Path("failures").read_text()) == 2
+
+
+@pytest.mark.parametrize(("more", "tried"), [(["optimizer=sgd", "optimizer.lr=1e30"], 1), (["seed=-1"], 1)])
+def test_what_would_fail_again_is_not_tried_again(more: list[str], tried: int, run: Run) -> None:
+    """A run that diverges, and bad input."""
+    assert run("-m", "epochs=1", "retry=2", "sweep_dir=swept", *more) in (1, 2)
+    assert statuses("swept")["0"][0] == "failed"
+    assert Path("swept/0/output.log").read_text().count("error: ") == tried
+
+
+def test_a_failure_can_stop_a_sweep(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("-m", "stop_on_failure=true", *failing("fine,bad,fine")) == 1
+    assert {job: state for job, (state, _) in statuses("swept").items()} == {"0": "done", "1": "failed"}
+    assert capsys.readouterr().out.splitlines()[3].endswith("  not started")
+
+
+def test_a_signal_while_a_job_runs(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sound, asked = HydraConfig.get, list[int]()
+    sound = Pool._start
 
-    def get() -> Any:
-        asked.append(1)
-        if len(asked) == 2:
+    def start(pool: Pool, *arguments: object) -> None:
+        sound(pool, *arguments)  # type: ignore[arg-type]
+        if Path("swept/1/metrics.csv").exists():
             os.kill(os.getpid(), signal.SIGTERM)
-        return sound()
 
-    monkeypatch.setattr(HydraConfig, "get", staticmethod(get))
-    assert run("-m", "sweep_dir=swept", "seed=1,2", "epochs=1") == 143
+    monkeypatch.setattr(Pool, "_start", start)
+    assert run("-m", "epochs=1,1000000,1", "sweep_dir=swept") == 143
+    assert statuses("swept") == {"0": ("done", None), "1": ("interrupted", "SIGTERM")}
     out, err = capsys.readouterr()
-    assert err == "interrupted by SIGTERM\n"
-    assert [line.split()[:2] for line in out.splitlines()[:2]] == [["job", "overrides"], ["0", "data=idx"]]
-    assert [job.name for job in Path("swept").iterdir()] == ["0"]
+    assert err.splitlines()[-1] == "interrupted by SIGTERM; continue with python run.py -m resume=swept"
+    assert [line.split(maxsplit=2)[2] for line in out.splitlines()[2:4]] == ["interrupted: SIGTERM", "not started"]
 
 
 def test_reports_leave_no_directory(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,8 +124,43 @@ def test_reports_leave_no_directory(run: Run, capsys: pytest.CaptureFixture[str]
     assert list(Path().iterdir()) == []
 
 
-def test_a_directory_that_is_there_already_is_left_alone(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_directory_that_is_something_else_is_left_alone(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     Path("swept").mkdir()
     assert run("-m", "seed=0,1", "sweep_dir=swept") == 2
     assert capsys.readouterr().err == "error: sweep_dir: swept already exists, choose another or remove it\n"
     assert list(Path("swept").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (["-m", "jobs=0"], "jobs: 0 is not allowed, give a whole number >= 1"),
+        (["-m", "retry=-1"], "retry: -1 is not allowed, give a whole number >= 0"),
+        (["-m", "stop_on_failure=yes"], "stop_on_failure: 'yes' is not allowed, give true or false"),
+        (["-m", "jobs=1,2"], "jobs: 1,2 is more than one value, give one"),
+        (["jobs=2"], "jobs: is only used by a sweep (-m)"),
+    ],
+    ids=" ".join,
+)
+def test_settings_of_a_sweep(given: list[str], problem: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*given) == 2
+    assert capsys.readouterr().err == f"error: {problem}\n"
+    assert list(Path().iterdir()) == []
+
+
+def test_a_job_is_a_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The jobs share the cores, and what is given for all or for one is passed on as it was typed."""
+    commands, sound = [], process.start
+
+    def start(command: list[str], folder: Path, output: int) -> process.Process:
+        commands.append(command)
+        return sound(command, folder, output)
+
+    monkeypatch.setattr(process, "start", start)
+    monkeypatch.setattr("runners.cli.sweep.available_threads", lambda: 4)
+    assert run("-m", "jobs=3", "epochs=1", "name='one, two'", "sweep_dir=swept", "seed=1,2", "threads=1") == 0
+    for number, command in enumerate(commands):
+        assert command[1:3] == ["-m", "runners.train"]
+        assert command[-1] == f"run_dir=swept/{number}"
+        assert f"seed={number + 1}" in command
+        assert 'name="one, two"' in command or "name='one, two'" in command

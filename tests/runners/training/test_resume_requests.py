@@ -57,7 +57,7 @@ REFUSED = {
     "model.width=3": "model.width: can't be changed in a resume; start a new run from these weights with init_from=RUN",
     "model=lenet": "model: can't be changed in a resume",
     "run_dir=b": "run_dir: can't be changed in a resume",
-    "-m": "-m: a sweep can't be resumed as a whole, resume each of its jobs",
+    "-m": "a: a run and no sweep, resume it without -m",
     "resume_changed=yes": "resume_changed: 'yes' is not allowed, give true or false",
     "data=mnist": "model.layers: the last, linear_1, gives [3], but the data have 10 classes",
 }
