@@ -13,10 +13,11 @@ from cnn.text import short as short
 
 
 def program(name: str) -> str:
-    """How the user starts `train`, `predict` or `evaluate`: from a checkout, or as it was installed."""
+    """How the user starts `train`, `predict`, `evaluate` or `report`: from a checkout, or as it was installed."""
     if Path(sys.argv[0]).name.startswith("cnn-"):
         return f"cnn-{name}"
-    return {"train": "python run.py", "predict": "python predict.py", "evaluate": "python -m runners.evaluate"}[name]
+    scripts = {"train": "python run.py", "predict": "python predict.py"}
+    return scripts.get(name, f"python -m runners.{name}")
 
 
 def announce(text: str) -> None:

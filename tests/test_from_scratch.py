@@ -81,9 +81,9 @@ STANDARD = set(
 )
 FILES_AND_PROCESSES = set(
     """
-    argparse concurrent csv datetime errno filelock fnmatch gzip hashlib http io json logging pathlib pickle pickletools
-    platform secrets shlex shutil signal stat struct sys tarfile tempfile threading time traceback urllib
-    warnings zlib
+    argparse base64 concurrent csv datetime errno filelock fnmatch gzip hashlib html http io json logging pathlib
+    pickle pickletools platform secrets shlex shutil signal stat struct sys tarfile tempfile threading time traceback
+    urllib warnings zlib
     """.split()
 )
 MODULES: dict[str, set[str]] = {

@@ -84,5 +84,7 @@ def test_installed_commands_train_predict_and_evaluate_from_any_folder(installed
     assert run("cnn-predict", "a", "seven.png").stdout.startswith("Predicted Number: ")
     assert run("cnn-predict", "--help").stdout.startswith("usage: cnn-predict")
     summary = json.loads((tmp_path / "a/summary.json").read_text())
+    assert run("cnn-report", "a").stdout.startswith("run a: done\n")
+    assert run("cnn-report", "a", "--html", "a.html").stdout.startswith("wrote a.html: 1 run")
     evaluated = json.loads(run("cnn-evaluate", "a", "--json").stdout)
     assert evaluated["test/loss"] == pytest.approx(summary["test"]["test/loss"])
