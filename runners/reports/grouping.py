@@ -14,7 +14,7 @@ from runners.reports.values import canonical, leaves, lookup, names, text_of
 
 IGNORED = {
     *("seed", "run_dir", "sweep_dir", "name", "tags"),
-    *("threads", "threads_fixed", "capture", "checkpoint.every_steps"),
+    *("threads", "threads_fixed", "capture", "checkpoint.every_steps", "tracker"),
 }
 """Keys that don't change what an experiment is: where it is written, what it is called, how it is computed."""
 
@@ -115,9 +115,14 @@ def tables(runs: Iterable[Run]) -> tuple[list[Table], list[Run]]:
     return found, others
 
 
+def is_ignored(key: str) -> bool:
+    """Whether a key, or the tracker that it is an argument of, changes nothing of what an experiment is."""
+    return key in IGNORED or key.startswith("tracker.")
+
+
 def identity(config: Mapping[str, Any]) -> str:
     """A text that is equal for the configs of one experiment."""
-    return canonical({key: value for key, value in config.items() if key not in IGNORED})
+    return canonical({key: value for key, value in config.items() if not is_ignored(key)})
 
 
 def columns(configs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -126,7 +131,7 @@ def columns(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     A list, such as model.layers, is explained by values such as model.name and model.width if it is the same wherever
     they are. A key that not all configs have, such as optimizer.momentum, is explained by the section's name.
     """
-    keys = list(dict.fromkeys(key for config in configs for key in config if key not in IGNORED))
+    keys = list(dict.fromkeys(key for config in configs for key in config if not is_ignored(key)))
     texts = {key: [canonical(config[key]) if key in config else "" for config in configs] for key in keys}
     differing = [key for key in keys if len(set(texts[key])) > 1]
     lists = {key for key in differing if any(isinstance(config.get(key), list) for config in configs)}

@@ -13,7 +13,7 @@ from cnn.text import printable
 from runners.files.metrics_csv import Row
 from runners.reports.cells import outcome
 from runners.reports.facts import changes
-from runners.reports.grouping import IGNORED, Group, Table
+from runners.reports.grouping import Group, Table, is_ignored
 from runners.reports.runs import Run, number
 from runners.reports.statistics import Statistic
 from runners.reports.values import canonical, plain
@@ -56,7 +56,7 @@ def page_data(found: Sequence[Table], file: Path) -> dict[str, Any]:
 def _common(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The values that all configs have, but for ignored keys."""
     first = configs[0] if configs else {}
-    texts = {key: canonical(value) for key, value in first.items() if key not in IGNORED}
+    texts = {key: canonical(value) for key, value in first.items() if not is_ignored(key)}
     return {
         key: first[key]
         for key, text in texts.items()
@@ -71,7 +71,7 @@ def _group(table: Table, group: Group, common: Mapping[str, Any]) -> dict[str, A
         "values": [value if number(value) is not None else None for value in values],
         "result": _statistic(group.result),
         "test": _statistic(group.test),
-        "config": {key: value for key, value in group.config.items() if key not in common and key not in IGNORED},
+        "config": {key: value for key, value in group.config.items() if key not in common and not is_ignored(key)},
     }
 
 
@@ -100,7 +100,7 @@ def _run(run: Run, group: Group, place: int, file: Path) -> dict[str, Any]:
         "host": origin.get("host"),
         "device": run.status.get("device_name") or run.status.get("device"),
         "command": origin.get("command"),
-        "config": {key: value for key, value in run.config.items() if key in IGNORED},
+        "config": {key: value for key, value in run.config.items() if is_ignored(key)},
         "curves": _curves(run.rows),
     }
     return {key: value for key, value in known.items() if value is not None}

@@ -36,7 +36,10 @@ class Monitor:
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory. `config` has dotted keys; `best` is the row with the best monitored value so far."""
+    """A run directory.
+
+    `config` has dotted keys, and no null. `best` is the row with the best monitored value so far.
+    """
 
     path: Path
     state: str
@@ -109,7 +112,8 @@ def read_run(path: Path) -> Run:
         now = state(path)
         if now not in ENDED and not (path / "config.yaml").exists():  # it ended before it had one
             return Run(path, now, _reason(status), overrides=overrides, status=status)
-        config = flat(read_yaml(path / "config.yaml"))
+        saved = flat(read_yaml(path / "config.yaml"))
+        config = {key: value for key, value in saved.items() if value is not None}  # as if it weren't there
         rows = read_rows(path / "metrics.csv")
         summary = read_json(path / "summary.json") if now == "done" or (path / "summary.json").exists() else {}
         if now == "done" and not rows:

@@ -33,11 +33,12 @@ def test_runs_that_differ_in_seed_name_and_threads_are_one_group() -> None:
         run(0.5, seed=0),
         run(0.7, seed=1, name="other", tags=["x"], threads=2, threads_fixed=True, capture=False),
         run(0.6, seed=2, run_dir="elsewhere", sweep_dir="s", checkpoint={"every_steps": 5}),
+        run(0.6, seed=3, tracker={"mlflow": {"experiment": "x"}}),
     )
     (group,) = table.groups
     assert table.columns == []
     assert group.result is not None
-    assert (round(group.result.mean, 12), group.result.count) == (0.6, 3)
+    assert (round(group.result.mean, 12), group.result.count) == (0.6, 4)
 
 
 def test_only_settings_that_differ_are_columns_and_one_is_1_0() -> None:
