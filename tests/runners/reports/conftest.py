@@ -5,15 +5,21 @@ from typing import Any
 
 import pytest
 
+from tests.optional import needs, needs_program
 from tools import browser
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "driver" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.optional)
 
 
 @pytest.fixture(scope="module")
 def driver() -> Iterator[Any]:
     """Chromium; a test that wants it is skipped where it or selenium is missing."""
-    pytest.importorskip("selenium", reason='selenium is missing: pip install -c constraints.txt -e ".[browser]"')
+    needs("selenium", extra="browser")
     for program in (browser.CHROMIUM, browser.DRIVER):
-        if not program.exists():
-            pytest.skip(f"there is no {program}")
+        needs_program(program)
     with browser.browser() as opened:
         yield opened
