@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import re
 import shlex
@@ -19,7 +20,7 @@ from cnn.losses import LOSSES
 from cnn.optimizers import OPTIMIZERS
 from cnn.schedules import SCHEDULES
 from runners.cli import train
-from runners.config import extensions, folders, overrides
+from runners.config import extensions, folders, overrides, sweeping
 from runners.config.overrides import Command
 from runners.data.augmentation import Augmentation
 from runners.data.sources import SOURCES
@@ -39,7 +40,7 @@ KINDS: dict[str, Mapping[str, type]] = {
     "loss": LOSSES,
     "schedule": SCHEDULES,
 }
-OWN = {"scale.py": "a-layer-of-your-own.md", "ink.py": "a-task-of-your-own.md"}
+OWN = {"scale.py": "a-layer-of-your-own.md", "ink.py": "a-task-of-your-own.md", "lines.py": "trackers.md"}
 """Files that a reader saves from the guide, and the pages whose first block of Python they are."""
 
 
@@ -133,7 +134,7 @@ def commands() -> list[str]:
     code = [line.partition(" #")[0].strip() for block in blocks("sh", EVERYTHING) for line in block.splitlines()]
     code += re.findall(r"`([^`\n]+)`", EVERYTHING)
     shown = {line.removeprefix("python run.py").strip() for line in code if line.startswith("python run.py ")}
-    placeholder = re.compile(r"=(?:RUN|DIR|K|N|NAME|FOLDER)\b|FOLDER|FILE\.py|=mine|\.\.\.|\[key")
+    placeholder = re.compile(r"=(?:RUN|SWEEP|DIR|K|N|NAME|FOLDER)\b|FOLDER|FILE\.py|=mine|\.\.\.|\[key")
     return sorted(line for line in shown if not placeholder.search(line))
 
 
@@ -166,11 +167,23 @@ def test_commands_are_ones_that_run(
             return
         swept = [given.partition("=")[2] for given in arguments if "," in given and "[" not in given]
         assert not swept or command.sweeping
-        first = [given if "[" in given else given.partition(",")[0] for given in arguments if given != "-m"]
-        rest = [given for given in first if not given.startswith(("run_dir=", "init_from=", "debug="))]
+        first = [given if "[" in given else first_value(given) for given in arguments if given != "-m"]
+        others = ("run_dir=", "init_from=", "debug=", *(f"{key}=" for key in sweeping.KEYS))
+        rest = [given for given in first if not given.startswith(others) and not is_without_library(given)]
         monkeypatch.setattr("sys.argv", ["run.py"])
         code = train.main([*rest, "debug=summary"])
         assert (code, capsys.readouterr().err) == (0, "")
+
+
+def is_without_library(given: str) -> bool:
+    """Whether an argument chooses a tracker whose library isn't there, which is one line and tested elsewhere."""
+    libraries = re.findall("tensorboard|mlflow|wandb", given) if given.startswith("tracker=") else []
+    return any(importlib.util.find_spec(library) is None for library in libraries)
+
+
+def first_value(given: str) -> str:
+    """The first of the values that a sweep has: of `seed=range(3,9)`, `seed=3`."""
+    return re.sub(r"range\((\d+),.*\)", r"\1", given).partition(",")[0]
 
 
 def save_own(folder: Path) -> None:
@@ -189,6 +202,7 @@ SMALL = ["data.num_examples=64", "data.val_examples=32", "epochs=1"]
     [
         ["extensions=[scale.py]", "model.layers=[{scale:{power:2}},flatten,{linear:{out_features:10}}]"],
         ["extensions=[ink.py]", "task.name=ink", "loss=l2", "model.layers=[flatten,{linear:{out_features:1}}]"],
+        ["extensions=[lines.py]", "tracker={lines:{file:x.jsonl}}"],
     ],
     ids=OWN,
 )

@@ -16,12 +16,13 @@ LEVELS: list[tuple[str, ...]] = [
     ("files", "pictures"),
     ("data",),
     ("tasks",),
-    ("config",),
     ("trackers",),
+    ("config",),
     ("training",),
     ("prediction",),
     ("drawing",),
     ("sweeps",),
+    ("reports",),
     ("cli",),
     ("train", "evaluate", "report", "export"),  # entries of three lines
 ]

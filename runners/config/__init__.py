@@ -1,1 +1,1 @@
-"""Configs: from command lines and YAML files to checked values. Imports tasks, data, files and `cnn`."""
+"""Configs: from command lines and YAML files to checked values. Imports tasks, trackers, data, files and `cnn`."""

@@ -1,4 +1,4 @@
-"""A user's own layers, losses, optimizers, schedules, data and tasks: `extensions=[FILE.py]`.
+"""A user's own layers, losses, optimizers, schedules, data, tasks and trackers: `extensions=[FILE.py]`.
 
 A file is imported if the command line or a composed config names it. Files that only a checkpoint or a saved config
 names are never imported.
@@ -29,6 +29,8 @@ from runners.data.sources import SOURCES
 from runners.files.paths import user_path
 from runners.tasks.registry import TASKS
 from runners.tasks.task import Task
+from runners.trackers.registry import TRACKERS
+from runners.trackers.tracker import Tracker
 
 REGISTRIES: list[tuple[type, dict[str, Any]]] = [
     (Graph, GRAPHS),
@@ -38,6 +40,7 @@ REGISTRIES: list[tuple[type, dict[str, Any]]] = [
     (Schedule, SCHEDULES),
     (Source, SOURCES),
     (Task, TASKS),
+    (Tracker, TRACKERS),
 ]
 """A class is added to the first registry whose base it derives from."""
 

@@ -27,6 +27,8 @@ from runners.data.sources import SOURCES
 from runners.files.checkpoint import PRECISIONS
 from runners.tasks.registry import TASKS
 from runners.tasks.task import Task
+from runners.trackers import registry
+from runners.trackers.registry import Chosen
 
 T = TypeVar("T")
 
@@ -75,6 +77,10 @@ class Config:
         """The task, not yet with its networks."""
         made: Task = construct_named(TASKS, self.raw["task"], "task")
         return made
+
+    def trackers(self) -> list[Chosen]:
+        """The trackers of a run, each with its arguments."""
+        return registry.chosen(self.raw.get("tracker"))
 
     def optimizer(self, network: str) -> Optimizer:
         made: Optimizer = _made_for(OPTIMIZERS, self.raw, network, "optimizer")
@@ -188,6 +194,7 @@ def _parts(raw: Mapping[str, Any], unchecked: Collection[str]) -> tuple[Parts, S
     collect("augment", lambda: construct(Augmentation, _mapping(raw, "augment"), "augment"))
     rules = {name: _rule(raw, name, collect) for name in networks}
     loss = collect("loss", lambda: construct_named(LOSSES, raw.get("loss"), "loss"))
+    collect("tracker", lambda: registry.chosen(raw.get("tracker")))
     if settings:
         collect("device", lambda: device_of(settings))
     faults += found

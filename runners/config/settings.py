@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -51,6 +51,8 @@ class Settings(BaseModel):
     patience: Positive | None = None
     checkpoint: Checkpoints = Checkpoints()
     extensions: Text | Sequence[Text] = ()
+    tracker: Any = None
+    """Checked by `runners.trackers.registry.chosen`."""
 
     @property
     def frozen(self) -> list[str]:

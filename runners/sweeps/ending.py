@@ -10,7 +10,7 @@ from pathlib import Path
 from cnn import ConfigError
 from runners.config import composition, hydra_settings
 from runners.config.overrides import Command
-from runners.errors import InputError, program, shell_argument
+from runners.errors import InputError, RunFailed, program, shell_argument
 from runners.exit_codes import BAD_INPUT, DONE, FAILED, report_error
 from runners.files.status import is_held
 from runners.signals import Interrupted
@@ -35,13 +35,16 @@ class Ending:
 
     def report(self, error: BaseException) -> None:
         """Print an error that ended the sweep: a signal, or one from Hydra, which composes the jobs' configs."""
+        again = f"{program('train')} -m {shell_argument('resume', self.path)}"
+        if isinstance(error, OSError) and self.listed:  # a full disk, and no fault in a config file
+            error = RunFailed(f"the sweep ended: {error.filename}: {error.strerror}; continue with {again}")
         setting_up = not self.listed and not isinstance(error, ConfigError | InputError)
         if setting_up and isinstance(error, Exception) and (found := hydra_settings.failure(error, self.command)):
             error = found
         if isinstance(error, composition.COMPOSITION_ERRORS) and not isinstance(error, ConfigError):
             error = composition.from_hydra(error, self.folders)
         if isinstance(error, Interrupted) and self.jobs and self.path.exists():
-            error.resume = f"{program('train')} -m {shell_argument('resume', self.path)}"
+            error.resume = again
         self.codes.append(report_error(error))
 
     def wait(self) -> None:

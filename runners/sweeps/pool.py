@@ -67,7 +67,7 @@ class Pool:
         """
         waiting = deque(jobs)
         looks = 0
-        with watch_signals() as watch, Bars(len(jobs)) as bars:
+        with watch_signals() as watch, Bars(jobs) as bars:
             try:
                 while waiting or self._running:
                     if watch.received is None and looks % CHECK == 0 and not self.is_wanted():

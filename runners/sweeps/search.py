@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from cnn.faults import ConfigError, Fault
 from cnn.text import nearest
-from runners.errors import announce
+from runners.errors import print_to_stderr
 from runners.files import atomic
 from runners.sweeps import record, samplers, search_record
 from runners.sweeps.directory import NUMBERING, Sweep
@@ -85,7 +85,7 @@ class Search:
         if trials:
             left = f"{len(self._waiting)} go on, " if self._waiting else ""
             new = max(0, self._count - len(trials))
-            announce(
+            print_to_stderr(
                 f"note: {len(trials) - len(self._waiting)} of {self._count} trials have ended, {left}{new} are new"
             )
 
@@ -110,7 +110,7 @@ class Search:
         new = trials[self._known :]
         failing = len(new) >= MAX_FAILED and all(trial.state == self._states.FAIL for trial in new)
         if failing and len(trials) < self._count:
-            announce(f"error: hydra/sweeper: all {len(new)} new trials have failed, the search ends")
+            print_to_stderr(f"error: hydra/sweeper: all {len(new)} new trials have failed, the search ends")
             self._count = len(trials)
         asked = [
             self._ask(number) for number in range(len(trials), min(self._count, len(trials) + room - len(numbers)))

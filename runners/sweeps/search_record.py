@@ -10,7 +10,7 @@ import yaml
 
 from cnn.faults import ConfigError, Fault
 from cnn.text import short
-from runners.errors import RunDirectoryError, announce
+from runners.errors import RunDirectoryError, print_to_stderr
 from runners.files import atomic
 from runners.sweeps.objectives import Objective
 from runners.sweeps.search_settings import PLACE, SearchSettings
@@ -41,7 +41,7 @@ def update(sweep: Path, settings: SearchSettings, space: Space, objectives: Sequ
             changed += sorted({_key(text) for text in {*before["fixed"]} ^ {*now["fixed"]}})
         changed += [f"{PLACE}.{key}" for key in ("sampler", "pruner", "seed") if before[key] != now[key]]
         if changed:
-            announce(f"warning: this differs from what the earlier trials were asked with: {', '.join(changed)}")
+            print_to_stderr(f"warning: this differs from what the earlier trials were asked with: {', '.join(changed)}")
     atomic.write(file, yaml.safe_dump(now, sort_keys=False, allow_unicode=True).encode())
 
 

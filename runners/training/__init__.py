@@ -1,4 +1,4 @@
 """From a checked config to a finished run: setup, loop, recorder, resume, evaluation.
 
-Imports config, tasks, data, files.
+Imports config, trackers, tasks, data, files.
 """

@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from torch import Tensor
@@ -15,37 +14,24 @@ from torch import Tensor
 from cnn.schedules import RunLength
 from runners.config.schema import Config
 from runners.data import Dataset
-from runners.errors import RunFailed, program, shell_argument, typed
 from runners.files import checkpoint, metrics_csv
 from runners.files.metrics_csv import Row
 from runners.files.paths import user_path
 from runners.files.run_directory import RunDirectory, new_name
-from runners.files.status import now
 from runners.signals import Interrupted, SignalWatch, watch_signals
-from runners.tasks.divergence import Diverged
 from runners.tasks.task import Task
 from runners.training import devices, judging, origin, setup, snapshot, trial
 from runners.training.capturing import Evaluations
 from runners.training.loop import Loop, evaluate, metrics_of
 from runners.training.pictures import Snapshots, write_pictures
 from runners.training.progress import Progress
-from runners.training.recorder import PRUNED, Console, Listener, Recorder, RunFiles
+from runners.training.recorder import PRUNED, Console, Listener, Recorder, RunFiles, announce
+from runners.training.recording import Experiment as Experiment
+from runners.training.recording import monitor, recorded
 from runners.training.result import Result
+from runners.training.tracking import Trackers
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A task, its data and config, its progress, and the weights that it didn't take over from another run."""
-
-    config: Config
-    dataset: Dataset
-    task: Task
-    progress: Progress
-    left_out: Sequence[str] = ()
-    origin: Mapping[str, Any] = field(default_factory=dict)
-    """Where a new run comes from, as `origin` in status.json."""
 
 
 def run(raw: Mapping[str, Any], overrides: Sequence[str] = ()) -> Result:
@@ -73,20 +59,21 @@ def carry_out(
 
     `resumed` describes a resume, for status.json. Raises RunFailed if anything fails, and Interrupted.
     """
-    with _recorded(directory, experiment):
+    with recorded(directory, experiment, watch) as trackers:
         if resumed:
             directory.status("running", resumed=[*directory.saved_status("resumed", []), resumed])
             log.info(
                 "resumed after step %d with %s", experiment.progress.step, resumed["overrides"] or "nothing changed"
             )
         devices.reset_peak_memory(experiment.config.device)
-        reason = _train(experiment, directory, watch)
+        reason = _train(experiment, directory, watch, trackers)
         memory = devices.peak_memory(experiment.config.device)
         result = _test(experiment, directory, watch, {} if memory is None else {"gpu_memory_bytes": memory})
         if reason and reason.startswith(PRUNED):
             directory.status(PRUNED, reason=reason, result=result.as_line())
         else:
             directory.status("done", result=result.as_line())
+        trackers.finish(result.summary)
     try:
         watch.check()
     except Interrupted as signal:
@@ -95,7 +82,7 @@ def carry_out(
     return result
 
 
-def _train(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) -> str | None:
+def _train(experiment: Experiment, directory: RunDirectory, watch: SignalWatch, trackers: Trackers) -> str | None:
     """Train the remaining epochs; returns why a listener has stopped it, if one has."""
     config, dataset = experiment.config, experiment.dataset
     task, progress = experiment.task, experiment.progress
@@ -103,24 +90,17 @@ def _train(experiment: Experiment, directory: RunDirectory, watch: SignalWatch) 
     log.info(dataset.as_text())
     columns = ["epoch", "step", *task.rate_columns().values(), *task.columns(), *metrics_csv.TIMING]
     files = RunFiles(directory, columns, lambda: snapshot.take(config, task, dataset, progress))
-    recorder = Recorder(files, listeners(task, plan.length, directory))
+    recorder = Recorder(files, [*listeners(task, plan.length, directory), *trackers.listeners(columns)])
     train, val = (setup.batches(config, dataset, split) for split in ("train", "val"))
     for text in experiment.left_out:
         log.info("%s %s", setup.LEFT_OUT, text)
     _log_summary(task, len(dataset.train))
     for note in devices.notes(config.settings, config.device):
-        _announce(f"note: {note}")
+        announce(f"note: {note}")
     for warning in task.warnings():
-        _announce(f"warning: {warning}")
+        announce(f"warning: {warning}")
     Loop(task, plan, progress, train, val, recorder, watch).run()
     return recorder.reason
-
-
-def _announce(text: str) -> None:
-    """Log a line, and print it."""
-    log.warning("%s", text)
-    with suppress(OSError):  # a closed terminal doesn't stop a run
-        print(text, file=sys.stderr)
 
 
 def listeners(task: Task, length: RunLength, directory: RunDirectory) -> list[Listener]:
@@ -173,7 +153,7 @@ def _summary(experiment: Experiment, test: Row) -> dict[str, Any]:
     progress, task = experiment.progress, experiment.task
     return {
         **_names(experiment.config),
-        "monitor": _monitor(task),
+        "monitor": monitor(task),
         "best": shown(progress.best),
         "final": shown(progress.rows[-1]),
         "test": test,
@@ -196,11 +176,6 @@ def _names(config: Config) -> dict[str, Any]:
     return {key: value for key, value in names.items() if value}
 
 
-def _monitor(task: Task) -> dict[str, str | None]:
-    """The column that determines the best epoch, and which way is better, for whoever compares runs."""
-    return {"column": task.monitor, "better": task.metric(task.monitor).better}
-
-
 def print_data(dataset: Dataset) -> None:
     """Print what is trained on: data that were misunderstood train without an error."""
     with suppress(OSError):  # a closed output doesn't stop a run
@@ -215,64 +190,3 @@ def _log_summary(task: Task, examples: int) -> None:
     if sys.stderr.isatty():
         with suppress(OSError):  # a closed terminal doesn't stop a run
             print(text, file=sys.stderr)
-
-
-@contextmanager
-def _recorded(directory: RunDirectory, experiment: Experiment) -> Iterator[None]:
-    """Keep the directory's config, log and status up to date, however the run ends."""
-    config = experiment.config
-    root = logging.getLogger("runners")
-    handler = None
-    try:
-        directory.write_yaml("config.yaml", config.saved)
-        directory.status(
-            "running",
-            diverged=False,
-            started=directory.saved_status("started", now()),
-            seed=config.settings.seed,
-            device=str(config.device),
-            device_name=devices.gpu_name(config.device),
-            threads=config.threads,
-            data_fingerprint=experiment.dataset.fingerprint,
-            name=config.settings.name,
-            tags=config.raw.get("tags", []),
-            monitor=_monitor(experiment.task),
-            versions=devices.versions(config.device),
-            **experiment.origin,
-        )
-        if experiment.origin:
-            directory.write_patch(origin.changes().patch)
-        handler = directory.open_log()
-        root.addHandler(handler)
-        root.setLevel(logging.INFO)
-        yield
-    except Interrupted as signal:
-        log.warning("interrupted by %s; the state is saved in checkpoints/last.pkl", signal.name)
-        with suppress(OSError):
-            directory.status("interrupted", reason=signal.name)
-        signal.resume = _resume_command(directory, config)
-        raise
-    except Exception as error:
-        foreseen = isinstance(error, Diverged)
-        if handler:
-            log.error("the run failed: %s", error, exc_info=not foreseen)
-        reason = str(error) if foreseen else f"{type(error).__name__}: {error}"
-        with suppress(OSError):  # a full disk or a deleted directory must not hide the failure itself
-            directory.status("failed", reason=reason, diverged=foreseen)
-        where = "" if foreseen or not handler else f" (traceback in {directory.path / 'run.log'})"
-        if isinstance(error, OSError) and directory.checkpoint("last").exists():
-            where += f"; continue from the last save with {_resume_command(directory, config)}"
-        raise RunFailed(f"the run failed: {reason}{where}") from error
-    finally:
-        if handler:
-            root.removeHandler(handler)
-            handler.close()
-
-
-def _resume_command(directory: RunDirectory, config: Config) -> str:
-    """The command line that resumes a run; files of the user's own are named again."""
-    files = config.settings.extensions
-    given = [shell_argument("resume", directory.path)]
-    if files:
-        given.append(shell_argument("extensions", typed(files)))
-    return " ".join([program("train"), *given])

@@ -23,6 +23,13 @@ from runners.training.progress import Progress
 log = logging.getLogger(__name__)
 
 
+def announce(text: str) -> None:
+    """Log a line, and print it, above a progress bar if there is one."""
+    log.warning("%s", text)
+    with suppress(OSError):  # a closed terminal doesn't stop a run
+        tqdm.write(text, file=sys.stderr)
+
+
 PRUNED = "pruned"
 """How the reason begins with which a listener prunes a run: such a run ends as `pruned`, not as `done`."""
 

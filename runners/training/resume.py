@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 FIXED = ("task", "extensions", "dtype", "debug", "experiment", "run_dir", "sweep_dir", "init_from", "init_missing")
 """Keys that a resume can't change at all."""
-HARMLESS = ("name", "tags", "patience", "checkpoint.every_steps", "capture", "data.path", "extensions")
-"""Keys that don't change what a run computes: its name, when it ends and is saved, and where its data are."""
+HARMLESS = ("name", "tags", "patience", "checkpoint.every_steps", "capture", "data.path", "extensions", "tracker")
+"""Keys that don't change what a run computes: its name, when it ends and is saved, where its data are, its trackers."""
 THREADS = ("threads", "threads_fixed")
 """Keys that don't change it either with compiled kernels, whose sums don't depend on the number of threads."""
 MAX_STEPS_COMPARED = 1000
@@ -145,7 +145,7 @@ def _result_changes(changed: Mapping[str, tuple[Any, Any]], saved: Checkpoint, c
     return [
         key
         for key in changed
-        if key not in harmless
+        if not {key, key.split(".")[0]} & {*harmless}
         and (key != "epochs" or _rates_differ(saved, config))
         and (key.endswith(".name") or key.split(".")[0] not in others)
     ]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
+from runners.training import study
+from tests.optional import needs
 
-optuna = pytest.importorskip("optuna")
+needs("optuna", extra="search")
+optuna = study.optuna()
 
 SEARCH = ["-m", "hydra/sweeper=optuna", "sweep_dir=swept", "epochs=1"]
 LR = "optimizer.lr=tag(log,interval(1e-4,1e-1))"
@@ -16,8 +18,8 @@ def trials(sweep: str = "swept") -> list[Any]:
     """The trials of a search, as Optuna's own class reads its journal."""
     storage = optuna.storages
     backend = storage.journal.JournalFileBackend(f"{sweep}/study.log")
-    study = optuna.load_study(study_name="search", storage=storage.JournalStorage(backend))
-    return list(study.trials)
+    found = optuna.load_study(study_name="search", storage=storage.JournalStorage(backend))
+    return list(found.trials)
 
 
 def new_runs(commands: list[list[str]]) -> list[str]:

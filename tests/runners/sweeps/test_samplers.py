@@ -9,33 +9,34 @@ import pytest
 from runners.sweeps import samplers
 from runners.sweeps.search_settings import ENDING, SAMPLERS, SearchSettings
 from runners.sweeps.space import Space, parse
+from runners.training import study
+from tests.optional import needs
 
-optuna = pytest.importorskip("optuna")
+needs("optuna", "cmaes", extra="search")
+pytestmark = pytest.mark.optional
+optuna = study.optuna()
 
 COUNT = 8
 
 
 def asked(settings: SearchSettings, space: Space, at_once: int = 1) -> list[Any]:
     """The trials of a search, asked several at a time; their values are those of a simple function."""
-    study, values = optuna.create_study(), []
+    made, values = optuna.create_study(), []
     distributions = {key: dimension.distribution() for key, dimension in space.searched.items()}
     for first in range(0, COUNT, at_once):
         batch = []
         for number in range(first, first + at_once):
-            study.sampler = samplers.sampler(settings, space, number)
-            batch.append(study.ask(distributions))
-        study.sampler = optuna.samplers.RandomSampler()
+            made.sampler = samplers.sampler(settings, space, number)
+            batch.append(made.ask(distributions))
+        made.sampler = optuna.samplers.RandomSampler()
         for trial in batch:
-            study.tell(trial, (float(trial.params["x"]) - 0.3) ** 2 + float(trial.params["y"]))
+            made.tell(trial, (float(trial.params["x"]) - 0.3) ** 2 + float(trial.params["y"]))
             values.append(trial.params)
     return values
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_samplers(name: str) -> None:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if name == "cmaes":
-        pytest.importorskip("cmaes")
     arguments = {"population_size": 2} if name.startswith("nsga") else {}
     arguments |= {"n_startup_trials": 3} if name in ("tpe", "gp", "cmaes") else {}
     settings = SearchSettings(sampler={name: arguments}, seed=3, n_trials=COUNT)

@@ -23,6 +23,8 @@ from tests.runners.sweeps.searches import LR, SEARCH, new_runs, states, trials
 from tests.runners.sweeps.statuses import statuses
 from tests.runners.sweeps.test_sweep import UNLUCKY, failing
 
+pytestmark = pytest.mark.optional
+
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:

@@ -21,6 +21,8 @@ from tests.runners.sweeps.searches import LR, states, trials
 from tests.runners.sweeps.test_sweep import UNLUCKY
 from tools.small_runs import outcome
 
+pytestmark = pytest.mark.optional
+
 EXTENSION = f"extensions=[{UNLUCKY}]"
 SLOW = "model.layers=[flatten,{slow:{seconds:0.02}},{linear:{out_features:3}}]"
 PRUNER = "hydra.sweeper.pruner={median:{n_startup_trials:2}}"

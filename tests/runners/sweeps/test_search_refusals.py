@@ -9,6 +9,8 @@ import pytest
 from tests.runners.conftest import Run
 from tests.runners.sweeps.searches import LR, SEARCH, states
 
+pytestmark = pytest.mark.optional
+
 
 def test_a_changed_space(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*SEARCH, LR, "seed=1,2", "hydra.sweeper.n_trials=1") == 0

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cnn.faults import ConfigError
+from runners import errors
 from runners.sweeps import search_settings
 from tests.runners.conftest import Run, faults
 
@@ -49,6 +50,6 @@ def test_optuna_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert list(Path().iterdir()) == []
     assert run(*SEARCH, "sweep_dir=made/here") == 2
     assert list(Path().iterdir()) == []
-    monkeypatch.setattr("sys.argv", ["cnn-train"])
+    monkeypatch.setattr(errors, "IN_A_CHECKOUT", False)
     assert run(*SEARCH) == 2
-    assert capsys.readouterr().err.endswith("optuna is not installed: pip install cnn-from-scratch[search]\n")
+    assert capsys.readouterr().err.endswith('optuna is not installed: pip install "cnn-from-scratch[search]"\n')

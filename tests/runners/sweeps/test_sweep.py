@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -113,6 +114,24 @@ def test_a_signal_while_a_job_runs(
     out, err = capsys.readouterr()
     assert err.splitlines()[-1] == "interrupted by SIGTERM; continue with python run.py -m resume=swept"
     assert [line.split(maxsplit=2)[2] for line in out.splitlines()[2:4]] == ["interrupted: SIGTERM", "not started"]
+
+
+def test_a_full_disk_ends_a_sweep(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sound = process.start
+
+    def start(command: list[str], folder: Path, output: int) -> process.Process:
+        if "run_dir=swept/1" in command:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "swept/1.log")
+        return sound(command, folder, output)
+
+    monkeypatch.setattr(process, "start", start)
+    assert run("-m", "seed=1,2,3", "epochs=1", "sweep_dir=swept") == 1
+    out, err = capsys.readouterr()
+    again = "continue with python run.py -m resume=swept"
+    assert err == f"error: the sweep ended: swept/1.log: No space left on device; {again}\n"
+    assert [line.split()[2] for line in out.splitlines()[1:4]] == ["val", "not", "not"]
 
 
 def test_reports_leave_no_directory(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,11 @@ import yaml
 
 from runners.training import study, trial
 from runners.training.progress import Progress
+from tests.optional import needs
 
-optuna = pytest.importorskip("optuna")
+needs("optuna", "cmaes", extra="search")
+pytestmark = pytest.mark.optional
+optuna = study.optuna()
 
 
 def search(folder: Path, pruner: object) -> Any:
