@@ -26,6 +26,7 @@ class Bars:
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.shown = sys.stderr.isatty() and len(jobs) > 0
+        self._jobs = list(jobs)
         self._names = own_overrides(jobs)
         self._whole = tqdm(total=len(jobs), unit="job", desc="sweep", position=0, leave=False, disable=not self.shown)
         self._bars: dict[Job, tqdm[Any]] = {}
@@ -39,9 +40,12 @@ class Bars:
         for bar in [*self._bars.values(), self._whole]:
             bar.close()
 
-    def expect(self, more: int) -> None:
+    def expect(self, more: Sequence[Job]) -> None:
         """More jobs will run than were known."""
-        self._whole.total = (self._whole.total or 0) + more
+        if more:
+            self._jobs += more
+            self._names = own_overrides(self._jobs)
+            self._whole.total = len(self._jobs)
 
     def begin(self, job: Job) -> None:
         """A job has been started."""

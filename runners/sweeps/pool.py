@@ -81,7 +81,7 @@ class Pool:
                             waiting.appendleft(process.job)
                     more = self.feed({job.number for job in (*waiting, *(each.job for each in self._running))})
                     waiting.extend(more)
-                    bars.expect(len(more))
+                    bars.expect(more)
                     bars.update()
                     looks += 1
                     time.sleep(POLL)

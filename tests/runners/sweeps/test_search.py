@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +156,16 @@ def test_another_launcher_gets_batches(run: Run, monkeypatch: pytest.MonkeyPatch
         assert yaml.safe_load(Path(f"swept/{trial.number}/config.yaml").read_text())["seed"] == int(
             trial.params["seed"]
         )
+
+
+def test_a_search_on_a_terminal(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Jobs that are asked while others run have bars, too."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert run(*SEARCH, "seed=range(100)", "hydra.sweeper.n_trials=3") == 0
+    lines = [line.strip() for line in re.split(r"[\r\n]", capsys.readouterr().err)]
+    for trial in trials():
+        shown = [line for line in lines if line.endswith("%") and f"seed={trial.params['seed']}  val accuracy" in line]
+        assert shown
 
 
 def test_more_trials(run: Run, commands: list[list[str]]) -> None:
