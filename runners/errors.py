@@ -39,6 +39,13 @@ class InputError(Exception):
     """An input can't be used; the message names the place, the value and what to do."""
 
 
+def missing_extra(key: str, package: str, extra: str) -> InputError:
+    """What to install for the choice of a key that needs a package which isn't installed."""
+    installed = Path(sys.argv[0]).name.startswith("cnn-")
+    what = f"cnn-from-scratch[{extra}]" if installed else f'-c constraints.txt -e ".[{extra}]"'
+    return InputError(f"{key}: {package} is not installed: pip install {what}")
+
+
 class DataError(InputError):
     """A dataset is missing, broken, or too small for the request."""
 
