@@ -11,15 +11,18 @@ from pathlib import Path
 from cnn.text import printable as printable
 from cnn.text import short as short
 
+IN_A_CHECKOUT = (Path(__file__).parents[1] / "run.py").exists()
+
 
 def program(name: str) -> str:
-    """How the user starts `train`, `predict` or `evaluate`: from a checkout, or as it was installed."""
-    if Path(sys.argv[0]).name.startswith("cnn-"):
+    """How the user starts `train`, `predict`, `evaluate` or `report`: from a checkout, or as it was installed."""
+    if Path(sys.argv[0]).name.startswith("cnn-") or not IN_A_CHECKOUT:
         return f"cnn-{name}"
-    return {"train": "python run.py", "predict": "python predict.py", "evaluate": "python -m runners.evaluate"}[name]
+    scripts = {"train": "python run.py", "predict": "python predict.py"}
+    return scripts.get(name, f"python -m runners.{name}")
 
 
-def announce(text: str) -> None:
+def print_to_stderr(text: str) -> None:
     """Print a note or a warning to stderr."""
     with suppress(OSError):  # a closed terminal doesn't stop anything
         print(text, file=sys.stderr)

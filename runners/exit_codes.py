@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cnn import ConfigError, ops
+from cnn.faults import ConfigError
 from runners.errors import DebugFailed, InputError, RunFailed, printable
 from runners.signals import Interrupted, raise_on_sigint
 
@@ -44,15 +44,20 @@ def report_error(error: BaseException, place: str = "") -> int:
     return FAILED
 
 
-def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
-    """Run a command and return its exit code: 1 if its output can't be written, 128 + n after signal n."""
+def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str], *, computes: bool = True) -> int:
+    """Run a command and return its exit code: 1 if its output can't be written, 128 + n after signal n.
+
+    `computes`: whether it may compile kernels, which is announced.
+    """
     raise_on_sigint()
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the parent: the next file to be opened would take its place
             setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: the terminal may lack a character
-    if sys.stderr.isatty():
+    if computes and sys.stderr.isatty():
+        from cnn import ops  # here, as a command that computes nothing starts without torch
+
         ops.before_compiling(lambda: tqdm.write(COMPILING_MESSAGE, file=sys.stderr))
     try:
         exit_code = command(arguments)

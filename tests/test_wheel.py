@@ -19,6 +19,7 @@ from runners.data.sources.idx import Mnist, read_idx
 pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[1]
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+PARTS = ("cnn", "runners", "configs", "hydra_plugins")
 MINE = {
     "model": "layers: [flatten, {linear: {out_features: 10}}]\n",
     "experiment": """\
@@ -36,7 +37,7 @@ data: {num_examples: 640}
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy: setuptools leaves files behind, and would take what was left behind earlier."""
     copy = tmp_path_factory.mktemp("source")
-    for name in ("cnn", "runners", "configs"):
+    for name in PARTS:
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
@@ -54,7 +55,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_wheel_has_every_module_and_config_and_nothing_else(wheel: Path) -> None:
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    tracked = [file for name in ("cnn", "runners", "configs") for file in (ROOT / name).rglob("*.*")]
+    tracked = [file for name in PARTS for file in (ROOT / name).rglob("*.*")]
     here = {str(file.relative_to(ROOT)) for file in tracked if file.is_file() and "__pycache__" not in file.parts}
     assert packed == {f"runners/{name}" if name.startswith("configs/") else name for name in here}
 
@@ -76,10 +77,14 @@ def test_installed_commands_train_predict_and_evaluate_from_any_folder(installed
         (tmp_path / "configs" / group / "mine.yaml").write_text(text)
     assert "cnn-train -m key=a,b" in run("cnn-train", "--help").stdout
     run("cnn-train", "experiment=mine", "run_dir=a", "threads=1")
+    run("cnn-train", "-m", "experiment=mine", "seed=1,2", "jobs=2", "sweep_dir=swept")
+    assert json.loads((tmp_path / "swept/1/status.json").read_text())["state"] == "done"
     digits = read_idx(Mnist().path / "t10k-images-idx3-ubyte.gz")
     Image.fromarray(np.asarray(digits[0])).save(tmp_path / "seven.png")
     assert run("cnn-predict", "a", "seven.png").stdout.startswith("Predicted Number: ")
     assert run("cnn-predict", "--help").stdout.startswith("usage: cnn-predict")
     summary = json.loads((tmp_path / "a/summary.json").read_text())
+    assert run("cnn-report", "a").stdout.startswith("run a: done\n")
+    assert run("cnn-report", "a", "--html", "a.html").stdout.startswith("wrote a.html: 1 run")
     evaluated = json.loads(run("cnn-evaluate", "a", "--json").stdout)
     assert evaluated["test/loss"] == pytest.approx(summary["test"]["test/loss"])

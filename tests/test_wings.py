@@ -22,6 +22,7 @@ LEVELS: list[tuple[str, ...]] = [
     ("prediction",),
     ("drawing",),
     ("sweeps",),
+    ("reports",),
     ("cli",),
     ("train", "evaluate", "report", "export"),  # entries of three lines
 ]

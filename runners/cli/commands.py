@@ -1,4 +1,4 @@
-"""The commands as programs: run.py, predict.py, runners.evaluate, and cnn-train, cnn-predict and cnn-evaluate."""
+"""The commands as programs: run.py, predict.py, runners.evaluate, runners.report, and as cnn-train, cnn-predict, ..."""
 
 from __future__ import annotations
 
@@ -30,10 +30,16 @@ def evaluate() -> NoReturn:
     _execute(main)
 
 
-def _execute(main: Callable[[Sequence[str]], int]) -> NoReturn:
+def report() -> NoReturn:
+    with _importing():
+        from runners.cli.report import main
+    _execute(main, computes=False)
+
+
+def _execute(main: Callable[[Sequence[str]], int], *, computes: bool = True) -> NoReturn:
     from runners.exit_codes import guarded
 
-    exit_code = guarded(main, sys.argv[1:])
+    exit_code = guarded(main, sys.argv[1:], computes=computes)
     gc.freeze()  # the process ends, and searching all it has made for garbage would take 0.2 s more
     sys.exit(exit_code)
 

@@ -20,7 +20,7 @@ from runners.cli.sweep_arguments import resumed
 from runners.config import folders, hydra_settings, overrides, yaml_files
 from runners.config.grammar import MAX_JOBS, quoted
 from runners.config.overrides import Command
-from runners.errors import InputError, announce, program, shell_argument
+from runners.errors import InputError, print_to_stderr, program, shell_argument
 from runners.exit_codes import report_error
 from runners.files.run_directory import new_name
 from runners.files.status import now
@@ -47,11 +47,11 @@ def main(arguments: Sequence[str]) -> int:
     if command.sweep_dir is None:
         _mention_unfinished(arguments)
     path = command.sweep_dir or OUTPUTS / new_name()
-    ending = Ending(command, path, prepared.folders)
+    ending = Ending(command, path, prepared.folders, others=prepared.launcher == "other")
     composed = hydra.main(version_base="1.3", config_path=str(folders.CONFIGS), config_name="config")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them and exiting
     try:
-        with raising_signals(), tempfile.TemporaryDirectory() as scratch:
+        with raising_signals(ending.end_jobs), tempfile.TemporaryDirectory() as scratch:
             with directory.opened(path, _start(arguments)) as sweep:
                 ending.jobs = Jobs(sweep, _terms(prepared))
                 _warn_of_changes(sweep)
@@ -114,7 +114,7 @@ def _mention_unfinished(arguments: Sequence[str]) -> None:
     found = directory.unfinished(arguments, OUTPUTS)
     if found:
         again = f"{program('train')} -m {shell_argument('resume', found)}"
-        announce(f"note: {found} has jobs of this command left to do; to go on with them: {again}")
+        print_to_stderr(f"note: {found} has jobs of this command left to do; to go on with them: {again}")
 
 
 def _warn_of_changes(sweep: Sweep) -> None:
@@ -124,7 +124,8 @@ def _warn_of_changes(sweep: Sweep) -> None:
         before, after = (start.origin.get("commit") for start in starts[-2:])
         if before and after and before != after:
             changed = f"commit {before[:12]} is now {after[:12]}"
-            announce(f"warning: the code has changed since this sweep was last started: {changed}; done jobs are kept")
+            was = "warning: the code has changed since this sweep was last started"
+            print_to_stderr(f"{was}: {changed}; done jobs are kept")
 
 
 def _start(arguments: Sequence[str]) -> Start:

@@ -20,7 +20,7 @@ from cnn.text import short
 from runners.config import folders, grammar, overrides
 from runners.config.composition import COMPOSITION_ERRORS, from_hydra
 from runners.config.overrides import Command
-from runners.config.saved import flat
+from runners.files.dotted import flat
 
 OBEYED = ("launcher", "sweeper")
 FILLED_IN = ("overrides", "runtime", "job.override_dirname", "job.id", "job.num")

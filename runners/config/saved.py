@@ -14,6 +14,7 @@ from cnn.faults import ConfigError, Fault
 from cnn.text import nearest, show
 from runners.config import composition, folders, grammar
 from runners.config.settings import Settings
+from runners.files.dotted import flat as flat
 
 DEFAULTS = {
     name: field.default for name, field in Settings.model_fields.items() if isinstance(field.default, bool | int | str)
@@ -96,17 +97,6 @@ def _put(config: dict[str, Any], key: str, value: Any) -> None:
             raise ConfigError([Fault(key, f"can't be set: {section} is {show(inner)}")])
         config = inner
     config[last] = value
-
-
-def flat(config: Mapping[str, Any], place: str = "") -> dict[str, Any]:
-    """Values by dotted key. Lists aren't flattened."""
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{place}{key}.")
-        else:
-            found[f"{place}{key}"] = value
-    return found
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -4,71 +4,70 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
-from types import TracebackType
 from typing import Any
 
 import yaml
 from tqdm import tqdm
 
 from runners.files import metrics_csv
-from runners.sweeps.job import Job
+from runners.sweeps.job import Job, own_overrides
 
 SECONDS = 0.5
 """Between two looks at the directories of the running jobs."""
-WIDTH = 40
+WIDTH = 56
+STARTING = "{desc}: starting"
+TRAINING = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} epochs [{elapsed}<{remaining}]"
 
 
 class Bars:
     """Prints nothing where stderr isn't a terminal, except notes."""
 
-    def __init__(self, count: int) -> None:
-        self.shown = sys.stderr.isatty() and count > 0
-        self._whole = tqdm(total=count, unit="job", desc="sweep", position=0, leave=False, disable=not self.shown)
-        self._bars: dict[int, tqdm[Any]] = {}
-        self._jobs: dict[int, Job] = {}
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.shown = sys.stderr.isatty() and len(jobs) > 0
+        self._names = own_overrides(jobs)
+        self._whole = tqdm(total=len(jobs), unit="job", desc="sweep", position=0, leave=False, disable=not self.shown)
+        self._bars: dict[Job, tqdm[Any]] = {}
         self._next = 0.0
         self._noted: set[str] = set()
 
     def __enter__(self) -> Bars:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for bar in [*self._bars.values(), self._whole]:
             bar.close()
 
     def begin(self, job: Job) -> None:
         """A job has been started."""
         if self.shown:
-            place = next(number for number in range(1, len(self._bars) + 2) if number not in self._places())
-            name = f"job {job.number} {' '.join(job.overrides)}"
-            self._bars[job.number] = tqdm(unit="epoch", desc=name[:WIDTH], position=place, leave=False)
-            self._jobs[job.number] = job
-
-    def _places(self) -> list[int]:
-        return [-bar.pos for bar in self._bars.values()]
+            taken = [-bar.pos for bar in self._bars.values()]
+            place = next(number for number in range(1, len(taken) + 2) if number not in taken)
+            name = f"job {job.number} {self._names[job.number]}"[:WIDTH]
+            self._bars[job] = tqdm(desc=name, position=place, leave=False, bar_format=STARTING)
 
     def update(self) -> None:
         """Read how far the running jobs are, every half second."""
         if not self._bars or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + SECONDS
-        for number, bar in self._bars.items():
-            if bar.total is None:
-                bar.total = _epochs(self._jobs[number])
-            bar.n = _epochs_done(self._jobs[number])
+        for job, bar in self._bars.items():
+            if bar.total is None and (epochs := _epochs(job)):
+                bar.total, bar.bar_format = epochs, TRAINING
+            bar.n = _epochs_done(job)
             bar.refresh()
 
     def finish(self, job: Job) -> None:
-        """A job has ended: print what it came to above the bars."""
+        """A job has ended: print what it came to above the bars. If it has failed, that was printed."""
         if not self.shown:
             return
-        if job.number in self._bars:
-            self._bars.pop(job.number).close()
-            with suppress(OSError):
-                tqdm.write(f"job {job.number}  {' '.join(job.overrides)}  {job.outcome().text}", file=sys.stderr)
+        if job in self._bars:
+            self._bars.pop(job).close()
+            outcome = job.outcome()
+            if outcome.state != "failed":
+                with suppress(OSError):
+                    tqdm.write(f"job {job.number}  {self._names[job.number]}  {outcome.text}", file=sys.stderr)
         self._whole.update()
 
     def note(self, text: str) -> None:

@@ -119,10 +119,11 @@ class Elsewheres:
         if here:  # a second's work, which leaves no directory
             self.jobs.pool.run(here)
         waiting = [job for job in left if job not in here]
-        with watch_signals() as watch, Bars(len(waiting)) as bars:
+        with watch_signals() as watch, Bars(waiting) as bars:
             known = self.cluster.known(waiting)
             if known:
-                bars.note(f"{len(known)} jobs of an earlier start are waiting or running there already")
+                numbers = ", ".join(str(job.number) for job in known)
+                bars.note(f"the cluster is still busy with jobs of an earlier start, and is waited for: {numbers}")
             self._running = {job.number: job for job in known}
             waiting = [job for job in waiting if job not in known]
             try:

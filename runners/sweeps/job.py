@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,12 @@ class Job:
         if now in OVER and isinstance(status.get("result"), str):
             text = status["result"] if now == "done" else f"{now}: {status['result']}"
         return Outcome(now, text, _exit_code(now, status))
+
+
+def own_overrides(jobs: Sequence[Job]) -> dict[int, str]:
+    """The overrides of each job that not all of them share, as a text, by its number."""
+    common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+    return {job.number: " ".join(text for text in job.overrides if text not in common) for job in jobs}
 
 
 @dataclass(frozen=True)

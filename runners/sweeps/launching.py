@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from omegaconf import DictConfig
 
-from runners.errors import announce
+from runners.errors import print_to_stderr
 from runners.sweeps import jobs as sweep_jobs
 from runners.sweeps.job import Job
 from runners.sweeps.jobs import Jobs
@@ -45,10 +45,10 @@ def _report_changes(jobs: Jobs, batch: Sequence[Job], composed: Sequence[DictCon
     """Say which jobs are done already, and what has changed since they or interrupted ones began."""
     over = [job.number for job in batch if job.is_over]
     if over:
-        announce(f"note: {len(over)} of {len(batch)} jobs are done already")
+        print_to_stderr(f"note: {len(over)} of {len(batch)} jobs are done already")
     if jobs.sweep.added:
-        announce(f"note: new jobs: {', '.join(map(str, jobs.sweep.added))}")
+        print_to_stderr(f"note: new jobs: {', '.join(map(str, jobs.sweep.added))}")
     changed = sweep_jobs.changed_configs(batch, composed)
     if changed:
         shown = "; ".join(changed[:MAX_NAMED]) + ("; ..." if len(changed) > MAX_NAMED else "")
-        announce(f"warning: jobs keep the config they began with, which differs from that of today: {shown}")
+        print_to_stderr(f"warning: jobs keep the config they began with, which differs from that of today: {shown}")

@@ -65,7 +65,7 @@ class Pool:
         """
         waiting = deque(jobs)
         looks = 0
-        with watch_signals() as watch, Bars(len(jobs)) as bars:
+        with watch_signals() as watch, Bars(jobs) as bars:
             try:
                 while waiting or self._running:
                     if watch.received is None and looks % CHECK == 0 and not self.is_wanted():
@@ -86,7 +86,7 @@ class Pool:
 
     def end(self) -> None:
         """End all jobs as with SIGTERM, and wait until they have; a handler of another signal may do this."""
-        self._end_all(signal.SIGTERM, Bars(0))
+        self._end_all(signal.SIGTERM, Bars(()))
 
     def _start(self, waiting: deque[Job], bars: Bars) -> None:
         """Start jobs while there is room for them, except those that a process of an earlier start is still using."""

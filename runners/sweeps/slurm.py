@@ -24,7 +24,7 @@ from cnn.arguments import NonNegative, Positive, Text, check
 from cnn.faults import ConfigError, Fault
 from cnn.text import short
 from runners.config.settings import VALUES
-from runners.errors import InputError, announce, missing_extra
+from runners.errors import InputError, missing_extra, print_to_stderr
 from runners.files import atomic
 from runners.sweeps import allotted, process
 from runners.sweeps.elsewhere import Elsewhere, Elsewheres
@@ -232,7 +232,7 @@ def _ask(command: Sequence[str]) -> str | None:
         problem = error.stderr
     except (OSError, subprocess.TimeoutExpired) as error:
         problem = str(error)
-    announce(f"warning: {command[0]}: {short(' '.join(problem.split()))}")
+    print_to_stderr(f"warning: {command[0]}: {short(' '.join(problem.split()))}")
     return None
 
 

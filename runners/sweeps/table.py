@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cnn.text import columns
-from runners.sweeps.job import Job
+from runners.sweeps.job import Job, own_overrides
 
 WIDTH = 100
 
@@ -21,10 +21,10 @@ class Row:
 
 def table(rows: Sequence[Row]) -> str:
     """A line per job: its number, the overrides that not all jobs share, and its result."""
-    common = set.intersection(*(set(row.job.overrides) for row in rows)) if len(rows) > 1 else set()
+    own = own_overrides([row.job for row in rows])
     lines = [("job", "overrides", "result")]
     for row in sorted(rows, key=lambda row: row.job.number):
-        own = " ".join(text for text in row.job.overrides if text not in common)
         result = " ".join(row.result.split())
-        lines.append((str(row.job.number), own, result if len(result) <= WIDTH else f"{result[: WIDTH - 3]}..."))
+        short = result if len(result) <= WIDTH else f"{result[: WIDTH - 3]}..."
+        lines.append((str(row.job.number), own[row.job.number], short))
     return "\n".join(columns(lines, "><<"))

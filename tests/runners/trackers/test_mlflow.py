@@ -11,14 +11,17 @@ import pytest
 
 from runners.cli import train
 from runners.trackers import process
+from tests.optional import needs
 from tests.runners.conftest import Run
 from tests.runners.outcomes import status, stop_at
 from tests.runners.trackers.libraries import kill_and_resume, limit_files, rows, start, stop_and_resume
 from tests.runners.trackers.test_failures import warnings
 
-pytest.importorskip("mlflow", reason='needs pip install -e ".[mlflow]"')
-pytest.importorskip("sqlalchemy", reason='needs pip install -e ".[mlflow]"')
-pytestmark = pytest.mark.filterwarnings("default::DeprecationWarning", "default::FutureWarning")
+needs("mlflow", "sqlalchemy", extra="mlflow")
+pytestmark = [
+    pytest.mark.optional,
+    pytest.mark.filterwarnings("default::DeprecationWarning", "default::FutureWarning"),
+]
 
 
 @pytest.fixture(scope="session")

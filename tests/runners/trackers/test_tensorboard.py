@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.optional import needs
 from tests.runners.conftest import Run
 from tests.runners.outcomes import status
 from tests.runners.trackers.libraries import kill_and_resume, limit_files, rows, stop_and_resume
 from tests.runners.trackers.test_failures import warnings
 
-pytest.importorskip("tensorboard", reason='needs pip install -e ".[tensorboard]"')
+pytestmark = pytest.mark.optional
+needs("tensorboard", extra="tensorboard")
 
 
 def read(run: Path | str = "a") -> Any:

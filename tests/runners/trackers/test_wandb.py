@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from runners.trackers.wandb import records
+from tests.optional import needs
 from tests.runners.conftest import Run
 from tests.runners.outcomes import status
 from tests.runners.trackers.libraries import kill_and_resume, limit_files, rows, stop_and_resume
 from tests.runners.trackers.test_failures import warnings
 
-pytest.importorskip("wandb", reason='needs pip install -e ".[wandb]"')
-pytestmark = pytest.mark.filterwarnings("default::DeprecationWarning")
+needs("wandb", extra="wandb")
+pytestmark = [pytest.mark.optional, pytest.mark.filterwarnings("default::DeprecationWarning")]
 
 
 def read(run: str = "a") -> list[Any]:
