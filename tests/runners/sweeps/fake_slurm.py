@@ -43,7 +43,8 @@ def sbatch(state: Path, file: str) -> None:
     for name in names:
         (state / name).touch()
     command = [sys.executable, __file__, "controller", str(number), array[2] if array else "1", *names]
-    subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+    nothing = subprocess.DEVNULL
+    subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
     print(f"Submitted batch job {number}")
 
 
@@ -55,7 +56,10 @@ def controller(state: Path, number: str, at_once: str, *names: str) -> None:
             waiting.remove(name)  # cancelled
         while waiting and len(running) < int(at_once):
             name = waiting.pop(0)
-            running[name] = subprocess.Popen(["bash", state / f"{number}.sh"], env=variables(number, name))
+            script = state / f"{number}.sh"
+            (error,) = re.findall(r"^#SBATCH --error=(.*)$", script.read_text(), re.MULTILINE)
+            with Path(str(error).replace("%A_%a", name).replace("%j", name)).open("a") as stream:
+                running[name] = subprocess.Popen(["bash", script], env=variables(number, name), stderr=stream)
         for name in [name for name, process in running.items() if process.poll() is not None]:
             del running[name]
             if (state / f"{name}.requeue").exists():

@@ -1,4 +1,4 @@
-"""Sweeps whose jobs others start: submitit, Ray, and Hydra's launcher for joblib. In real processes, whose ends count."""
+"""Sweeps whose jobs others start: submitit, Ray, and Hydra's launcher for joblib. In real processes and their ends."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import sweeps
 from runners.files.status import state
 from tests.optional import needs
 from tests.runners.cli.test_processes import ROOT, command
@@ -89,7 +90,7 @@ def test_a_signal_and_going_on(
     extension = next(text for text in GRID if text.startswith("extensions"))
     again = [sys.executable, str(ROOT / "run.py"), "-m", f"resume={sweep}", extension, "hydra/launcher=local", "jobs=2"]
     done = start(again, tmp_path)
-    out, err = done.communicate()
+    _, err = done.communicate()
     assert done.returncode == 0, err
     for job in ("0", "1"):
         assert outcome(sweep / job) == outcome(whole / job)
@@ -139,3 +140,15 @@ def test_reports_are_printed_here(striped: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("job 0\nlayer ")
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_every_launcher_computes_the_same_bits(tmp_path: Path) -> None:
+    """A sweep of 8 jobs with all launchers, and the exit code 0 of each."""
+    needs("ray", extra="ray")
+    needs("submitit", extra="slurm")
+    needs("hydra_plugins.hydra_joblib_launcher", extra="joblib")
+    given = ["data.num_examples=300", "data.val_examples=100", "epochs=1"]
+    rows = sweeps.compared(tmp_path, [*sweeps.LAUNCHERS], given)
+    assert [row["same_bits"] for row in rows] == [True] * len(sweeps.LAUNCHERS)
