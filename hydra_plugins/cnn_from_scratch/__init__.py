@@ -34,7 +34,8 @@ class LocalLauncher(Launcher):
         def compose(overrides: Sequence[str]) -> DictConfig:
             return self.context.config_loader.load_sweep_config(self.config, list(overrides))
 
-        run = launchers.runner(self.name, OmegaConf.to_container(OmegaConf.create(self.settings)))
+        settings: Any = OmegaConf.to_container(OmegaConf.create(self.settings))
+        run = launchers.runner(self.name, settings)
         return launching.launch(self.jobs, run, job_overrides, initial_job_idx, compose)
 
 

@@ -58,7 +58,7 @@ class Launcher:
 def launcher(command: Command) -> Launcher:
     """The launcher that a sweep chooses, on the command line or in a file; Hydra's `basic` if it chooses none."""
     given = [text for text in command.overrides if text.lstrip("+").startswith("hydra.launcher.")]
-    chosen = any(text.lstrip("+").startswith("hydra/launcher=") for text in command.overrides)
+    chosen = [text.partition("=")[2] for text in command.overrides if text.lstrip("+").startswith("hydra/launcher=")]
     if not (given or chosen or _mentioning(command)):  # composing takes a while
         return Launcher()
     with initialize_config_dir(str(folders.CONFIGS), version_base="1.3"):
@@ -67,7 +67,7 @@ def launcher(command: Command) -> Launcher:
             composed = compose("config", overridden, return_hydra_config=True)
             settings = OmegaConf.to_container(composed.hydra.launcher, resolve=True)
         except COMPOSITION_ERRORS:  # reported when the sweep composes it
-            return Launcher()
+            return Launcher(*chosen[-1:])
     assert isinstance(settings, dict)
     ours = str(settings.pop("_target_", "")).startswith(OURS)
     named = {str(key): value for key, value in settings.items()}

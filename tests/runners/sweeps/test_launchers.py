@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from runners.sweeps import allotted, launchers, slurm
 from tests.runners.conftest import Run, faults
@@ -103,7 +104,7 @@ def test_the_settings_in_hydra_are_those_that_are_checked() -> None:
     from runners.sweeps.ray import RaySettings
     from runners.sweeps.slurm import SlurmSettings
 
-    models = {"local": launchers.LocalSettings, "slurm": SlurmSettings, "ray": RaySettings}
+    models: dict[str, type[BaseModel]] = {"local": launchers.LocalSettings, "slurm": SlurmSettings, "ray": RaySettings}
     assert set(LAUNCHERS) == set(launchers.NAMES)
     for name, settings in LAUNCHERS.items():
         given = {key: value for key, value in settings.items() if key != "_target_"}
