@@ -67,7 +67,7 @@ def launcher(command: Command) -> Launcher:
             composed = compose("config", overridden, return_hydra_config=True)
             settings = OmegaConf.to_container(composed.hydra.launcher, resolve=True)
         except COMPOSITION_ERRORS:  # reported when the sweep composes it
-            return Launcher(*chosen[-1:])
+            return Launcher(chosen[-1] if chosen else "basic")
     assert isinstance(settings, dict)
     ours = str(settings.pop("_target_", "")).startswith(OURS)
     named = {str(key): value for key, value in settings.items()}
