@@ -116,10 +116,17 @@ def watch_signals() -> Iterator[SignalWatch]:
 
 
 @contextmanager
-def raising_signals() -> Iterator[None]:
-    """Let a signal raise Interrupted immediately, inside a `with` block that may take long and has nothing to save."""
+def raising_signals(before: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Let a signal raise Interrupted immediately, inside a `with` block that may take long and has nothing to save.
+
+    `before` is called first, for what others have to save; a second signal doesn't wait for it.
+    """
+    received: list[int] = []
 
     def end(signal_number: int, frame: FrameType | None) -> None:
+        received.append(signal_number)
+        if len(received) == 1:
+            before()
         raise Interrupted(signal_number)
 
     with _handled_by(end):

@@ -168,7 +168,14 @@ def test_commands_are_ones_that_run(
         swept = [given.partition("=")[2] for given in arguments if "," in given and "[" not in given]
         assert not swept or command.sweeping
         first = [given if "[" in given else first_value(given) for given in arguments if given != "-m"]
-        others = ("run_dir=", "init_from=", "debug=", *(f"{key}=" for key in sweeping.KEYS))
+        others = (
+            "run_dir=",
+            "init_from=",
+            "debug=",
+            "hydra/launcher",
+            "hydra.launcher.",
+            *(f"{key}=" for key in sweeping.KEYS),
+        )
         rest = [given for given in first if not given.startswith(others) and not is_without_library(given)]
         monkeypatch.setattr("sys.argv", ["run.py"])
         code = train.main([*rest, "debug=summary"])

@@ -1,4 +1,4 @@
-"""The launchers and sweepers of this project, where Hydra looks for them: `hydra/launcher=local`.
+"""The launchers and the sweeper of this project, where Hydra looks for them: `hydra/launcher=slurm` and so on.
 
 Every program that uses Hydra in this environment imports this file, so it imports nothing of the project until a
 launcher is used. The work is done in runners/sweeps/.
@@ -15,23 +15,42 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 class LocalLauncher(Launcher):
     """Runs the jobs of a sweep on this machine, `jobs` at once, each in a process of its own."""
+
+    name = "local"
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.jobs: Any = task_function
         self.context, self.config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from runners.sweeps import launching
+        from runners.sweeps import launchers, launching
 
         def compose(overrides: Sequence[str]) -> DictConfig:
             return self.context.config_loader.load_sweep_config(self.config, list(overrides))
 
-        return launching.launch(self.jobs, launching.run_here, job_overrides, initial_job_idx, compose)
+        settings: Any = OmegaConf.to_container(OmegaConf.create(self.settings))
+        run = launchers.runner(self.name, settings)
+        return launching.launch(self.jobs, run, job_overrides, initial_job_idx, compose)
+
+
+class SlurmLauncher(LocalLauncher):
+    """Runs the jobs of a sweep on a cluster with slurm."""
+
+    name = "slurm"
+
+
+class RayLauncher(LocalLauncher):
+    """Runs the jobs of a sweep on a cluster of Ray's."""
+
+    name = "ray"
 
 
 class OptunaSweeper(Sweeper):
@@ -59,6 +78,21 @@ class OptunaSweeper(Sweeper):
 
 LAUNCHERS: dict[str, dict[str, Any]] = {
     "local": {"_target_": f"{__name__}.LocalLauncher"},
+    "slurm": {
+        "_target_": f"{__name__}.SlurmLauncher",
+        "cluster": "slurm",
+        "time": 60,
+        "memory": None,
+        "partition": None,
+        "cpus": 1,
+        "gpus": 0,
+        "account": None,
+        "qos": None,
+        "constraint": None,
+        "setup": [],
+        "extra": {},
+    },
+    "ray": {"_target_": f"{__name__}.RayLauncher", "address": None, "cpus": 1, "gpus": 0, "memory": None},
 }
 """The settings of each launcher, with their defaults. (Hydra runs this file in a way in which dataclasses fail.)"""
 

@@ -18,14 +18,14 @@ from cnn.faults import Fault
 from cnn.ops.threads import available_threads
 from runners.cli.sweep_arguments import resumed
 from runners.config import folders, hydra_settings, overrides, yaml_files
-from runners.config.grammar import quoted
+from runners.config.grammar import MAX_JOBS, quoted
 from runners.config.overrides import Command
-from runners.errors import RunDirectoryError, print_to_stderr, program, shell_argument
+from runners.errors import InputError, print_to_stderr, program, shell_argument
 from runners.exit_codes import report_error
 from runners.files.run_directory import new_name
 from runners.files.status import now
 from runners.signals import raising_signals
-from runners.sweeps import directory
+from runners.sweeps import directory, launchers
 from runners.sweeps.directory import Sweep
 from runners.sweeps.ending import Ending
 from runners.sweeps.jobs import Jobs
@@ -34,8 +34,6 @@ from runners.sweeps.record import Start
 from runners.training import devices, origin
 
 OUTPUTS = Path("outputs/sweeps")
-ON_THIS_MACHINE = ("basic", "local")
-"""Launchers that run jobs here. Hydra's own, `basic`, is replaced by `local`."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -43,19 +41,19 @@ def main(arguments: Sequence[str]) -> int:
     try:
         arguments = resumed(arguments, OUTPUTS)
         prepared = _prepare(arguments)
-    except (ConfigError, RunDirectoryError) as error:
+    except (ConfigError, InputError) as error:
         return report_error(error)
     command = prepared.command
     if command.sweep_dir is None:
         _mention_unfinished(arguments)
     path = command.sweep_dir or OUTPUTS / new_name()
-    ending = Ending(command, path, prepared.folders)
+    ending = Ending(command, path, prepared.folders, others=prepared.launcher == "other")
     composed = hydra.main(version_base="1.3", config_path=str(folders.CONFIGS), config_name="config")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them and exiting
     try:
-        with raising_signals(), tempfile.TemporaryDirectory() as scratch:
+        with raising_signals(ending.end_jobs), tempfile.TemporaryDirectory() as scratch:
             with directory.opened(path, _start(arguments)) as sweep:
-                ending.jobs = Jobs(sweep, _terms(command))
+                ending.jobs = Jobs(sweep, _terms(prepared))
                 _warn_of_changes(sweep)
                 sys.argv[1:] = prepared.for_hydra(scratch)
                 try:
@@ -72,7 +70,10 @@ def main(arguments: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The command of a sweep, the folders of its configs, and the launcher that it chooses."""
+    """The command of a sweep, the folders of its configs, and the launcher that it chooses.
+
+    Hydra's own launcher, `basic`, is replaced by `local`.
+    """
 
     command: Command
     folders: Sequence[Path]
@@ -96,13 +97,16 @@ def _prepare(arguments: Sequence[str]) -> Prepared:
     command = overrides.prepare(arguments)
     searched = [folders.CONFIGS, *command.folders]
     faults = [*command.faults, *yaml_files.alias_bombs(searched)] or hydra_settings.find_faults(command)
-    launcher = hydra_settings.launcher(command) if not faults else ""
-    if launcher and launcher not in ON_THIS_MACHINE and "jobs" in command.settings.model_fields_set:
-        problem = f"is for hydra/launcher=local, but {launcher} is chosen: see its own settings, hydra.launcher.KEY"
-        faults = [Fault("jobs", problem)]
     if faults:
         raise ConfigError(faults)
-    return Prepared(command, searched, launcher)
+    launcher = hydra_settings.launcher(command)
+    ours = launcher.is_ours or launcher.name == "basic"
+    if ours:
+        launchers.runner(launcher.name, launcher.settings)
+    elif "jobs" in command.settings.model_fields_set:
+        problem = f"is for {', '.join(launchers.NAMES)}, but {launcher.name} is chosen"
+        raise ConfigError([Fault("jobs", f"{problem}: see its own settings, hydra.launcher.KEY")])
+    return Prepared(command, searched, launcher.name if ours else "other")
 
 
 def _mention_unfinished(arguments: Sequence[str]) -> None:
@@ -137,10 +141,11 @@ def _start(arguments: Sequence[str]) -> Start:
     )
 
 
-def _terms(command: Command) -> Terms:
-    """How the jobs run. Those that run at once share the cores."""
-    settings = command.settings
-    at_once = settings.jobs
+def _terms(prepared: Prepared) -> Terms:
+    """How the jobs run. Those that run at once on this machine share its cores; a cluster bounds them itself."""
+    command, settings = prepared.command, prepared.command.settings
+    on_cluster = prepared.launcher in launchers.CLUSTERS
+    at_once = MAX_JOBS if on_cluster and "jobs" not in settings.model_fields_set else settings.jobs
     flags = [text for folder in command.folders for text in ("--config-dir", str(folder))]
-    threads = max(1, available_threads() // at_once) if at_once > 1 else None
+    threads = max(1, available_threads() // at_once) if at_once > 1 and not on_cluster else None
     return Terms(Path.cwd(), tuple(flags), at_once, threads, settings.retry, settings.stop_on_failure)

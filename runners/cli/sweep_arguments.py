@@ -50,8 +50,10 @@ def resumed(arguments: Sequence[str], outputs: Path) -> list[str]:
         faults.append(Fault("extensions", f"{problem}: add {files[-1].lstrip('+')}"))
     if faults:
         raise ConfigError(faults)
-    kept = [text for text in saved if _key(text) not in {*keys, "sweep_dir"}]
-    return [*kept, *given, f"sweep_dir={path}"]
+    left_out = r"sweep_dir" + (r"|hydra\.launcher\..*" if "hydra/launcher" in keys else "")  # another's settings
+    kept = {_key(text): text for text in saved if not re.fullmatch(left_out, _key(text))}
+    kept |= {_key(text): text for text in given}  # in the old order, which is that of the jobs' overrides
+    return [*kept.values(), f"sweep_dir={path}"]
 
 
 def _key(argument: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ INSTEAD = {
     "output_subdir": "a run saves its config in its own directory",
     "job": "a run stays in the directory in which it was started",
 }
+OURS = "hydra_plugins.cnn_from_scratch."
 MENTION = re.compile(r"hydra|run_dir|sweep_dir")
 
 
@@ -44,18 +46,32 @@ def fixed(name: str) -> list[str]:
     ]
 
 
-def launcher(command: Command) -> str:
-    """The name of the launcher that a sweep chooses, on the command line or in a file; `basic` if it chooses none."""
-    if not _mentioning(command):
-        given = [grammar.read(text.lstrip("+")) for text in command.overrides]
-        return next((override.text for override in given if override.key == "hydra/launcher"), "basic")
+@dataclass(frozen=True)
+class Launcher:
+    """The launcher of a sweep: its name, its settings, and whether it is one of this project's."""
+
+    name: str = "basic"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    is_ours: bool = False
+
+
+def launcher(command: Command) -> Launcher:
+    """The launcher that a sweep chooses, on the command line or in a file; Hydra's `basic` if it chooses none."""
+    given = [text for text in command.overrides if text.lstrip("+").startswith("hydra.launcher.")]
+    chosen = [text.partition("=")[2] for text in command.overrides if text.lstrip("+").startswith("hydra/launcher=")]
+    if not (given or chosen or _mentioning(command)):  # composing takes a while
+        return Launcher()
     with initialize_config_dir(str(folders.CONFIGS), version_base="1.3"):
         try:
-            overridden = [folders.search_path(command.folders), *next(_choices(command))]
+            overridden = [folders.search_path(command.folders), *next(_choices(command)), *given]
             composed = compose("config", overridden, return_hydra_config=True)
+            settings = OmegaConf.to_container(composed.hydra.launcher, resolve=True)
         except COMPOSITION_ERRORS:  # reported when the sweep composes it
-            return "basic"
-    return str(composed.hydra.runtime.choices["hydra/launcher"])
+            return Launcher(chosen[-1] if chosen else "basic")
+    assert isinstance(settings, dict)
+    ours = str(settings.pop("_target_", "")).startswith(OURS)
+    named = {str(key): value for key, value in settings.items()}
+    return Launcher(str(composed.hydra.runtime.choices["hydra/launcher"]), named, ours)
 
 
 def find_faults(command: Command) -> list[Fault]:

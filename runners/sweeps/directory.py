@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,10 @@ from runners.sweeps.job import Job
 from runners.sweeps.record import Record, Start
 
 NUMBERING = ".jobs.lock"
+ENDING = ".ending"
+"""A file that asks the jobs of a sweep to end."""
+POLL = 0.1
+"""Seconds between two looks whether they have."""
 UNFINISHED = ("not started", "interrupted", "died")
 MAX_SEARCHED = 100
 """Sweeps among which an unfinished one of the same command is looked for: the latest."""
@@ -87,6 +92,16 @@ class Sweep:
         return any(job.state == "failed" and str(job.status.get("updated")) >= started for job in self.jobs())
 
     def has_parent(self) -> bool:
+        """Whether the process that runs the sweep is still there, and hasn't asked jobs to end."""
+        return self.is_open() and not (self.path / ENDING).exists()
+
+    def end_jobs(self) -> None:
+        """Ask the jobs to end that other processes on this machine have started, and wait until they have."""
+        (self.path / ENDING).touch()
+        while any(job.path.is_dir() and is_held(job.path) for job in self.jobs()):
+            time.sleep(POLL)
+
+    def is_open(self) -> bool:
         """Whether the process that runs the sweep is still there; on another machine that isn't known."""
         try:
             return self.record().last.origin.get("host") != platform.node() or is_held(self.path)
@@ -114,9 +129,11 @@ def opened(path: Path, start: Start) -> Iterator[Sweep]:
     except OSError as error:
         raise RunDirectoryError(f"sweep_dir: {path} can't be written to: {error.strerror}") from None
     try:
+        (path / ENDING).unlink(missing_ok=True)
         _begin(path, start, is_new=bool(made))
         yield Sweep(path, is_new=bool(made))
     finally:
+        (path / ENDING).unlink(missing_ok=True)
         if not any(entry.is_dir() for entry in path.iterdir()):
             _remove(path, made)
         lock.release()

@@ -29,6 +29,8 @@ class Ending:
     command: Command
     path: Path
     folders: Sequence[Path]
+    others: bool = False
+    """Whether the jobs are run by another launcher than this project's."""
     jobs: Jobs | None = None
     listed: Sequence[Job] = ()
     codes: list[int] = field(default_factory=list)
@@ -47,9 +49,14 @@ class Ending:
             error.resume = again
         self.codes.append(report_error(error))
 
+    def end_jobs(self) -> None:
+        """Let the jobs that other people's launchers run save their state, before these learn of a signal."""
+        if self.jobs and self.others:
+            self.jobs.sweep.end_jobs()
+
     def wait(self) -> None:
         """Wait for jobs that other people's launchers have left running: they end with this sweep."""
-        while any(job.path.is_dir() and is_held(job.path) for job in self.listed if not job.is_over):
+        while self.others and any(job.path.is_dir() and is_held(job.path) for job in self.listed if not job.is_over):
             time.sleep(POLL)
 
     def as_text(self) -> str:

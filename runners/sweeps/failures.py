@@ -54,6 +54,13 @@ def report(job: Job, code: int, printed: str) -> None:
             tqdm.write(f"{ERROR}job {job.number}: {printable(line)}", file=sys.stderr)
 
 
+def report_recorded(job: Job) -> None:
+    """Print why a job has failed, as its directory has it: it ran on another machine."""
+    with suppress(OSError):
+        for line in str(job.status.get("reason")).splitlines():
+            tqdm.write(f"{ERROR}job {job.number}: {printable(line)} (see {job.output})", file=sys.stderr)
+
+
 def record(job: Job, code: int, why: str) -> None:
     """Record in its directory why a job has failed, unless its run has done so."""
     if job.state not in (NOT_STARTED, "running", "died"):

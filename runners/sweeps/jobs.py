@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from cnn.faults import ConfigError, Fault
 from runners.config import composition, saved, schema
 from runners.config.overrides import NOT_IN_A_SWEEP
+from runners.signals import Interrupted
 from runners.sweeps.directory import Sweep
 from runners.sweeps.job import Job
 from runners.sweeps.pool import Pool, Terms
@@ -48,7 +50,12 @@ class Jobs:
         if self.terms.stop_on_failure and self.sweep.has_failed():
             return math.nan
         alone = replace(self.terms, at_once=1, threads=self.terms.threads or 1)
-        Pool(alone, self.sweep.has_parent).run([job])
+        try:
+            Pool(alone, self.sweep.has_parent).run([job])
+        except Interrupted as error:
+            if not self.sweep.is_open():  # nobody is there who would end this process: launchers keep theirs
+                os._exit(error.exit_code)
+            raise
         return job.value()
 
     def number(self, first: int, asked: Sequence[Sequence[str]]) -> list[Job]:

@@ -89,6 +89,10 @@ class Pool:
                 self._end_all(watch.received or signal.SIGTERM, bars)
             watch.check()
 
+    def end(self) -> None:
+        """End all jobs as with SIGTERM, and wait until they have; a handler of another signal may do this."""
+        self._end_all(signal.SIGTERM, Bars(()))
+
     def _start(self, waiting: deque[Job], bars: Bars) -> None:
         """Start jobs while there is room for them, except those that a process of an earlier start is still using."""
         for job in [*waiting]:

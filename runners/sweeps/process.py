@@ -63,19 +63,24 @@ class JobProcess:
 
 def start(command: Sequence[str], folder: Path, output: int) -> Process:
     """Start a process that prints to a file, and whose standard input tells it to end."""
-    environment = {**os.environ, LIFELINE: "stdin", "PYTHONSAFEPATH": "1"}
-    if str(ROOT) not in site.getsitepackages():
-        given = os.environ.get("PYTHONPATH")
-        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *([given] if given else [])])
     return subprocess.Popen(
         command,
         cwd=folder,
-        env=environment,
+        env={**os.environ, **importing(), LIFELINE: "stdin"},
         stdin=subprocess.PIPE,
         stdout=output,
         stderr=output,
         start_new_session=True,
     )
+
+
+def importing() -> dict[str, str]:
+    """The variables with which Python imports this code, and nothing that happens to be in the working directory."""
+    variables = {"PYTHONSAFEPATH": "1"}
+    if str(ROOT) not in site.getsitepackages():
+        given = os.environ.get("PYTHONPATH")
+        variables["PYTHONPATH"] = os.pathsep.join([str(ROOT), *([given] if given else [])])
+    return variables
 
 
 def settle_output(job: Job) -> None:
