@@ -124,15 +124,6 @@ def test_stop_on_failure_and_retry(name: str, striped: Path, tmp_path: Path) -> 
     assert (tmp_path / "failures").read_text() == "xx"
 
 
-def test_a_cluster_that_is_not_there(striped: Path, tmp_path: Path) -> None:
-    needs("ray", extra="ray")
-    given = ["-m", "seed=1,2", "hydra/launcher=ray", "hydra.launcher.address='127.0.0.1:1'", "sweep_dir=swept"]
-    done = subprocess.run(command(striped, *given), cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: hydra.launcher.address: there is no cluster at 127.0.0.1:1")
-    assert not (tmp_path / "swept").exists()
-
-
 def test_reports_are_printed_here(striped: Path, tmp_path: Path) -> None:
     needs("submitit", extra="slurm")
     given = ["-m", "debug=summary", "seed=1,2", *LAUNCHERS["slurm"]]
