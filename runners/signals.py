@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ RETRY_DELAY = 0.05
 """Seconds until a lost signal is raised again."""
 LIFELINE = "CNN_LIFELINE"
 """The environment variable with which a process asks the one that it starts to call `end_with_parent`."""
+SECONDS_TO_SAVE = 120.0
+"""What a process has for its last step and its checkpoint after the process that started it has ended."""
 STOPPING_MESSAGE = b"\nfinishing this step, then saving; interrupt again to quit immediately\n"
 
 
@@ -156,8 +159,9 @@ def exit_on_signals() -> None:
 def end_with_parent() -> None:
     """Let a process that was started for a sweep end with the process that started it.
 
-    Its standard input is a pipe. The other process writes the number of a signal to it, or closes it, which it does
-    however it ends: then this process sends itself that signal, or SIGTERM.
+    Its standard input is a pipe. The other process writes the number of a signal to it: then this process sends itself
+    that signal. The other one closes the pipe, however it ends: then this process sends itself SIGTERM if it hasn't got
+    a signal yet, and is killed if it is still there after a while.
     """
     if os.environ.pop(LIFELINE, None):
         threading.Thread(target=_obey, daemon=True).start()
@@ -166,6 +170,10 @@ def end_with_parent() -> None:
 def _obey() -> None:
     number = os.read(0, 1)
     os.kill(os.getpid(), number[0] if number else signal.SIGTERM)
+    while os.read(0, 1):
+        pass
+    time.sleep(SECONDS_TO_SAVE)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def raise_on_sigint() -> None:

@@ -71,6 +71,8 @@ def _page_file(text: str | None) -> Path | None:
     file = user_path(text)
     if file.is_dir():
         raise OptionError(f"--html {short(file)}: it is a folder, give a file")
+    if file.exists() and not file.is_file():
+        raise OptionError(f"--html {short(file)}: it isn't a file, give the name of one")
     if not file.absolute().parent.is_dir():
         raise OptionError(f"--html {short(file)}: there is no folder {short(file.parent)}")
     return file
@@ -78,6 +80,6 @@ def _page_file(text: str | None) -> Path | None:
 
 def _write(file: Path, content: bytes) -> None:
     try:
-        atomic.write(file, content)
+        atomic.write(file.resolve(), content)  # what a link leads to, not the link
     except OSError as error:
         raise OptionError(f"--html {short(file)}: it can't be written: {error.strerror}") from None

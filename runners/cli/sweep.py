@@ -8,6 +8,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +21,8 @@ from runners.cli.sweep_arguments import resumed
 from runners.config import folders, hydra_settings, overrides, yaml_files
 from runners.config.grammar import MAX_JOBS, quoted
 from runners.config.overrides import Command
-from runners.errors import InputError, print_to_stderr, program, shell_argument
-from runners.exit_codes import report_error
+from runners.errors import InputError, RunDirectoryError, print_to_stderr, program, shell_argument
+from runners.exit_codes import BAD_INPUT, report_error
 from runners.files.run_directory import new_name
 from runners.files.status import now
 from runners.signals import raising_signals
@@ -52,19 +53,24 @@ def main(arguments: Sequence[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them and exiting
     try:
         with raising_signals(ending.end_jobs), tempfile.TemporaryDirectory() as scratch:
-            with directory.opened(path, _start(arguments)) as sweep:
+            with directory.opened(path, _start(arguments, prepared.folders)) as sweep:
                 ending.jobs = Jobs(sweep, _terms(prepared))
                 _warn_of_changes(sweep)
                 sys.argv[1:] = prepared.for_hydra(scratch)
                 try:
                     composed(ending.jobs)()
                 finally:
-                    ending.listed = sweep.jobs()
+                    with suppress(RunDirectoryError):  # somebody has removed it, which is known by then
+                        ending.listed = sweep.jobs()
             ending.wait()
     except BaseException as error:
         ending.report(error)
         ending.wait()
-    print(ending.as_text(), end="")
+    try:
+        print(ending.as_text(), end="", flush=True)
+    except OSError:
+        if ending.exit_code <= BAD_INPUT:  # else the terminal was closed, and the signal's exit code says so
+            raise
     return ending.exit_code
 
 
@@ -128,7 +134,7 @@ def _warn_of_changes(sweep: Sweep) -> None:
             print_to_stderr(f"{was}: {changed}; done jobs are kept")
 
 
-def _start(arguments: Sequence[str]) -> Start:
+def _start(arguments: Sequence[str], searched: Sequence[Path]) -> Start:
     """What sweep.yaml records of this start."""
     code = origin.changes()
     return Start(
@@ -138,6 +144,7 @@ def _start(arguments: Sequence[str]) -> Start:
         started=now(),
         origin={"commit": code.commit, "branch": code.branch, "dirty": code.dirty, "host": platform.node()},
         versions=devices.versions(devices.CPU),
+        configs=yaml_files.digest(searched),
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cnn.faults import ConfigError, Fault
@@ -18,6 +19,9 @@ SETTINGS = re.compile(
 )
 """What can be given with `resume=SWEEP`: how its jobs run, not what they are."""
 FLAGS = ("-m", "--multirun")
+CONFIG_FOLDER = re.compile(r"(--config-dir|-cd)(=.*)?", re.DOTALL)
+PLAIN = re.compile(r"[\w.+]+=[\w.:-]*")
+"""A setting with a plain value."""
 SHOWING = re.compile(r"-h|--help|-c|--cfg(=.*)?")
 
 
@@ -35,25 +39,63 @@ def resumed(arguments: Sequence[str], outputs: Path) -> list[str]:
     if not matches:
         return list(arguments)
     path = _latest(outputs) if matches[-1]["sweep"] == "auto" else user_path(matches[-1]["sweep"])
-    saved = record.read(path).last.arguments
+    last = record.read(path).last
     given = [text for text in arguments if not RESUME.fullmatch(text) and text not in FLAGS]
-    whole = " ".join(["give the whole command with", shell_argument("sweep_dir", path)])
-    faults = [
-        Fault(_key(text), f"can't be changed with resume=SWEEP, which has its jobs in sweep.yaml; {whole}")
-        for text in given
-        if not SETTINGS.fullmatch(_key(text))
-    ]
-    keys = {_key(text) for text in given}
-    files = [text for text in saved if _key(text) == "extensions"]
-    if files and "extensions" not in keys:
-        problem = "this sweep uses files of its own, which are only imported if they are given again"
-        faults.append(Fault("extensions", f"{problem}: add {files[-1].lstrip('+')}"))
+    flags, given = _config_folder(given)
+    unknown = flags if not _config_folder(last.arguments)[0] else []
+    faults = [*_changing([*unknown[:1], *given], path), *_missing(last.arguments, [*flags, *given]), *_elsewhere(last)]
     if faults:
         raise ConfigError(faults)
+    keys = {_key(text) for text in given}
     left_out = r"sweep_dir" + (r"|hydra\.launcher\..*" if "hydra/launcher" in keys else "")  # another's settings
+    saved = _config_folder(last.arguments)[1]
     kept = {_key(text): text for text in saved if not re.fullmatch(left_out, _key(text))}
-    kept |= {_key(text): text for text in given}  # in the old order, which is that of the jobs' overrides
-    return [*kept.values(), f"sweep_dir={path}"]
+    kept |= {_key(text): text for text in given}
+    return [*flags, *kept.values(), f"sweep_dir={path}"]
+
+
+def _config_folder(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """`--config-dir FOLDER`, if it is given, and the other arguments."""
+    rest = list(arguments)
+    for place, text in enumerate(rest):
+        if CONFIG_FOLDER.fullmatch(text):
+            count = 1 if "=" in text else 2
+            return rest[place : place + count], [*rest[:place], *rest[place + count :]]
+    return [], rest
+
+
+def _changing(given: Sequence[str], path: Path) -> Iterator[Fault]:
+    """A fault for each argument that says what jobs are."""
+    whole = " ".join(["give the whole command with", shell_argument("sweep_dir", path)])
+    for text in given:
+        if not SETTINGS.fullmatch(_key(text)):
+            problem = f"can't be changed with resume=SWEEP, which has its jobs in sweep.yaml; {whole}"
+            yield Fault(_key(text), problem)
+
+
+def _missing(saved: Sequence[str], given: Sequence[str]) -> Iterator[Fault]:
+    """A fault for each saved argument that could run somebody else's code, and that isn't given again."""
+    keys = {_key(text) for text in given}
+    folder, rest = _config_folder(saved)
+    if folder and not _config_folder(given)[0]:
+        problem = "this sweep uses configs of this folder, which are only read if it is given again"
+        yield Fault("--config-dir", f"{problem}: add {shlex.join(folder)}")
+    for text in rest:
+        key = _key(text)
+        if key == "extensions" and key not in keys:
+            problem = "this sweep uses files of its own, which are only imported if they are given again"
+            yield Fault(key, f"{problem}: add {shlex.quote(text.lstrip('+'))}")
+        elif key.startswith("hydra.launcher.") and key not in keys and not PLAIN.fullmatch(text):
+            problem = "this may run commands, so it is only used if it is given again"
+            if "hydra/launcher" not in keys:
+                yield Fault(key, f"{problem}: add {shlex.quote(text.lstrip('+'))}")
+
+
+def _elsewhere(start: record.Start) -> Iterator[Fault]:
+    """A fault if relative paths of the command would mean other files here."""
+    folder = Path(start.folder)
+    if folder.is_dir() and not folder.samefile(Path.cwd()):
+        yield Fault("resume", f"this sweep was started in {folder}, where its relative paths lead: resume it there")
 
 
 def _key(argument: str) -> str:

@@ -170,6 +170,8 @@ def _faults(override: ParsedOverride, command: Command, given: Collection[str]) 
         yield Fault(key, "only hydra/launcher, hydra/sweeper and their keys can be set, for a sweep (-m)")
     elif setting := re.fullmatch(r"hydra\.(launcher|sweeper)(\._target_)?", key):
         yield Fault(key, f"can't be set, choose one with hydra/{setting[1]}=NAME")
+    elif HYDRA_KEY.match(key) and "_target_" in f"{key}={text}":
+        yield Fault(key, "_target_ can't be set: it would call whatever it names")
     elif HYDRA_KEY.match(key) and override.sweeps:
         yield Fault(key, f"{text} is more than one value, but a sweep has one launcher and one sweeper: give one")
     elif override.sweeps and not command.sweeping:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -66,3 +67,13 @@ def _fault(file: Path) -> Fault | None:
         key = f"{error.full_key}: " if isinstance(error, OmegaConfBaseException) and error.full_key else ""
         return Fault(str(file), f"{key}{(str(error).splitlines() or ['unreadable'])[0]}")
     return None
+
+
+def digest(folders: Iterable[Path]) -> str:
+    """A hash of the names and contents of all config files in these folders."""
+    found = hashlib.sha256()
+    for folder in folders:
+        for file in sorted(folder.rglob("*.yaml")):
+            found.update(f"{file.relative_to(folder)}\0".encode())
+            found.update(hashlib.sha256(file.read_bytes()).digest())
+    return found.hexdigest()

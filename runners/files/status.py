@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,15 @@ def read_status(path: Path) -> dict[str, Any]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process is using a run's directory. Raises OSError if that can't be determined."""
+    """Whether a process is using a run's directory. Raises OSError if that can't be determined.
+
+    Nothing is made for that: a directory whose lock isn't there, or is something else, isn't used.
+    """
+    try:
+        if not stat.S_ISREG((path / LOCK).lstat().st_mode):
+            return False
+    except FileNotFoundError:
+        return False
     lock = FileLock(path / LOCK)
     try:
         lock.acquire(timeout=0)

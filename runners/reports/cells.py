@@ -77,8 +77,8 @@ def notes(collection: Collection, found: Sequence[Table]) -> list[str]:
     groups = [group for table in found for group in table.groups]
     lines = [f"{printable(sweep.path)}: {printable(sweep.problem)}" for sweep in collection.sweeps if sweep.problem]
     if same := sum(group.repeated for group in groups):
-        are = "repeats another run" if same == 1 else "repeat other runs"
-        lines.append(f"{counted(same, 'run')} {are} to the bit, and counted once")
+        are = "repeats another run to the bit, and is" if same == 1 else "repeat other runs to the bit, and are"
+        lines.append(f"{counted(same, 'run')} {are} counted once")
     for group in groups:
         if seeds := repeated_seeds(group):
             which = ", ".join(seeds)

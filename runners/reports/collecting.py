@@ -90,7 +90,11 @@ def _sweep(path: Path) -> Sweep:
     return Sweep(path, str(content.get("command") or ""), part(content, "origin"), jobs)
 
 
+REPORTS = {"debug=summary", "debug=gradcheck", "debug=overfit"}
+"""What jobs print a report with, instead of making a run directory."""
+
+
 def _not_started(sweep: Sweep) -> Iterator[Run]:
     for name, overrides in sweep.jobs.items():
-        if not is_run(sweep.path / name):
+        if not is_run(sweep.path / name) and not REPORTS.intersection(overrides):
             yield Run(sweep.path / name, "not started", overrides=overrides)

@@ -48,7 +48,7 @@ def read_list(file: Path) -> list[str]:
 def read_rows(file: Path) -> list[Row]:
     """The rows of a metrics.csv; none if it is missing or empty."""
     try:
-        return metrics_csv.read(file) if file.exists() else []
+        return metrics_csv.read(file) if file.is_file() else []
     except (ValueError, TypeError, csv.Error) as error:
         raise Unreadable(f"{file.name}: {_line(error)}") from None
     except OSError as error:
@@ -64,6 +64,8 @@ def _mapping(file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
 
 def _parsed(file: Path, parse: Callable[[str], Any]) -> Any:
     try:
+        if file.exists() and not file.is_file():
+            raise Unreadable(f"{file.name}: not a file")
         if file.stat().st_size > MAX_BYTES:
             raise Unreadable(f"{file.name}: larger than {MAX_BYTES >> 20} MiB")
         content = parse(file.read_text(encoding="utf-8"))

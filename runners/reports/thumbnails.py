@@ -19,6 +19,8 @@ def thumbnail(file: Path) -> str | None:
     """A small copy of a picture as a `data:` address; None if it can't be read. Of an animation, the first frame."""
     from PIL import Image  # only a page with figures needs it
 
+    if not file.is_file():  # a pipe would be waited for
+        return None
     small = io.BytesIO()
     try:
         with warnings.catch_warnings(), Image.open(file) as picture:

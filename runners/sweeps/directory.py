@@ -19,7 +19,7 @@ from runners.files.run_directory import LOCK_TIMEOUT, create_folder
 from runners.files.status import LOCK, is_held
 from runners.sweeps import record
 from runners.sweeps.job import Job
-from runners.sweeps.record import Record, Start
+from runners.sweeps.record import Record, Start, identity
 
 NUMBERING = ".jobs.lock"
 ENDING = ".ending"
@@ -50,6 +50,11 @@ class Sweep:
         content = self.record()
         return [content, *content.continued]
 
+    def has_other_configs(self) -> bool:
+        """Whether config files have changed since the sweep was last started."""
+        starts = self.starts()
+        return len(starts) > 1 and len({start.configs for start in starts[-2:]}) > 1
+
     def jobs(self) -> list[Job]:
         """All jobs that any start has asked for, in the order of their numbers."""
         return [self._job(number, overrides) for number, overrides in sorted(self.record().jobs.items())]
@@ -78,12 +83,12 @@ class Sweep:
         return [self._job(number, known[number]) for number in numbers]
 
     def _number(self, place: int, overrides: list[str], known: dict[int, list[str]], taken: Sequence[int]) -> int:
-        if known.get(place) == overrides and place not in taken:
+        same = [number for number, others in known.items() if identity(others) == identity(overrides)]
+        free = [number for number in same if number not in taken]
+        if place in free:
             return place
-        if not self.is_new:
-            same = (number for number, others in known.items() if others == overrides and number not in taken)
-            for number in same:
-                return number
+        if free and not self.is_new:
+            return free[0]
         return place if place not in known else max(known) + 1
 
     def has_failed(self) -> bool:
@@ -133,9 +138,10 @@ def opened(path: Path, start: Start) -> Iterator[Sweep]:
         _begin(path, start, is_new=bool(made))
         yield Sweep(path, is_new=bool(made))
     finally:
-        (path / ENDING).unlink(missing_ok=True)
-        if not any(entry.is_dir() for entry in path.iterdir()):
-            _remove(path, made)
+        with suppress(OSError):  # somebody has removed the directory
+            (path / ENDING).unlink(missing_ok=True)
+            if not any(entry.is_dir() for entry in path.iterdir()):
+                _remove(path, made)
         lock.release()
 
 

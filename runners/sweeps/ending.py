@@ -38,8 +38,9 @@ class Ending:
     def report(self, error: BaseException) -> None:
         """Print an error that ended the sweep: a signal, or one from Hydra, which composes the jobs' configs."""
         again = f"{program('train')} -m {shell_argument('resume', self.path)}"
-        if isinstance(error, OSError) and self.listed:  # a full disk, and no fault in a config file
-            error = RunFailed(f"the sweep ended: {error.filename}: {error.strerror}; continue with {again}")
+        if isinstance(error, OSError) and self.jobs and self.jobs.sweep.asked:  # and no fault in a config file
+            problem = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            error = RunFailed(f"the sweep ended: {problem}; continue with {again}")
         setting_up = not self.listed and not isinstance(error, ConfigError | InputError)
         if setting_up and isinstance(error, Exception) and (found := hydra_settings.failure(error, self.command)):
             error = found
@@ -72,7 +73,8 @@ class Ending:
     @property
     def exit_code(self) -> int:
         """The most important of all exit codes: a signal's, then a failure's, then that of bad input."""
-        codes = [*self.codes, *(job.outcome().exit_code for job in self._asked), *self._report_codes.values()]
+        own = self._report_codes
+        codes = [*self.codes, *(job.outcome().exit_code for job in self._asked if job.number not in own), *own.values()]
         signalled = [code for code in codes if code > BAD_INPUT]
         return signalled[0] if signalled else FAILED if FAILED in codes else max(codes, default=DONE)
 
@@ -96,7 +98,7 @@ class Ending:
         return Row(job, job.outcome().text)
 
     def _last_line(self, job: Job) -> str:
-        return (self._reports[job.number].splitlines() or ["see above"])[-1]
+        return (self._reports.get(job.number, "").splitlines() or ["see above"])[-1]
 
     def _no_longer_asked(self) -> list[str]:
         asked = {job.number for job in self._asked}

@@ -8,9 +8,9 @@ from contextlib import suppress
 from tqdm import tqdm
 
 from runners.errors import RunDirectoryError, printable
-from runners.exit_codes import BAD_INPUT
+from runners.exit_codes import BAD_INPUT, FAILED
 from runners.files.run_directory import RunDirectory
-from runners.sweeps.job import NOT_STARTED, Job
+from runners.sweeps.job import Job
 from runners.sweeps.process import signal_name
 from runners.training import debug
 
@@ -29,7 +29,7 @@ def reason(job: Job, code: int, printed: str) -> str:
         killed = signal_name(code)
         return f"killed by {killed}{', perhaps for want of memory' if killed == 'SIGKILL' else ''}"
     status = job.status
-    if status.get("state") == "failed" and isinstance(status.get("reason"), str):
+    if _has_recorded(job, code) and isinstance(status.get("reason"), str):
         return str(status["reason"])
     errors = error_lines(printed)
     if errors:
@@ -61,9 +61,14 @@ def report_recorded(job: Job) -> None:
             tqdm.write(f"{ERROR}job {job.number}: {printable(line)} (see {job.output})", file=sys.stderr)
 
 
+def _has_recorded(job: Job, code: int) -> bool:
+    """Whether the run itself has recorded this failure: not bad input, nor what killed its process."""
+    return code == FAILED and job.state == "failed"
+
+
 def record(job: Job, code: int, why: str) -> None:
     """Record in its directory why a job has failed, unless its run has done so."""
-    if job.state not in (NOT_STARTED, "running", "died"):
+    if _has_recorded(job, code):
         return
     # the directory is in use after all, or the disk is full: the reason has been printed anyway
     with suppress(RunDirectoryError, OSError):

@@ -33,7 +33,9 @@ def launch(
     setup_globals()
     batch = jobs.number(first, [sweep_jobs.as_typed(overrides) for overrides in job_overrides])
     if not jobs.sweep.is_new:
-        _report_changes(jobs, batch, [compose(overrides) for overrides in job_overrides])
+        _report_known(jobs, batch)
+        if jobs.sweep.has_other_configs():  # composing takes a while
+            _report_changes(batch, [compose(overrides) for overrides in job_overrides])
     run(jobs, [job for job in batch if not job.is_over])
     return [
         JobReturn(list(overrides), status=JobStatus.COMPLETED, _return_value=job.value())
@@ -41,13 +43,17 @@ def launch(
     ]
 
 
-def _report_changes(jobs: Jobs, batch: Sequence[Job], composed: Sequence[DictConfig]) -> None:
-    """Say which jobs are done already, and what has changed since they or interrupted ones began."""
+def _report_known(jobs: Jobs, batch: Sequence[Job]) -> None:
+    """Say which jobs are done already, and which are new."""
     over = [job.number for job in batch if job.is_over]
     if over:
         print_to_stderr(f"note: {len(over)} of {len(batch)} jobs are done already")
     if jobs.sweep.added:
         print_to_stderr(f"note: new jobs: {', '.join(map(str, jobs.sweep.added))}")
+
+
+def _report_changes(batch: Sequence[Job], composed: Sequence[DictConfig]) -> None:
+    """Say what has changed in the configs of jobs since they began."""
     changed = sweep_jobs.changed_configs(batch, composed)
     if changed:
         shown = "; ".join(changed[:MAX_NAMED]) + ("; ..." if len(changed) > MAX_NAMED else "")

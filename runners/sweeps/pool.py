@@ -13,8 +13,10 @@ from pathlib import Path
 
 import yaml
 
+from runners.errors import print_to_stderr
 from runners.exit_codes import BAD_INPUT, DONE, FAILED
-from runners.files.status import is_held
+from runners.files import atomic
+from runners.files.status import LOCK, is_held
 from runners.signals import WATCHED, watch_signals
 from runners.sweeps import failures
 from runners.sweeps.bars import Bars
@@ -25,8 +27,12 @@ POLL = 0.05
 """Seconds between two looks at the processes."""
 ENDED = (DONE, *(128 + number for number in WATCHED))
 """The exit codes of a run that is done, or was interrupted and has saved its state."""
-CHECK = 20
+LOOKS_PER_CHECK = 20
 """The number of looks after which is asked whether the sweep that asked for these jobs is still there."""
+
+
+LEFT_BY_A_START = (LOCK, "changes.patch", "config.yaml", "output.log", "overrides.yaml", "run.log", "status.json")
+"""The files of a run that hasn't saved anything yet."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Pool:
         with watch_signals() as watch, Bars(jobs) as bars:
             try:
                 while waiting or self._running:
-                    if watch.received is None and looks % CHECK == 0 and not self.is_wanted():
+                    if watch.received is None and looks % LOOKS_PER_CHECK == 0 and not self.is_wanted():
                         watch.received = signal.SIGTERM
                     watch.check()
                     if self.has_failed and self.terms.stop_on_failure:
@@ -105,18 +111,18 @@ class Pool:
                 bars.note(f"job {job.number} is still in use by process {_user(job)}: waiting until that ends")
             else:
                 waiting.remove(job)
+                settle_output(job)
+                if not job.can_resume and (problem := clear(job)):
+                    print_to_stderr(f"{failures.ERROR}job {job.number}: {problem}")
+                    self.codes[job.number] = BAD_INPUT
+                    self.has_failed = True
+                    continue
                 self._running.append(JobProcess(job, self._arguments(job), self.terms.folder))
                 bars.begin(job)
 
     def _arguments(self, job: Job) -> list[str]:
-        """What a job is started with. Removes what is left of a run that ended before it had saved anything."""
-        settle_output(job)
-        resuming = job.can_resume
-        if job.path.is_dir() and not resuming:
-            with suppress(FileNotFoundError):
-                job.output.replace(job.early_output)
-            shutil.rmtree(job.path)
-        if resuming:
+        """What a job is started with."""
+        if job.can_resume:
             own = [text for text in job.overrides if text.startswith("extensions=")]
             return [f"resume={job.path}", *own, *(self._threads(job) if _may_change_threads(job) else [])]
         return [*self.terms.flags, *job.overrides, f"run_dir={job.path}", *self._threads(job)]
@@ -169,6 +175,20 @@ class Pool:
             process.close()
             self._running.remove(process)
             bars.finish(process.job)
+
+
+def clear(job: Job) -> str | None:
+    """Remove what a run has left that ended before it had saved anything; returns why not, if it can't be that."""
+    if not job.path.is_dir():
+        return None
+    files = [file.relative_to(job.path).parts[0] for file in job.path.rglob("*") if not file.is_dir()]
+    others = [name for name in files if name not in LEFT_BY_A_START and not name.endswith(atomic.TEMPORARY)]
+    if others or job.path.is_symlink():
+        return f"{job.path} has nothing to resume from, but {others[0] if others else 'is a link'}: move it elsewhere"
+    with suppress(FileNotFoundError):
+        job.output.replace(job.early_output)
+    shutil.rmtree(job.path)
+    return None
 
 
 def _user(job: Job) -> str:

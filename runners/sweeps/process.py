@@ -34,7 +34,7 @@ class JobProcess:
         with self._output.open("ab") as stream:
             self._begin = stream.tell()
             self._process = start([sys.executable, "-m", "runners.train", *arguments], folder, stream.fileno())
-        self.is_told_to_end = False
+        self._is_ending = False
 
     def poll(self) -> int | None:
         """The exit code, negative if a signal has killed it; None while it runs."""
@@ -42,8 +42,8 @@ class JobProcess:
 
     def end(self, number: int) -> None:
         """Let it end as with a signal. It saves its state first."""
-        if not self.is_told_to_end:
-            self.is_told_to_end = True
+        if not self._is_ending:
+            self._is_ending = True
             assert self._process.stdin
             with suppress(OSError):  # it has ended
                 self._process.stdin.write(bytes([number]))

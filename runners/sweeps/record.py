@@ -28,6 +28,8 @@ class Start(BaseModel):
     folder: str
     started: str
     origin: dict[str, Any] = {}
+    configs: str = ""
+    """A hash of all config files that its commands could choose from."""
     versions: dict[str, str] = {}
 
 
@@ -68,8 +70,14 @@ def _why_no_sweep(path: Path) -> str:
 
 
 def write(sweep: Path, record: Record) -> None:
+    """Write the record of a sweep atomically."""
     text = yaml.safe_dump(record.model_dump(), sort_keys=False, allow_unicode=True)
     atomic.write(sweep / SWEEP, text.encode())
+
+
+def identity(overrides: Sequence[str]) -> frozenset[str]:
+    """What makes a job the same in another start: its overrides in any order, wherever its own files are."""
+    return frozenset(text.lstrip("+") for text in overrides if not text.lstrip("+").startswith("extensions="))
 
 
 def same_command(one: Sequence[str], other: Sequence[str]) -> bool:
@@ -77,7 +85,7 @@ def same_command(one: Sequence[str], other: Sequence[str]) -> bool:
     return _described(one) == _described(other)
 
 
-def _described(arguments: Sequence[str]) -> list[str]:
+def _described(arguments: Sequence[str]) -> frozenset[str]:
     keys = [*SETTINGS, "hydra/launcher", "hydra.launcher"]
     ignored: Any = tuple(f"{key}{end}" for key in keys for end in ("=", "."))
-    return sorted(argument for argument in arguments if not argument.lstrip("+").startswith(ignored))
+    return identity([argument for argument in arguments if not argument.lstrip("+").startswith(ignored)])

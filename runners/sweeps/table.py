@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cnn.text import columns
+from cnn.text import columns, printable
 from runners.sweeps.job import Job, own_overrides
 
 WIDTH = 100
@@ -24,7 +24,7 @@ def table(rows: Sequence[Row]) -> str:
     own = own_overrides([row.job for row in rows])
     lines = [("job", "overrides", "result")]
     for row in sorted(rows, key=lambda row: row.job.number):
-        result = " ".join(row.result.split())
+        result = printable(" ".join(row.result.split()))
         short = result if len(result) <= WIDTH else f"{result[: WIDTH - 3]}..."
-        lines.append((str(row.job.number), own[row.job.number], short))
+        lines.append((str(row.job.number), printable(own[row.job.number]), short))
     return "\n".join(columns(lines, "><<"))

@@ -18,7 +18,7 @@ from runners.files import checkpoint, metrics_csv
 from runners.files.metrics_csv import Row
 from runners.files.paths import user_path
 from runners.files.run_directory import RunDirectory, new_name
-from runners.signals import Interrupted, SignalWatch, watch_signals
+from runners.signals import Interrupted, SignalWatch, raising_signals, watch_signals
 from runners.tasks.task import Task
 from runners.training import devices, judging, origin, setup, snapshot, trial
 from runners.training.capturing import Evaluations
@@ -43,7 +43,9 @@ def run(raw: Mapping[str, Any], overrides: Sequence[str] = ()) -> Result:
     with watch_signals() as watch:
         config, dataset = setup.load(config)
         task, left_out = setup.start(config, dataset)
-        judging.equip(task, config.raw, dataset, run)
+        watch.check()
+        with raising_signals():  # it may wait for another process that makes the judge
+            judging.equip(task, config.raw, dataset, run)
         watch.check()
         path = user_path(config.settings.run_dir or f"outputs/{new_name()}")
         with RunDirectory.make(path, overrides) as directory:

@@ -21,7 +21,7 @@ from runners.files import atomic, checkpoint
 from runners.files.content import Checkpoint
 from runners.files.run_directory import RunDirectory
 from runners.files.status import now
-from runners.signals import watch_signals
+from runners.signals import raising_signals, watch_signals
 from runners.training import devices, judging, origin, setup, snapshot
 from runners.training.experiment import Experiment, carry_out, print_data, run
 from runners.training.loop import Plan
@@ -68,7 +68,9 @@ def resume(path: Path, overrides: Sequence[str] = (), *, may_change: bool = Fals
         config, dataset = setup.load(config)
         _check_data(dataset, saved, may_change)
         task = setup.build(config, dataset)
-        judging.equip(task, config.raw, dataset, run)
+        watch.check()
+        with raising_signals():
+            judging.equip(task, config.raw, dataset, run)
         progress = snapshot.restore(saved, config, task)
         plan = setup.plan_training(config, dataset)
         other_data = dataset.fingerprint != saved.data.fingerprint

@@ -68,7 +68,9 @@ TYPED = {
     ("hydra.mode=MULTIRUN",): ["hydra.mode: only hydra/launcher, hydra/sweeper and their keys can be"],
     ("hydra.run.dir=x",): ["hydra.run.dir: only hydra/launcher"],
     ("-m", "hydra.sweep.dir=x"): ["hydra.sweep.dir: only hydra/launcher"],
-    ("-m", "hydra/launcher=cluster"): ["hydra/launcher: unknown 'cluster', known: basic"],
+    ("-m", "hydra/launcher=cluster"): [
+        "hydra/launcher: unknown 'cluster', did you mean slurm? (known: basic, local, ray, slurm)"
+    ],
     # directories
     ("run_dir=/dev/null",): ["run_dir: /dev/null already exists, choose another or remove it"],
     ("model.name=lenet",): ["model.name: choose it with model=lenet, which also sets its arguments"],

@@ -102,7 +102,7 @@ def test_a_run_repeated_to_the_bit_counts_once_and_other_results_of_a_seed_count
     assert repeated_seeds(group) == ["4"]
     lines = notes(Collection([], group.runs, []), [table])
     assert lines == [
-        "1 run repeats another run to the bit, and counted once",
+        "1 run repeats another run to the bit, and is counted once",
         "several runs of seed 4 differ, and each counts: x, x",
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,84 @@ def test_configs_and_code_that_changed(
     assert "warning: the code has changed since this sweep was last started: commit 000000000000" in err
 
 
+def test_overrides_in_another_order_and_files_elsewhere(run: Run, tmp_path: Path, commands: list[list[str]]) -> None:
+    """The jobs are the same ones: nothing is run again."""
+    assert run("-m", *failing("fine"), "seed=1,2") == 0
+    commands.clear()
+    moved = tmp_path / "moved.py"
+    moved.write_text(UNLUCKY.read_text())
+    assert bare("-m", "resume=swept", f"extensions=[{moved}]") == 0
+    assert run("-m", "seed=1,2", *failing("fine")) == 0
+    assert commands == []
+
+
+def test_a_job_that_can_not_be_resumed_has_failed(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever its directory says of the time before."""
+    interrupted(run, monkeypatch)
+    for name in ("last", "previous"):
+        Path(f"swept/1/checkpoints/{name}.pkl").write_bytes(b"junk")
+    capsys.readouterr()
+    assert bare("-m", "resume=swept", EXTENSION) == 2
+    state, reason = statuses("swept")["1"]
+    assert (state, str(reason)[:9]) == ("failed", "swept/1/c")
+    assert "error: job 1: swept/1/checkpoints" in capsys.readouterr().err
+
+
+def test_what_is_no_remains_of_a_run_is_left_alone(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("-m", "epochs=1", "seed=1,2,3", "sweep_dir=swept") == 0
+    for job in ("0", "1"):
+        shutil.rmtree(f"swept/{job}")
+    Path("swept/0").mkdir()
+    Path("swept/0/notes.txt").write_text("mine")
+    Path("swept/1").symlink_to(Path("elsewhere").absolute())
+    Path("elsewhere").mkdir()
+    capsys.readouterr()
+    assert bare("-m", "resume=swept") == 2
+    assert Path("swept/0/notes.txt").read_text() == "mine"
+    assert Path("swept/1").is_symlink()
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "error: job 0: swept/0 has nothing to resume from, but notes.txt: move it elsewhere",
+        "error: job 1: swept/1 has nothing to resume from, but is a link: move it elsewhere",
+    ]
+
+
+def test_a_sweep_is_resumed_where_it_was_started(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("-m", "epochs=1", "seed=1,2", "sweep_dir=swept") == 0
+    capsys.readouterr()
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert bare("-m", "resume=../swept") == 2
+    where = f"this sweep was started in {tmp_path}, where its relative paths lead: resume it there"
+    assert capsys.readouterr().err == f"error: resume: {where}\n"
+
+
+STRANGERS = {
+    "--config-dir": ["--config-dir", "evil"],
+    "extensions": ["extensions=[evil.py]"],
+    "hydra.launcher.setup": ["hydra/launcher=slurm", "hydra.launcher.setup=[touch evil]"],
+    "hydra.launcher.x": ["hydra.launcher.x={_target_:os.system,_args_:[touch evil]}"],
+    "hydra.sweeper.x": ["+hydra.sweeper.x={_target_:runners.config.extensions.load,_args_:[[evil.py]]}"],
+}
+
+
+@pytest.mark.parametrize("place", STRANGERS)
+def test_a_strangers_sweep_runs_nothing_of_theirs(place: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("-m", "epochs=1", "seed=1,2", "sweep_dir=swept") == 0
+    Path("evil").mkdir()
+    Path("evil.py").write_text("from pathlib import Path\nPath('done').touch()\n")
+    content = yaml.safe_load(Path("swept/sweep.yaml").read_text())
+    content["arguments"] += STRANGERS[place]
+    Path("swept/sweep.yaml").write_text(yaml.safe_dump(content))
+    capsys.readouterr()
+    assert bare("-m", "resume=swept") == 2
+    assert capsys.readouterr().err.startswith(f"error: {place}: ")
+    assert not Path("done").exists()
+
+
 def test_two_starts_at_once(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("-m", "epochs=1", "seed=1,2", "sweep_dir=swept") == 0
     with RunDirectory(Path("swept")):
@@ -182,7 +261,7 @@ def test_files_of_a_users_own_are_only_imported_if_given_again(run: Run, capsys:
     assert bare("-m", "resume=swept") == 2
     assert capsys.readouterr().err == (
         "error: extensions: this sweep uses files of its own, which are only imported if they are given again: "
-        f"add {EXTENSION}\n"
+        f"add '{EXTENSION}'\n"
     )
     assert bare("-m", "resume=swept", EXTENSION) == 0
 
