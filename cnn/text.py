@@ -39,7 +39,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     likely = closest(name, known)
     if likely:
         return f"did you mean {likely}? (known: {', '.join(known)})"
-    return f"known: {', '.join(known)}" if known else "no names are known here"
+    return f"known: {', '.join(known)}" if known else "nothing can be given here"
 
 
 def show(value: object) -> str:

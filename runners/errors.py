@@ -42,10 +42,15 @@ class InputError(Exception):
     """An input can't be used; the message names the place, the value and what to do."""
 
 
+def pip_install(extra: str) -> str:
+    """The command that installs what an extra of this project needs."""
+    what = f'-c constraints.txt -e ".[{extra}]"' if IN_A_CHECKOUT else f'"cnn-from-scratch[{extra}]"'
+    return f"pip install {what}"
+
+
 def missing_extra(key: str, package: str, extra: str) -> InputError:
     """What to install for the choice of a key that needs a package which isn't installed."""
-    what = f'-c constraints.txt -e ".[{extra}]"' if IN_A_CHECKOUT else f'"cnn-from-scratch[{extra}]"'
-    return InputError(f"{key}: {package} is not installed: pip install {what}")
+    return InputError(f"{key}: {package} is not installed: {pip_install(extra)}")
 
 
 class DataError(InputError):

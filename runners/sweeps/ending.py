@@ -74,7 +74,10 @@ class Ending:
     def exit_code(self) -> int:
         """The most important of all exit codes: a signal's, then a failure's, then that of bad input."""
         own = self._report_codes
-        codes = [*self.codes, *(job.outcome().exit_code for job in self._asked if job.number not in own), *own.values()]
+        counted = [job for job in self._asked if job.number not in own]
+        if self.jobs and self.jobs.closing and any(job.is_over for job in counted):
+            counted = [job for job in counted if not job.status.get("diverged")]  # which a search finds out about
+        codes = [*self.codes, *(job.outcome().exit_code for job in counted), *own.values()]
         signalled = [code for code in codes if code > BAD_INPUT]
         return signalled[0] if signalled else FAILED if FAILED in codes else max(codes, default=DONE)
 

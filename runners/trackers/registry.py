@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from cnn.arguments import construct
 from cnn.faults import ConfigError, Fault
 from cnn.text import nearest, show
+from runners.errors import pip_install
 from runners.trackers.mlflow import MLflow
 from runners.trackers.tensorboard import TensorBoard
 from runners.trackers.tracker import Tracker
@@ -76,7 +76,4 @@ def _parsed(entry: object, place: str) -> tuple[str, dict[str, Any]]:
 def _check_installed(package: str, place: str) -> None:
     found = importlib.util.find_spec(package) if package else None
     if package and (found is None or found.origin is None):  # a folder of that name isn't the package
-        root = Path(__file__).parents[2]
-        checkout = (root / "constraints.txt").is_file()
-        what = f'-c constraints.txt -e ".[{package}]"' if checkout else f'"cnn-from-scratch[{package}]"'
-        raise ConfigError([Fault(place, f"{package} is not installed: pip install {what}")])
+        raise ConfigError([Fault(place, f"{package} is not installed: {pip_install(package)}")])

@@ -211,7 +211,7 @@ def test_faults_of_two_networks_have_their_places(pair: Run, capsys: Capture) ->
         "second2={layers:[rellu]}": "second2.layers.0: unknown layer 'rellu', did you mean relu?",
         "second2={layers:[{linear:{out_features:2}}]}": "second2.layers: has to give [1]",
         "second2_optimizer={name:sgd,lr:-1}": "second2_optimizer.lr: -1 is not allowed, give a number > 0",
-        "task.sise=3": "task.sise: unknown, no names are known here",
+        "task.sise=3": "task.sise: unknown, nothing can be given here",
     }
     for typed, message in wrong.items():
         others = [given for given in PAIR if given.split("=")[0] != typed.split("=")[0]]

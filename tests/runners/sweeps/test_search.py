@@ -221,6 +221,12 @@ def test_trials_that_fail(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert set(states("other")) == {"COMPLETE", "FAIL"}
 
 
+def test_a_trial_that_diverges_is_no_failure_of_the_search(run: Run) -> None:
+    rates = ["optimizer=sgd", "optimizer.lr=0.01,1e30", "epochs=2", "hydra.sweeper.n_trials=6"]
+    assert run(*SEARCH, *rates, "hydra.sweeper.sampler=random") == 0
+    assert set(states()) == {"COMPLETE", "FAIL"}
+
+
 def test_a_failure_can_stop_a_search(run: Run) -> None:
     assert run(*SEARCH, *failing("bad"), "seed=range(100)", "stop_on_failure=true") == 1
     assert states() == ["FAIL"]

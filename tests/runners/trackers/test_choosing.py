@@ -29,7 +29,7 @@ WRONG = {
         "tracker.1.mlflow.experiment: 3 is not allowed, give a text or null",
         f"tracker.2: unknown 'x', {KNOWN.strip('()')}",
     ],
-    "tracker={tensorboard:{logdir:x}}": ["tracker.tensorboard.logdir: unknown, no names are known here"],
+    "tracker={tensorboard:{logdir:x}}": ["tracker.tensorboard.logdir: unknown, nothing can be given here"],
 }
 
 
