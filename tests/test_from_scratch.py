@@ -110,7 +110,7 @@ MODULES: dict[str, set[str]] = {
 }
 """The modules that each package may import."""
 MODULES |= {
-    "runners/sweeps": {*MODULES["runners"], "queue", "site", "subprocess", "optuna", "ray", "submitit"},
+    "runners/sweeps": {*MODULES["runners"], "site", "subprocess", "ray", "submitit"},
     "runners/trackers": {
         *MODULES["runners"],
         *("importlib", "queue", "select", "socket", "struct", "subprocess", "mlflow", "tensorboard", "wandb"),

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-import yaml
 from tqdm import tqdm
 
 from runners.files import metrics_csv
@@ -87,11 +86,8 @@ class Bars:
 
 
 def _epochs(job: Job) -> int | None:
-    with suppress(OSError, ValueError, yaml.YAMLError):
-        config = yaml.safe_load((job.path / "config.yaml").read_text(encoding="utf-8"))
-        if isinstance(config, dict) and isinstance(config.get("epochs"), int):
-            return int(config["epochs"])
-    return None
+    epochs = job.config.get("epochs")
+    return epochs if isinstance(epochs, int) else None
 
 
 def _epochs_done(job: Job) -> int:

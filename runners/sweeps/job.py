@@ -6,9 +6,12 @@ import json
 import math
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from runners.exit_codes import DONE, FAILED
 from runners.files import checkpoint
@@ -36,6 +39,14 @@ class Job:
     def status(self) -> dict[str, Any]:
         """The content of its status.json."""
         return read_status(self.path)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The config that its run has saved; empty if there is none that can be read."""
+        with suppress(OSError, ValueError, RecursionError, yaml.YAMLError):
+            content = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+            return content if isinstance(content, dict) else {}
+        return {}
 
     @property
     def is_over(self) -> bool:

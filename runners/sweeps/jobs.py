@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -75,8 +72,8 @@ def changed_configs(jobs: Sequence[Job], composed: Sequence[DictConfig]) -> list
     """For each job with a saved config that differs from what would be composed for it now: the job and these keys."""
     found = []
     for job, config in zip(jobs, composed, strict=True):
-        before = _saved_config(job.path)
-        if before is not None:
+        before = job.config
+        if before:
             own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
             after = schema.without_default_model(composition.resolve(own, job.overrides)[0], job.overrides)
             if after.get("extensions"):
@@ -84,10 +81,3 @@ def changed_configs(jobs: Sequence[Job], composed: Sequence[DictConfig]) -> list
             keys = [key for key in saved.changes(before, after) if key.split(".")[0] not in PLACES]
             found += [f"job {job.number}: {', '.join(keys)}"] if keys else []
     return found
-
-
-def _saved_config(run: Path) -> Mapping[str, Any] | None:
-    with suppress(OSError, ValueError, RecursionError, yaml.YAMLError):
-        content = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-        return content if isinstance(content, dict) else None
-    return None

@@ -11,8 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from runners.errors import print_to_stderr
 from runners.exit_codes import BAD_INPUT, DONE, FAILED
 from runners.files import atomic
@@ -29,8 +27,6 @@ ENDED = (DONE, *(128 + number for number in WATCHED))
 """The exit codes of a run that is done, or was interrupted and has saved its state."""
 LOOKS_PER_CHECK = 20
 """The number of looks after which is asked whether the sweep that asked for these jobs is still there."""
-
-
 LEFT_BY_A_START = (LOCK, "changes.patch", "config.yaml", "output.log", "overrides.yaml", "run.log", "status.json")
 """The files of a run that hasn't saved anything yet."""
 
@@ -124,7 +120,8 @@ class Pool:
         """What a job is started with."""
         if job.can_resume:
             own = [text for text in job.overrides if text.startswith("extensions=")]
-            return [f"resume={job.path}", *own, *(self._threads(job) if _may_change_threads(job) else [])]
+            same_bits = job.config.get("kernels") == "compiled"  # those of the reference depend on the threads
+            return [f"resume={job.path}", *own, *(self._threads(job) if same_bits else [])]
         return [*self.terms.flags, *job.overrides, f"run_dir={job.path}", *self._threads(job)]
 
     def _threads(self, job: Job) -> list[str]:
@@ -194,11 +191,3 @@ def clear(job: Job) -> str | None:
 def _user(job: Job) -> str:
     """The process that is using a job's directory."""
     return str(job.status.get("pid", "unknown"))
-
-
-def _may_change_threads(job: Job) -> bool:
-    """Whether a resume computes the same with another number of threads: with the reference kernels it doesn't."""
-    with suppress(OSError, ValueError, yaml.YAMLError):
-        config = yaml.safe_load((job.path / "config.yaml").read_text(encoding="utf-8"))
-        return isinstance(config, dict) and config.get("kernels") == "compiled"
-    return False

@@ -80,9 +80,9 @@ def test_one_directory_belongs_to_one_run(forks: ForkServerContext, striped: Pat
 def test_one_directory_belongs_to_one_sweep(forks: ForkServerContext, striped: Path) -> None:
     ended = ends(forks, striped, "-m", "seed=0,1", "sweep_dir=swept")
     assert sorted(code for code, _, _ in ended if code is not None) == [0] + [2] * (STARTS - 1)
-    told = {
+    messages = {
         "error: sweep_dir: swept already exists, choose another or remove it\n",
         "error: swept: in use by another process, wait until it ends\n",
     }
-    assert all(out == "" and err in told for code, out, err in ended if code)
+    assert all(out == "" and err in messages for code, out, err in ended if code)
     assert statuses("swept") == {"0": ("done", None), "1": ("done", None)}

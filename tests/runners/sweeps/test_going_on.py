@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from runners.files.run_directory import RunDirectory
-from runners.sweeps import process
 from runners.sweeps.pool import Pool
 from tests.runners.conftest import Run
 from tests.runners.sweeps.statuses import statuses
@@ -21,19 +20,6 @@ from tools.small_runs import outcome
 
 SLOW = "model.layers=[flatten,{slow:{seconds:0.01}},{linear:{out_features:3}}]"
 GRID = ["-m", "seed=1,2,3", "epochs=5", "capture=false", SLOW, f"extensions=[{UNLUCKY}]"]
-
-
-@pytest.fixture
-def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands of the jobs that are started."""
-    started, sound = list[list[str]](), process.start
-
-    def start(command: list[str], folder: Path, output: int) -> process.Process:
-        started.append(command[3:])
-        return sound(command, folder, output)
-
-    monkeypatch.setattr(process, "start", start)
-    return started
 
 
 def interrupted(run: Run, monkeypatch: pytest.MonkeyPatch, *given: str) -> None:

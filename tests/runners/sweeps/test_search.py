@@ -16,7 +16,6 @@ import yaml
 from hydra.core.config_store import ConfigStore
 
 from runners.cli import train
-from runners.sweeps import process
 from runners.sweeps.pool import Pool
 from runners.sweeps.search import Search
 from runners.sweeps.search_settings import ENDING
@@ -26,19 +25,6 @@ from tests.runners.sweeps.statuses import statuses
 from tests.runners.sweeps.test_sweep import UNLUCKY, failing
 
 pytestmark = pytest.mark.optional
-
-
-@pytest.fixture
-def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands of the jobs that are started."""
-    started, sound = list[list[str]](), process.start
-
-    def start(command: list[str], folder: Path, output: int) -> process.Process:
-        started.append(command[3:])
-        return sound(command, folder, output)
-
-    monkeypatch.setattr(process, "start", start)
-    return started
 
 
 def test_a_search(run: Run, commands: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
